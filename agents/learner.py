@@ -1,0 +1,350 @@
+"""The contracts of a policy, a learner and a bound, and the one way anything is measured.
+
+A `Policy` decides; a `Learner` makes policies; a `Bound` says what no policy can beat. `evaluate`
+runs a policy over many episodes in one compiled call and pools the environment's declared metrics.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxenv.environment import Environment, Metric, as_key, cast_leaf
+from jaxenv.errors import ConfigError
+
+
+@struct.dataclass
+class Policy:
+    """A pytree that decides: learned policies, heuristics and optimisers alike.
+
+    uses_state: True for a policy that reads the environment's state, not only the observation.
+    """
+
+    uses_state: ClassVar[bool] = False
+
+    @property
+    def env_overrides(self) -> Mapping[str, Any]:
+        """Static fields of the environment that belong to this policy (its allocation, say)."""
+        return {}
+
+    def init(self, key: chex.PRNGKey, env: Environment, params: Any) -> Any:
+        """The policy's memory at the start of an episode; a pytree of fixed shape."""
+        return ()
+
+    def act(
+        self,
+        carry: Any,
+        key: chex.PRNGKey,
+        observation: chex.Array,
+        mask: Any,
+        state: Any,
+        params: Any,
+    ) -> tuple[Any, Any]:
+        """``(action, carry)`` for one decision."""
+        raise NotImplementedError
+
+
+@struct.dataclass
+class RandomPolicy(Policy):
+    """Uniform over the valid actions of a Discrete or MultiDiscrete space."""
+
+    def act(self, carry, key, observation, mask, state, params):
+        logits = jnp.where(mask, jnp.float32(0.0), -jnp.inf)
+        return jax.random.categorical(key, logits, axis=-1).astype(jnp.int32), carry
+
+
+
+@struct.dataclass
+class Bound:
+    """A certified limit on one metric, computed on the very trace a policy met.
+
+    metric: the name of the metric it limits. The limit itself is ``numerator / denominator``,
+    summed over episodes like the metric's own terms.
+    """
+
+    metric: ClassVar[str] = ""
+
+    def init(self, key: chex.PRNGKey, env: Environment, params: Any) -> Any:
+        """Memory at the start of an episode."""
+        return (jnp.zeros((), env.float_dtype), jnp.zeros((), env.float_dtype))
+
+    def update(self, carry: Any, state: Any, action: Any, info: dict, params: Any) -> Any:
+        """Memory after a step that left ``state`` by ``action`` and returned ``info``."""
+        raise NotImplementedError
+
+    def terms(self, carry: Any) -> tuple[chex.Array, chex.Array]:
+        """``(numerator, denominator)`` of an episode."""
+        return carry
+
+
+@dataclasses.dataclass(frozen=True)
+class Learner:
+    """Static configuration of an algorithm on an environment; all that changes is in its state.
+
+    Subclasses are frozen dataclasses of sizes. ``hp`` is a pytree of traced scalars, so grids of
+    hyperparameters, scenarios and seeds train as one vmapped program.
+
+    env: the environment it learns on.
+    """
+
+    env: Environment
+
+    name: ClassVar[str] = ""
+    @classmethod
+    def build(cls, env: Environment, **options: Any) -> tuple[Learner, Any]:
+        """``(learner, hp)`` from one flat set of names: sizes and hyperparameters.
+
+        Raises:
+            ConfigError: a name that is neither, or a value that cannot be used.
+        """
+        require_support(cls, env)
+        sizes = {f.name for f in dataclasses.fields(cls)} - {"env"}
+        learner = cls(env, **{k: v for k, v in options.items() if k in sizes})
+        hp = learner.default_hp()
+        known = {f.name for f in dataclasses.fields(hp)}
+        for name, value in options.items():
+            if name in sizes:
+                continue
+            if name not in known:
+                valid = ", ".join(sorted(known | sizes))
+                raise ConfigError(f"{cls.name}.{name}", value, f"known names are {valid}")
+            hp = hp.replace(**{name: cast_leaf(name, value, getattr(hp, name))})
+        learner.validate(hp)
+        return learner, hp
+
+    def validate(self, hp: Any) -> None:
+        """Refuses hyperparameters that cannot be used, with a `ConfigError`."""
+
+    @classmethod
+    def unsupported(cls, env: Environment) -> str | None:
+        """Why this learner does not fit ``env``, or None where it does."""
+        raise NotImplementedError
+
+    def default_hp(self) -> Any:
+        """The hyperparameters that learn best, as a pytree of scalars."""
+        raise NotImplementedError
+
+    def init(self, key: chex.PRNGKey, params: Any, hp: Any) -> Any:
+        """The whole state of a training run, one pytree."""
+        raise NotImplementedError
+
+    def update(self, state: Any, params: Any, hp: Any) -> tuple[Any, dict[str, chex.Array]]:
+        """One collect-and-learn iteration: pure, fixed shapes. Returns the state and metrics."""
+        raise NotImplementedError
+
+    def policy(self, state: Any) -> Policy:
+        """The policy learned so far, greedy."""
+        raise NotImplementedError
+
+
+def require_support(learner: type[Learner], env: Environment) -> None:
+    """Refuses a learner on an environment it does not fit."""
+    reason = learner.unsupported(env)
+    if reason is not None:
+        raise ConfigError("agent", learner.name, f"it does not fit env={env.name}: {reason}")
+
+
+@struct.dataclass
+class EpisodeTerms:
+    """What `evaluate` measured: per metric and episode, a numerator and a denominator.
+
+    Leaves have shape ``[..., num_episodes]``; leading axes are scenarios or seeds.
+    bound: the same two for the bound, or None.
+    """
+
+    numerator: dict[str, chex.Array]
+    denominator: dict[str, chex.Array]
+    bound: tuple[chex.Array, chex.Array] | None = None
+
+
+def effective_env(env: Environment, policy: Policy) -> Environment:
+    """The environment with the policy's own overrides applied."""
+    return dataclasses.replace(env, **policy.env_overrides) if policy.env_overrides else env
+
+
+@partial(jax.jit, static_argnames=("env", "num_episodes"))
+def rollout(
+    env: Environment,
+    params: Any,
+    policy: Policy,
+    key: chex.PRNGKey,
+    num_episodes: int,
+    bound: Bound | None = None,
+) -> EpisodeTerms:
+    """Runs ``num_episodes`` whole episodes in parallel and sums the terms of every metric.
+
+    Episode ``i`` is the same for every policy under one key: same arrivals, channels and noise.
+    """
+    env = effective_env(env, policy)
+    key_episodes, key_policy = jax.random.split(as_key(key))
+    episode_keys = jax.random.split(key_episodes, num_episodes)
+    policy_keys = jax.random.split(key_policy, num_episodes)
+    sources = sorted({s for m in env.metrics for s in (m.of, m.over) if s is not None})
+
+    def start(episode_key: chex.PRNGKey, policy_key: chex.PRNGKey) -> dict[str, Any]:
+        observation, state = env.reset(episode_key, params)
+        zero = jnp.zeros((), env.float_dtype)
+        return {
+            "observation": observation,
+            "state": state,
+            "carry": policy.init(policy_key, env, params),
+            "bound": bound.init(policy_key, env, params) if bound is not None else (),
+            "sums": {name: zero for name in sources},
+            "steps": zero,
+            "done": jnp.asarray(False),
+            "count": jnp.int32(0),
+        }
+
+    def step(policy_key: chex.PRNGKey, lane: dict[str, Any]) -> dict[str, Any]:
+        state = lane["state"]
+        mask = env.action_mask(state, params)
+        action_key = jax.random.fold_in(policy_key, lane["count"])
+        action, carry = policy.act(
+            lane["carry"], action_key, lane["observation"], mask, state, params
+        )
+        observation, next_state, reward, terminated, truncated, info = env.transition(
+            state, action, params
+        )
+        info = info | {"reward": reward}
+        pending = info["decision_pending"] | terminated | truncated
+        after = {
+            "observation": observation,
+            "state": next_state,
+            "carry": carry,
+            "bound": bound.update(lane["bound"], state, action, info, params) if bound else (),
+            "sums": {name: lane["sums"][name] + info[name] for name in sources},
+            "steps": lane["steps"] + pending,
+            "done": terminated | truncated,
+            "count": lane["count"] + pending,
+        }
+        return jax.tree.map(lambda new, old: jnp.where(lane["done"], old, new), after, lane)
+
+    lanes = jax.vmap(start)(episode_keys, policy_keys)
+    lanes = jax.lax.while_loop(
+        lambda lanes: ~jnp.all(lanes["done"]),
+        lambda lanes: jax.vmap(step)(policy_keys, lanes),
+        lanes,
+    )
+    ones = jnp.ones((num_episodes,), env.float_dtype)
+    numerator, denominator = {}, {}
+    for metric in env.metrics:
+        numerator[metric.name] = lanes["sums"][metric.of] * metric.scale
+        if metric.pool == "ratio":
+            denominator[metric.name] = lanes["sums"][metric.over]
+        else:
+            denominator[metric.name] = lanes["steps"] if metric.pool == "mean" else ones
+    terms = None
+    if bound is not None:
+        terms = jax.vmap(bound.terms)(lanes["bound"])
+    return EpisodeTerms(numerator, denominator, terms)
+
+
+def evaluate(
+    env: Environment,
+    params: Any,
+    policy: Policy,
+    key: chex.PRNGKey,
+    num_episodes: int,
+    bound: Bound | None = None,
+    chunk: int = 256,
+    on_chunk: Callable[[int], None] | None = None,
+) -> EpisodeTerms:
+    """Measures a policy over ``num_episodes`` episodes, the one way anything is measured.
+
+    Args:
+        env, params: where. ``policy.env_overrides`` are applied to ``env``.
+        policy: any `Policy`.
+        key: two policies evaluated under one key meet the same episodes, for one ``chunk``.
+        num_episodes: how many whole episodes.
+        bound: evaluated on the same trace, if given.
+        chunk: episodes that run in parallel in one compiled call.
+        on_chunk: called with the number of episodes just finished (for a progress bar).
+
+    Returns:
+        Terms of every metric with leaves ``[num_episodes]``; pool them with `summarize`.
+    """
+    if num_episodes < 1:
+        raise ConfigError("num_episodes", num_episodes, "give a positive integer")
+    parts, finished = [], 0
+    while finished < num_episodes:
+        size = min(chunk, num_episodes - finished)
+        part = rollout(env, params, policy, jax.random.fold_in(as_key(key), finished), size, bound)
+        parts.append(jax.device_get(part))
+        finished += size
+        if on_chunk is not None:
+            on_chunk(size)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A pooled metric with its 95 % bootstrap interval and its relative gap to the bound."""
+
+    metric: str
+    unit: str
+    mean: float
+    ci_low: float
+    ci_high: float
+    gap_to_bound: float | None
+    episodes: int
+    seeds: int
+
+
+def pool(metric: Metric, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """One number per leading index from terms ``[..., num_episodes]``, as the metric declares."""
+    if metric.pool == "quantile":
+        return np.quantile(numerator, metric.level, axis=-1)
+    total = denominator.sum(-1)
+    return np.where(total > 0, numerator.sum(-1) / np.where(total > 0, total, 1.0), 0.0)
+
+
+def summarize(
+    metrics: tuple[Metric, ...],
+    terms: EpisodeTerms,
+    bound_metric: str | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> list[Estimate]:
+    """Pools terms ``[num_seeds, num_episodes]`` (or ``[num_episodes]``) into estimates.
+
+    Intervals are percentile bootstraps over seeds, then over episodes within each drawn seed.
+    """
+    rows = []
+    rng = np.random.default_rng(seed)
+    first = np.atleast_2d(next(iter(terms.numerator.values())))
+    seeds, episodes = first.shape
+    drawn_seeds = rng.integers(seeds, size=(num_resamples, seeds))
+    drawn_episodes = rng.integers(episodes, size=(num_resamples, seeds, episodes))
+    for metric in metrics:
+        numerator = np.atleast_2d(np.asarray(terms.numerator[metric.name], np.float64))
+        denominator = np.atleast_2d(np.asarray(terms.denominator[metric.name], np.float64))
+        mean = float(pool(metric, numerator.reshape(-1), denominator.reshape(-1)))
+        picks = (drawn_seeds[:, :, None], drawn_episodes)
+        resampled = pool(
+            metric,
+            numerator[picks].reshape(num_resamples, -1),
+            denominator[picks].reshape(num_resamples, -1),
+        )
+        low, high = np.quantile(resampled, [0.025, 0.975])
+        gap = None
+        if terms.bound is not None and metric.name == bound_metric:
+            limit = bound_value(terms)
+            gap = abs(mean - limit) / abs(limit) if limit else None
+        rows.append(
+            Estimate(metric.name, metric.unit, mean, float(low), float(high), gap, episodes, seeds)
+        )
+    return rows
+
+
+def bound_value(terms: EpisodeTerms) -> float:
+    """The pooled bound of evaluated terms."""
+    numerator, denominator = (np.asarray(x, np.float64).sum() for x in terms.bound)
+    return float(numerator / denominator) if denominator else 0.0

@@ -1,0 +1,76 @@
+"""Learners, baselines and bounds by name, the library's own and those of plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from agents.learner import Bound, Learner, Policy
+from jaxenv.environment import Environment
+from jaxenv.errors import ConfigError
+from jaxenv.registry import load_object
+
+_learners: dict[str, type[Learner] | str] = {
+    "sac_discrete": "agents.sac_discrete:SACDiscrete",
+}
+_baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {}
+_bounds: dict[str, Callable[[Environment], Bound] | str] = {}
+
+
+def register_learner(name: str, learner: type[Learner] | str) -> None:
+    """Makes ``agent=name`` train ``learner``: a class, or its path ``"module:Class"``."""
+    _learners[name] = learner
+
+
+def register_baseline(env: str, name: str, policy: Callable[..., Policy] | str) -> None:
+    """Adds a baseline to every table of an environment.
+
+    Args:
+        env: the environment's registered name.
+        name: as printed in tables.
+        policy: called with the environment, returns a `Policy`; or its path ``"module:name"``.
+    """
+    _baselines.setdefault(env, {})[name] = policy
+
+
+def register_bound(env: str, bound: Callable[[Environment], Bound] | str) -> None:
+    """Sets the bound that stands beside every policy of an environment."""
+    _bounds[env] = bound
+
+
+def learners() -> tuple[str, ...]:
+    """The names of all learners."""
+    return tuple(sorted(_learners))
+
+
+def learner_class(name: str) -> type[Learner]:
+    """The learner registered under ``name``."""
+    if name not in _learners:
+        raise ConfigError("agent", name, f"choose one of {', '.join(learners())}")
+    return load_object(_learners[name])
+
+
+def baseline_names(env: str) -> tuple[str, ...]:
+    """The names of an environment's baselines, in the order of its tables."""
+    return tuple(_baselines.get(env, {}))
+
+
+def baseline(name: str, env: Environment, **options: Any) -> Policy:
+    """The baseline ``name`` for an environment."""
+    known = _baselines.get(env.name, {})
+    if name not in known:
+        raise ConfigError("baseline", name, f"choose one of {', '.join(known) or '(none)'}")
+    return load_object(known[name])(env, **options)
+
+
+def bound(env: Environment) -> Bound | None:
+    """The bound of an environment, or None where there is none."""
+    return load_object(_bounds[env.name])(env) if env.name in _bounds else None
+
+
+def compatibility(envs: dict[str, Environment]) -> dict[str, dict[str, str | None]]:
+    """For every learner and environment, None where they fit, else the reason why not."""
+    return {
+        name: {env_name: learner_class(name).unsupported(env) for env_name, env in envs.items()}
+        for name in learners()
+    }

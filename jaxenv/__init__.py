@@ -1,0 +1,19 @@
+"""Published systems for DNN inference at the network edge, as jit-compiled JAX environments."""
+
+from jaxenv.environment import Environment, Metric, Params, State
+from jaxenv.errors import ConfigError
+from jaxenv.registry import environments, load_plugins, make, register
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConfigError",
+    "Environment",
+    "Metric",
+    "Params",
+    "State",
+    "environments",
+    "load_plugins",
+    "make",
+    "register",
+]

@@ -1,0 +1,261 @@
+"""The environment contract: what an author writes, and what every environment gets from the base.
+
+An author writes a frozen dataclass of sizes with ``default_params``, ``reset_env``, ``step_env``,
+``observe``, the two spaces and, where actions can be invalid, ``action_mask``. The base owns time
+limits (truncation, never termination), automatic reset, the final observation, dtypes, and the
+checks of a scenario when it is built.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from jaxenv import spaces
+from jaxenv.errors import ConfigError
+
+
+@struct.dataclass
+class State:
+    """What every state carries.
+
+    key: the episode's key; all exogenous randomness is derived from it and a time index.
+    time: int32 number of steps taken in the episode.
+    """
+
+    key: chex.PRNGKey
+    time: chex.Array
+
+
+@struct.dataclass
+class Params:
+    """What every scenario carries: ``max_steps`` (int32), the time limit. Compared, never a shape."""
+
+    max_steps: chex.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """How one quantity is measured over episodes.
+
+    name, unit: as printed in every table. direction: whether ``min`` or ``max`` is better.
+    pool: ``sum`` (per-episode sum of ``info[of]``, averaged over episodes), ``mean`` (mean over all
+    steps), ``ratio`` (sum of ``info[of]`` over sum of ``info[over]``, over all episodes), or
+    ``quantile`` (the ``level`` quantile over episodes of the per-episode sum of ``info[of]``).
+    """
+
+    name: str
+    unit: str
+    direction: Literal["min", "max"]
+    pool: Literal["sum", "mean", "ratio", "quantile"]
+    of: str
+    over: str | None = None
+    level: float = 0.5
+    scale: float = 1.0
+
+
+TState = TypeVar("TState", bound=State)
+TParams = TypeVar("TParams", bound=Params)
+Timestep = tuple[chex.Array, Any, chex.Array, chex.Array, chex.Array, dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Environment(Generic[TState, TParams]):
+    """Base of all environments. Fields are sizes and options that fix shapes or code: all static.
+
+    dtype: ``float32`` or ``float64``, of every float leaf and every random draw.
+    """
+
+    dtype: str = "float32"
+
+    name: ClassVar[str] = ""
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    num_agents: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        check_dtype(self.dtype)
+
+    # ---- written by the author ----------------------------------------------------------------
+
+    def default_params(self) -> TParams:
+        """The published scenario at these sizes."""
+        raise NotImplementedError
+
+    def reset_env(self, key: chex.PRNGKey, params: TParams) -> TState:
+        """The state at the start of the episode that ``key`` determines."""
+        raise NotImplementedError
+
+    def step_env(
+        self, key: chex.PRNGKey, state: TState, action: Any, params: TParams
+    ) -> tuple[TState, chex.Array, chex.Array, dict[str, Any]]:
+        """``(state, reward, terminated, info)`` after one action.
+
+        ``key`` is derived by the base from the episode's key and ``state.time``, so that two
+        policies meet the same randomness.
+        """
+        raise NotImplementedError
+
+    def observe(self, state: TState, params: TParams) -> chex.Array:
+        """The observation of a state."""
+        raise NotImplementedError
+
+    @property
+    def observation_space(self) -> spaces.Space:
+        raise NotImplementedError
+
+    @property
+    def action_space(self) -> spaces.Space:
+        raise NotImplementedError
+
+    def action_mask(self, state: TState, params: TParams) -> Any:
+        """True where an action is valid; everything, unless the author says otherwise."""
+        return self.action_space.mask()
+
+    def settle(self, state: TState, params: TParams) -> TState:
+        """Brings a freshly reset state to its first decision; does nothing to any other state."""
+        return state
+
+    def is_truncated(self, state: TState, params: TParams) -> chex.Array:
+        """Whether the time limit has been reached."""
+        return state.time >= params.max_steps
+
+    def validate(self, params: TParams) -> None:
+        """Refuses a scenario that cannot be simulated, with a `ConfigError`. Concrete values only."""
+
+    # ---- owned by the base --------------------------------------------------------------------
+
+    def reset(
+        self, key: chex.PRNGKey, params: TParams | None = None
+    ) -> tuple[chex.Array, TState]:
+        """``(observation, state)`` at the first decision of the episode that ``key`` determines."""
+        params = self.default_params() if params is None else params
+        state = self.settle(self.reset_env(as_key(key), params), params)
+        return self.observe(state, params), state
+
+    def transition(self, state: TState, action: Any, params: TParams | None = None) -> Timestep:
+        """One step without automatic reset: ``obs, state, reward, terminated, truncated, info``."""
+        params = self.default_params() if params is None else params
+        key = jax.random.fold_in(state.key, state.time)
+        time = state.time + 1
+        state, reward, terminated, info = self.step_env(key, state, action, params)
+        state = state.replace(time=time)
+        truncated = self.is_truncated(state, params) & ~terminated
+        observation = self.observe(state, params)
+        info = {"decision_pending": jnp.asarray(True)} | info
+        info |= {
+            "final_observation": observation,
+            "terminated": terminated,
+            "truncated": truncated,
+        }
+        return observation, state, reward, terminated, truncated, info
+
+    def step(
+        self, key: chex.PRNGKey, state: TState, action: Any, params: TParams | None = None
+    ) -> Timestep:
+        """One step with automatic reset.
+
+        At the end of an episode the returned observation and state are those of a new episode drawn
+        from ``key``; ``info["final_observation"]`` is always the true last observation.
+
+        Returns:
+            observation, state, reward, terminated, truncated, info. ``info`` also holds
+            ``terminated``, ``truncated`` and ``decision_pending`` (False only for environments that
+            may return before a decision is due: the next action is then ignored).
+        """
+        params = self.default_params() if params is None else params
+        observation, state, reward, terminated, truncated, info = self.transition(
+            state, action, params
+        )
+
+        # A loop of at most one turn: under vmap a cond would reset every environment every step.
+        def start(carry: tuple[chex.Array, TState]) -> tuple[chex.Array, TState]:
+            return jnp.zeros_like(carry[0]), self.reset_env(as_key(key), params)
+
+        done = terminated | truncated
+        _, state = jax.lax.while_loop(lambda carry: carry[0], start, (done, state))
+        state = self.settle(state, params)
+        observation = jnp.where(done, self.observe(state, params), observation)
+        return observation, state, reward, terminated, truncated, info
+
+    @property
+    def float_dtype(self) -> np.dtype:
+        """The dtype of every float leaf, as a NumPy dtype."""
+        return np.dtype(self.dtype)
+
+    @property
+    def num_actions(self) -> int:
+        """Number of actions of a `Discrete` action space."""
+        space = self.action_space
+        if not isinstance(space, spaces.Discrete):
+            raise ConfigError("action_space", space, "num_actions needs a Discrete action space")
+        return space.num_values
+
+    @classmethod
+    def build(cls, **options: Any) -> tuple[Environment, Any]:
+        """An environment and its scenario from one flat set of names.
+
+        Names of static fields size the environment; names of leaves of the scenario replace the
+        defaults. Anything else is refused.
+        """
+        sizes = {f.name for f in dataclasses.fields(cls) if f.init}
+        env = cls(**{name: value for name, value in options.items() if name in sizes})
+        leaves = {name: value for name, value in options.items() if name not in sizes}
+        return env, env.make_params(**leaves)
+
+    def make_params(self, **leaves: Any) -> TParams:
+        """The default scenario with some leaves replaced, cast, broadcast and validated."""
+        params = self.default_params()
+        known = {f.name for f in dataclasses.fields(params)}
+        for name, value in leaves.items():
+            if name not in known:
+                sizes = {f.name for f in dataclasses.fields(self) if f.init}
+                valid = ", ".join(sorted(known | sizes))
+                raise ConfigError(f"{self.name}.{name}", value, f"known names are {valid}")
+            leaf = getattr(params, name)
+            params = params.replace(**{name: cast_leaf(name, value, leaf)})
+        self.validate(params)
+        return params
+
+
+def as_key(key: chex.PRNGKey) -> chex.PRNGKey:
+    """A typed key, whether ``key`` is typed or raw uint32 data."""
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    return jax.random.wrap_key_data(key)
+
+
+def check_dtype(dtype: str) -> None:
+    """Refuses a dtype that is unknown, or float64 while JAX's 64-bit mode is off."""
+    if dtype not in ("float32", "float64"):
+        raise ConfigError("dtype", dtype, "choose float32 or float64")
+    if dtype == "float64" and not jax.config.jax_enable_x64:
+        raise ConfigError("dtype", dtype, "enable 64-bit mode first (precision=float64)")
+
+
+def cast_leaf(name: str, value: Any, leaf: chex.Array) -> chex.Array:
+    """``value`` as an array of the dtype and shape of ``leaf``; scalars are broadcast."""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf" or (array.dtype.kind == "f" and leaf.dtype.kind in "iub"):
+            raise TypeError
+        if array.dtype.kind == "b" and leaf.dtype != np.bool_:
+            raise TypeError
+    except (TypeError, ValueError):
+        raise ConfigError(name, value, f"give {_describe(leaf)}") from None
+    if array.dtype.kind in "f" and np.isnan(array).any():
+        raise ConfigError(name, value, f"give {_describe(leaf)} without NaN")
+    if array.shape not in ((), leaf.shape):
+        raise ConfigError(name, value, f"give {_describe(leaf)}, not shape {array.shape}")
+    return jnp.broadcast_to(jnp.asarray(array, leaf.dtype), leaf.shape)
+
+
+def _describe(leaf: chex.Array) -> str:
+    kind = {"f": "a number", "i": "an integer", "u": "an integer", "b": "true or false"}
+    text = kind[np.dtype(leaf.dtype).kind]
+    return text if leaf.ndim == 0 else f"{text} or an array of shape {tuple(leaf.shape)}"
