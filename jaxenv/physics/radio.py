@@ -14,6 +14,12 @@ from jax.typing import ArrayLike, DTypeLike
 SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
 
 
+def _promote(*values: ArrayLike) -> list[jax.Array]:
+    """Arrays of one float dtype: that of the arrays among the values; Python numbers do not widen it."""
+    dtype = jnp.result_type(float, *values)
+    return [jnp.asarray(value, dtype) for value in values]
+
+
 def db_to_linear(value_db: ArrayLike) -> jax.Array:
     """Ratio of powers `10^(x/10)` of a value in dB (definition of the decibel, IEC 60027-3)."""
     return jnp.power(10.0, jnp.asarray(value_db) / 10.0)
@@ -51,8 +57,10 @@ def path_loss_db(
         slope_db: loss per decade of distance, dB.
         min_distance_m: distances below this one count as this one, m, > 0.
     """
-    distance_km = jnp.maximum(distance_m, min_distance_m) / 1000.0
-    return intercept_db + slope_db * jnp.log10(distance_km)
+    distance_m, intercept_db, slope_db, min_distance_m = _promote(
+        distance_m, intercept_db, slope_db, min_distance_m
+    )
+    return intercept_db + slope_db * jnp.log10(jnp.maximum(distance_m, min_distance_m) / 1000.0)
 
 
 def free_space_path_loss_db(distance_m: ArrayLike, carrier_hz: ArrayLike) -> jax.Array:
@@ -71,6 +79,7 @@ def noise_power_dbm(bandwidth_hz: ArrayLike, density_dbm_per_hz: ArrayLike) -> j
     Source: sigma^2 of the vehicular paper, below eq (1), whose -174 dBm/Hz (section V) is a density: white noise
     over the whole band.
     """
+    bandwidth_hz, density_dbm_per_hz = _promote(bandwidth_hz, density_dbm_per_hz)
     return density_dbm_per_hz + linear_to_db(bandwidth_hz)
 
 

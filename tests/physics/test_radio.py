@@ -40,12 +40,20 @@ def test_vehicular_link_check_values(row):
 
 def test_hand_worked_values():
     with jax.enable_x64(True):
-        np.testing.assert_allclose(radio.db_to_linear(jnp.array([0.0, 10.0, -30.0, 3.0])), [1, 10, 1e-3, 10**0.3])
-        np.testing.assert_allclose(radio.linear_to_db(jnp.array([1.0, 2.0, 1e-3])), [0, 3.010299957, -30])
-        np.testing.assert_allclose(radio.dbm_to_watt(jnp.array([0.0, 30.0, -174.0])), [1e-3, 1, 10**-20.4])
+        np.testing.assert_allclose(
+            radio.db_to_linear(jnp.array([0.0, 10.0, -30.0, 3.0])), [1, 10, 1e-3, 10**0.3]
+        )
+        np.testing.assert_allclose(
+            radio.linear_to_db(jnp.array([1.0, 2.0, 1e-3])), [0, 3.010299957, -30]
+        )
+        np.testing.assert_allclose(
+            radio.dbm_to_watt(jnp.array([0.0, 30.0, -174.0])), [1e-3, 1, 10**-20.4]
+        )
         np.testing.assert_allclose(radio.watt_to_dbm(jnp.array([1e-3, 0.1])), [0, 20], atol=1e-12)
         np.testing.assert_allclose(radio.path_loss_db(1000.0, 128.1, 37.6, 10.0), 128.1)
-        np.testing.assert_allclose(radio.path_loss_db(jnp.array([0.0, 5.0, 10.0]), 128.1, 37.6, 10.0), 52.9)
+        np.testing.assert_allclose(
+            radio.path_loss_db(jnp.array([0.0, 5.0, 10.0]), 128.1, 37.6, 10.0), 52.9
+        )
         np.testing.assert_allclose(radio.noise_power_dbm(10e6, -174.0), -104.0)
         np.testing.assert_allclose(radio.spectral_efficiency(0.0), 1.0)
         np.testing.assert_allclose(radio.shannon_rate(10.0, 3.0), 20.0)
@@ -88,8 +96,12 @@ def test_small_and_large_snr_in_float32():
     """No cancellation at small SNR, no overflow at large SNR, in value and derivative."""
     tiny = radio.spectral_efficiency(jnp.float32(-200.0))
     np.testing.assert_allclose(tiny, 1e-20 / math.log(2), rtol=1e-5)
-    np.testing.assert_allclose(radio.shannon_rate(1.0, jnp.float32(1e-12)), 1e-12 / math.log(2), rtol=1e-6)
-    np.testing.assert_allclose(radio.snr_for_rate(jnp.float32(1e-9), 1.0), 1e-9 * math.log(2), rtol=1e-6)
+    np.testing.assert_allclose(
+        radio.shannon_rate(1.0, jnp.float32(1e-12)), 1e-12 / math.log(2), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        radio.snr_for_rate(jnp.float32(1e-9), 1.0), 1e-9 * math.log(2), rtol=1e-6
+    )
     np.testing.assert_allclose(
         radio.spectral_efficiency(jnp.float32(500.0)), 50 / math.log10(2), rtol=1e-6
     )
@@ -167,9 +179,7 @@ def test_rayleigh_draws_mean_the_same_in_both_precisions():
         double = radio.rayleigh_power_gain(jax.random.key(2), (1000, 300), np.float64)
         single = radio.rayleigh_power_gain(jax.random.key(2), (1000, 300), np.float32)
         np.testing.assert_allclose(single, double, rtol=1e-6)
-    np.testing.assert_array_equal(
-        radio.rayleigh_power_gain(jax.random.key(2), (1000, 300)), single
-    )
+    np.testing.assert_array_equal(radio.rayleigh_power_gain(jax.random.key(2), (1000, 300)), single)
 
 
 @pytest.mark.parametrize("m", [0.5, 1.0, 3.0])
@@ -185,4 +195,7 @@ def test_nakagami_figure_broadcasts():
     for column, m in enumerate((0.5, 4.0)):
         assert_moments(gain[:, column], 1.0, 1 / m, (3 + 6 / m) / m**2)
     with jax.enable_x64(True):
-        assert radio.nakagami_power_gain(jax.random.key(4), 2.0, (3,), jnp.float32).dtype == jnp.float32
+        assert (
+            radio.nakagami_power_gain(jax.random.key(4), 2.0, (3,), jnp.float32).dtype
+            == jnp.float32
+        )
