@@ -1,0 +1,1 @@
+"""Slow, independent versions of the environments that the tests compare against."""
