@@ -1,0 +1,69 @@
+# Two commands on a fresh machine: `make train` and `make test`. Both install what they need.
+
+VENV ?= .venv
+EXTRAS ?= dev
+CONSTRAINTS ?=
+WORKERS ?= 2
+ARGS ?=
+PYTHONS := python3.13 python3.12 python3.11 python3
+MINIMUM := (3, 11)
+
+# The first interpreter that runs, is new enough and can make a virtual environment.
+PYTHON ?= $(shell for p in $(PYTHONS); do \
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < $(MINIMUM))' \
+	>/dev/null 2>&1 && { echo "$$p"; break; }; done)
+
+comma := ,
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
+
+
+.DEFAULT_GOAL := help
+.PHONY: help install train test test-quick lint format test-oldest test-newest test-versions wheel \
+	clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
+
+install: $(STAMP)  ## make .venv and install the package, once (EXTRAS=dev,cuda13 for a GPU)
+
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "PYTHON: none of $(PYTHONS) runs and is at least Python \
+	$(MINIMUM) with venv; give PYTHON=/path/to/python" >&2; exit 2; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
+	@touch $@
+
+train: install  ## install, then train the vehicular scheduler and show the comparison (ARGS="seed=1")
+	$(BIN)/python -m runs.train experiment=vehicular $(ARGS)
+
+test: install  ## install, then run every test
+	$(BIN)/python -m pytest -q -n $(WORKERS) $(ARGS)
+
+test-quick: install  ## the tests without the slow ones
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow" $(ARGS)
+
+lint: install  ## style and format checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install  ## repair what lint can repair
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-oldest:  ## every test at the lowest versions declared (constraints/oldest.txt)
+	$(MAKE) test VENV=.venv-oldest CONSTRAINTS="--constraint constraints/oldest.txt" \
+		PYTHONS="python3.11 python3.12 python3.13 python3"
+
+test-newest:  ## every test at the newest versions (the newest JAX wants Python 3.12 or later)
+	$(MAKE) test VENV=.venv-newest
+
+test-versions: test-oldest test-newest  ## both
+
+wheel: install  ## build dist/*.whl
+	rm -rf build
+	$(BIN)/python -m build --wheel
+
+clean:  ## remove virtual environments and build outputs
+	rm -rf .venv .venv-oldest .venv-newest build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
