@@ -10,6 +10,10 @@ class ConfigError(ValueError):
         text = f"{field}: {_short(value)} is not valid; {valid}"
         super().__init__(" ".join(text.split()))
         self.field = field
+        self._arguments = (field, value, valid)
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:
+        return ConfigError, self._arguments
 
 
 def _short(value: object, limit: int = 120) -> str:
