@@ -302,13 +302,11 @@ class Network:
             raise ValueError(
                 f"granularity: {granularity!r} is not valid; give one of block, layer, unit"
             )
-        grouped: dict[str, tuple[str, ...]] = {}
+        ends: dict[str, str] = {}
         for name, layer in self.layers:
-            if grouped and isinstance(layer, _JOINS_PREVIOUS[granularity]):
-                grouped[last] += (name,)
-            else:
-                grouped[name], last = (name,), name
-        return grouped
+            joins = ends and isinstance(layer, _JOINS_PREVIOUS[granularity])
+            ends[next(reversed(ends)) if joins else name] = name
+        return self._blocks_until(tuple(ends.items()))
 
     def _blocks_until(self, ends: tuple[tuple[str, str], ...]) -> dict[str, tuple[str, ...]]:
         names = [name for name, _ in self.layers]
