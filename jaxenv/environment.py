@@ -35,7 +35,7 @@ class State:
 
 @struct.dataclass
 class Params:
-    """What every scenario carries: ``max_steps`` (int32), the time limit. Compared, never a shape."""
+    """What every scenario carries: ``max_steps`` (int32), the time limit; never a shape."""
 
     max_steps: chex.Array
 
@@ -126,7 +126,7 @@ class Environment(Generic[TState, TParams]):
         return state.time >= params.max_steps
 
     def validate(self, params: TParams) -> None:
-        """Refuses a scenario that cannot be simulated, with a `ConfigError`. Concrete values only."""
+        """Refuses a scenario (of concrete values) that cannot be simulated, with a `ConfigError`."""
 
     # ---- owned by the base --------------------------------------------------------------------
 
@@ -150,6 +150,7 @@ class Environment(Generic[TState, TParams]):
         info = {"decision_pending": jnp.asarray(True)} | info
         info |= {
             "final_observation": observation,
+            "final_action_mask": self.action_mask(state, params),
             "terminated": terminated,
             "truncated": truncated,
         }
@@ -161,7 +162,8 @@ class Environment(Generic[TState, TParams]):
         """One step with automatic reset.
 
         At the end of an episode the returned observation and state are those of a new episode drawn
-        from ``key``; ``info["final_observation"]`` is always the true last observation.
+        from ``key``; ``info["final_observation"]`` and ``info["final_action_mask"]`` are always those
+        of the state the action led to.
 
         Returns:
             observation, state, reward, terminated, truncated, info. ``info`` also holds
@@ -173,15 +175,26 @@ class Environment(Generic[TState, TParams]):
             state, action, params
         )
 
+        done = terminated | truncated
+        state = self.restart(key, state, done, params)
+        observation = jnp.where(done, self.observe(state, params), observation)
+        return observation, state, reward, terminated, truncated, info
+
+    def restart(
+        self, key: chex.PRNGKey, state: TState, done: chex.Array, params: TParams
+    ) -> TState:
+        """The first decision of a new episode drawn from ``key`` where ``done``, else ``state``.
+
+        `step` is `transition`, then `restart`; a learner that needs more of the final state than
+        its observation calls the two itself.
+        """
+
         # A loop of at most one turn: under vmap a cond would reset every environment every step.
         def start(carry: tuple[chex.Array, TState]) -> tuple[chex.Array, TState]:
             return jnp.zeros_like(carry[0]), self.reset_env(as_key(key), params)
 
-        done = terminated | truncated
         _, state = jax.lax.while_loop(lambda carry: carry[0], start, (done, state))
-        state = self.settle(state, params)
-        observation = jnp.where(done, self.observe(state, params), observation)
-        return observation, state, reward, terminated, truncated, info
+        return self.settle(state, params)
 
     @property
     def float_dtype(self) -> np.dtype:

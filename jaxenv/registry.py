@@ -18,7 +18,7 @@ _environments: dict[str, type[Environment] | str] = {
 
 
 def register(name: str, environment: type[Environment] | str) -> None:
-    """Makes ``jaxenv.make(name)`` build ``environment``: a class, or its path ``"module:Class"``."""
+    """Makes ``make(name)`` build ``environment``: a class, or its path ``"module:Class"``."""
     _environments[name] = environment
 
 

@@ -1,0 +1,129 @@
+"""Evolved shares: the NSGA-II allocation that the vehicular paper's INSGA baseline uses.
+
+Every member belongs to at most one pool, so one genome over all members evolves all pools at once:
+objectives, ranks, tournaments and survival are per pool. Source: K. Deb et al., "A fast and elitist
+multiobjective genetic algorithm: NSGA-II", IEEE Trans. Evol. Comput. 6(2), 2002, sections III A-C.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+SMALLEST_GENE = 0.02
+
+
+def evolve_weights(
+    key: jax.Array,
+    base_s: jax.Array,
+    after_s: jax.Array,
+    leave_s: jax.Array,
+    pool: jax.Array,
+    num_pools: int,
+    population: int = 16,
+    generations: int = 8,
+) -> jax.Array:
+    """Weights of the members of every pool; shares are weights over their pool's sum.
+
+    Minimises ``f1 = sum t_i`` and ``f2 = sum max(t_i + after_i - leave_i, 0)`` with
+    ``t_i = base_i / share_i``; of the last population, the individual of smallest f2, then f1.
+
+    Args:
+        key: randomness. base_s: time with the whole resource, ``[V]``. after_s: time still needed
+            afterwards, ``[V]``. leave_s: time until coverage ends, ``[V]``.
+        pool: index of each member's pool, negative for none, ``[V]``.
+        num_pools: static number of pools. population, generations: static sizes.
+
+    Returns:
+        Weights ``[V]`` in [0.02, 1]; 1 for members of pools with fewer than two.
+    """
+    size, dtype = pool.shape[0], base_s.dtype
+    member = pool[:, None] == jnp.arange(num_pools)
+    count = jnp.sum(member, axis=0)
+    home = jnp.maximum(pool, 0)
+
+    def in_pools(values: jax.Array) -> jax.Array:
+        return values @ member.astype(dtype)
+
+    def objectives(genes: jax.Array) -> jax.Array:
+        share = genes / jnp.where(pool >= 0, in_pools(genes)[:, home], genes)
+        time = base_s / share
+        late = jnp.maximum(time + after_s - leave_s, 0)
+        return jnp.stack([in_pools(time), in_pools(late)], axis=-1)
+
+    def generation(carry: tuple[jax.Array, jax.Array], key: jax.Array):
+        genes, scores = carry
+        keys = jax.random.split(key, 5)
+        rank, crowding = _rank(scores), None
+        crowding = _crowding(scores, rank)
+        picks = jax.random.randint(keys[0], (2, 2, population, num_pools), 0, population)
+        first, second = picks[:, 0], picks[:, 1]
+        pools = jnp.arange(num_pools)
+
+        def better(a: jax.Array, b: jax.Array) -> jax.Array:
+            lower = rank[a, pools] < rank[b, pools]
+            tie = rank[a, pools] == rank[b, pools]
+            return lower | (tie & (crowding[a, pools] > crowding[b, pools]))
+
+        parents = jnp.where(better(second, first), second, first)
+        members = jnp.arange(size)
+        mother, father = (genes[parent[:, home], members] for parent in parents)
+        blend = jax.random.uniform(keys[1], (population, size), dtype, -0.1, 1.1)
+        child = blend * mother + (1 - blend) * father
+        chance = 1 / jnp.maximum(count[home], 1).astype(dtype)
+        mutates = jax.random.uniform(keys[2], (population, size), dtype) < chance
+        noise = 0.15 * jax.random.normal(keys[3], (population, size), dtype)
+        child = jnp.clip(jnp.where(mutates, child + noise, child), SMALLEST_GENE, 1)
+        genes = jnp.concatenate([genes, child])
+        scores = jnp.concatenate([scores, objectives(child)])
+        rank = _rank(scores)
+        crowding = _crowding(scores, rank)
+        order = jax.vmap(lambda r, c: jnp.lexsort((-c, r)), in_axes=1, out_axes=1)(rank, crowding)
+        best = order[:population]
+        genes = genes[best[:, home], members]
+        return (genes, scores[best, pools]), None
+
+    key, start = jax.random.split(key)
+    genes = jax.random.uniform(start, (population, size), dtype, 0.05, 1.0)
+    genes = genes.at[0].set(1)
+    carry = (genes, objectives(genes))
+    (genes, scores), _ = jax.lax.scan(generation, carry, jax.random.split(key, generations))
+    choose = jax.vmap(lambda f1, f2: jnp.lexsort((f1, f2))[0], in_axes=1)
+    winner = choose(scores[..., 0], scores[..., 1])
+    weight = genes[winner[home], jnp.arange(size)]
+    return jnp.where((pool >= 0) & (count[home] > 1), weight, 1).astype(dtype)
+
+
+def _rank(scores: jax.Array) -> jax.Array:
+    """Non-dominated rank ``[n, pools]`` of objectives ``[n, pools, 2]``, 0 for the first front."""
+    f1, f2 = scores[..., 0], scores[..., 1]
+    no_worse = (f1[:, None] <= f1[None, :]) & (f2[:, None] <= f2[None, :])
+    dominates = no_worse & ((f1[:, None] < f1[None, :]) | (f2[:, None] < f2[None, :]))
+
+    def peel(carry: tuple[jax.Array, jax.Array, jax.Array]):
+        rank, left, level = carry
+        beaten = jnp.any(dominates & left[:, None], axis=0)
+        front = left & ~beaten
+        return jnp.where(front, level, rank), left & ~front, level + 1
+
+    start = (jnp.zeros(f1.shape, jnp.int32), jnp.ones(f1.shape, bool), jnp.int32(0))
+    return jax.lax.while_loop(lambda carry: jnp.any(carry[1]), peel, start)[0]
+
+
+def _crowding(scores: jax.Array, rank: jax.Array) -> jax.Array:
+    """Crowding distance ``[n, pools]`` within each front; infinite at its ends."""
+    size = scores.shape[0]
+
+    def one(values: jax.Array, rank: jax.Array) -> jax.Array:
+        order = jnp.lexsort((values, rank))
+        ordered, front = values[order], rank[order]
+        spread = jnp.max(values) - jnp.min(values)
+        inner = (front[2:] == front[1:-1]) & (front[:-2] == front[1:-1])
+        gap = jnp.where(inner, ordered[2:] - ordered[:-2], jnp.inf)
+        gap = gap / jnp.where(spread > 0, spread, 1)
+        ends = jnp.full((1,), jnp.inf, values.dtype)
+        gap = jnp.concatenate([ends, gap, ends]) if size > 1 else ends
+        return jnp.zeros_like(values).at[order].set(gap)
+
+    per_pool = jax.vmap(one, in_axes=1, out_axes=1)
+    return per_pool(scores[..., 0], rank) + per_pool(scores[..., 1], rank)

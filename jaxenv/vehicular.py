@@ -1,0 +1,1328 @@
+"""Collaborative DNN inference over roadside units: the system of SAFE.
+
+Source: "SAFE: Intelligent Online Scheduling for Collaborative DNN Inference in Vehicular Network".
+Vehicles on a road submit inference tasks. A controller chooses for each task a helper and a
+deliverer roadside unit (RSU) and two partition layers: the vehicle computes the first part and
+uploads to the helper, the helper computes the second part and passes the data by wire to the
+deliverer, which computes the third part. Bandwidth and compute of an RSU are shared by the KKT rule
+of eqs (7) and (9). One environment step is one task's decision; between decisions everything is
+exact in continuous time. The file reads: sizes, scenario, state, then what happens in a turn of the
+event loop, at a decision, and what is observed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from allocators import insga, pools, proportional
+from jaxenv import dnn, loop, spaces
+from jaxenv.environment import Environment, Metric, Params, State
+from jaxenv.errors import ConfigError
+from jaxenv.physics import mobility, radio
+
+NETWORKS = ("alexnet", "vgg16", "resnet50")
+IDLE, LOCAL, UPLOAD, HELPER, WIRED, DELIVERER = range(6)
+NONE, SUCCESS, UPLOAD_FAILURE, DELIVERY_FAILURE, LEFT_ROAD, UNFINISHED = range(6)
+GIGA = 1e-9
+MEGA = 1e-6
+_START_STREAM = 0xFFFFFFFF
+_INSGA_STREAM = 1
+
+
+@struct.dataclass
+class VehicularParams(Params):
+    """The scenario. SI units; S RSUs, V vehicles, M networks of at most K layers.
+
+    max_steps: T, the slot at which arrivals end. max_slots: the slot at which a drain is cut off.
+    """
+
+    max_slots: chex.Array
+    slot_s: chex.Array
+    radius_m: chex.Array
+    zone_m: chex.Array
+    rsu_position_m: chex.Array  # [S]
+    road_period_m: chex.Array
+    min_distance_m: chex.Array
+    tolerance_m: chex.Array
+    speed_range_mps: chex.Array  # [2]
+    power_range_dbm: chex.Array  # [2]
+    vehicle_flops_range: chex.Array  # [2], FLOP/s
+    path_loss_intercept_db: chex.Array
+    path_loss_slope_db: chex.Array
+    noise_dbm_per_hz: chex.Array
+    bandwidth_hz: chex.Array  # [S]
+    wired_rate_bps: chex.Array
+    rsu_flops: chex.Array  # [S], FLOP/s
+    compression: chex.Array
+    arrival_probability: chex.Array
+    failure_weight: chex.Array
+    mix: chex.Array  # [M], relative frequencies of the networks
+    layer_flops: chex.Array  # [M, K], FLOP of each layer on an RSU
+    layer_output_bits: chex.Array  # [M, K]
+    num_layers: chex.Array  # [M] int32
+    vehicle_enabled: chex.Array  # [V] bool
+    initial_position_m: chex.Array  # [V], read with scenario="given"
+    initial_speed_mps: chex.Array  # [V]
+    initial_power_dbm: chex.Array  # [V]
+    initial_vehicle_flops: chex.Array  # [V]
+    arrival: chex.Array  # [rows, V] bool: whether an idle vehicle asks, read with arrivals="given"
+    model: chex.Array  # [rows, V] int32: the network of the task
+    trace_position_m: chex.Array  # [rows, V], read with mobility="trace"
+    trace_active: chex.Array  # [rows, V] bool
+    trace_direction: chex.Array  # [V], +1 or -1
+    trace_start: chex.Array  # int32 first row; negative: drawn
+
+
+@struct.dataclass
+class Draws:
+    """What an episode draws at its start."""
+
+    position_m: chex.Array  # [V] at slot 0
+    speed_mps: chex.Array  # [V]
+    power_dbm: chex.Array  # [V]
+    vehicle_gflops: chex.Array  # [V], GFLOP/s
+    trace_row: chex.Array  # int32, row of slot 0
+
+
+@struct.dataclass
+class Tasks:
+    """What a decision fixes, per vehicle."""
+
+    helper: chex.Array  # [V] int32 RSU
+    deliverer: chex.Array  # [V] int32 RSU
+    helper_position_m: chex.Array  # [V] centre of the helper's copy of the road, y_h
+    deliverer_position_m: chex.Array  # [V] y_d
+    work: chex.Array  # [5, V] W_1..W_5 in GFLOP or Mbit; W_2 = 0 means Local
+    bandwidth_mhz: chex.Array  # [V] B_h
+    helper_gflops: chex.Array  # [V] C_h
+    deliverer_gflops: chex.Array  # [V] C_d
+    local_s: chex.Array  # [V] latency of Local, sum x'/c
+    slot: chex.Array  # [V] int32 slot of submission
+    decision: chex.Array  # [V] int32 index of the decision in the episode, -1 if none
+
+
+@struct.dataclass
+class Progress:
+    """What a turn of the event loop changes."""
+
+    slot: chex.Array  # int32 k
+    tau: chex.Array  # s since the start of the slot
+    fresh: chex.Array  # bool: no event of this slot has run yet
+    phase: chex.Array  # [V] int32
+    remaining: chex.Array  # [V] GFLOP or Mbit left of the phase
+    weight: chex.Array  # [V] share weight, kept by share_weights="remaining" and allocation="insga"
+    entry_slot: chex.Array  # [V] int32, when the phase (fifo) or the upload (serial) began
+    entry_tau: chex.Array  # [V]
+    asking: chex.Array  # [V] bool: waits for a decision in this slot
+    network: chex.Array  # [V] int32 network of the task
+    outcome: chex.Array  # [V] int32 how a task ended during this step
+    latency_s: chex.Array  # [V] mu of that task
+    turns: chex.Array  # int32 turns of this step
+
+
+@struct.dataclass
+class Totals:
+    """Sums over the episode."""
+
+    outcomes: chex.Array  # [6] int32 number of tasks by outcome
+    latency_s: chex.Array  # of completed tasks
+    cost_s: chex.Array
+
+
+@struct.dataclass
+class VehicularState(State):
+    """The state: the episode's draws, tasks in flight, the event clock, and sums.
+
+    vehicle: int32, the vehicle that asks. carried_cost: Phi, the cost in s of all tasks in flight
+    if nobody else submits (reward_mode="marginal"). last_observation: seen when arrivals ended.
+    """
+
+    vehicle: chex.Array
+    draws: Draws
+    tasks: Tasks
+    progress: Progress
+    totals: Totals
+    decisions: chex.Array
+    finished: chex.Array
+    carried_cost: chex.Array
+    last_observation: chex.Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Vehicular(Environment[VehicularState, VehicularParams]):
+    """Online scheduling of collaborative inference on a road with RSUs.
+
+    num_rsus, num_vehicles, num_networks, max_layers: S, V, M, K.
+    table_rows: rows of ``arrival``/``model`` tables; trace_rows: rows of a mobility trace.
+    allocation: ``kkt`` (eqs 7, 9), ``equal``, ``fifo``, ``serial`` or ``insga``.
+    allocator: ``closed`` or ``jaxopt``, who solves the KKT problem.
+    share_weights: ``total`` (the whole phase) or ``remaining`` (what is left at slot starts).
+    reward_mode: ``completion``, ``own`` or ``marginal``.
+    observation: ``paper`` (3S + 4) or ``extended`` (6S + 4); model_onehot adds M.
+    scenario, arrivals: ``drawn``, or ``given`` by the initial arrays, the tables, of the params.
+    mobility: ``constant`` speeds on a ring road, or an external ``trace``.
+    turns_per_step: 0 runs to the next decision; k > 0 runs at most k turns of the event loop.
+    """
+
+    num_rsus: int = 5
+    num_vehicles: int = 10
+    num_networks: int = 3
+    max_layers: int = 9
+    table_rows: int = 0
+    trace_rows: int = 0
+    allocation: Literal["kkt", "equal", "fifo", "serial", "insga"] = "kkt"
+    allocator: Literal["closed", "jaxopt"] = "closed"
+    share_weights: Literal["total", "remaining"] = "total"
+    reward_mode: Literal["completion", "own", "marginal"] = "completion"
+    observation: Literal["paper", "extended"] = "extended"
+    model_onehot: bool = False
+    scenario: Literal["drawn", "given"] = "drawn"
+    arrivals: Literal["drawn", "given"] = "drawn"
+    mobility: Literal["constant", "trace"] = "constant"
+    turns_per_step: int = 0
+    insga_population: int = 16
+    insga_generations: int = 8
+
+    name: ClassVar[str] = "vehicular"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("cost_s", "s", "min", "ratio", "cost_sum_s", "tasks_finished"),
+        Metric("success_rate", "%", "max", "ratio", "tasks_succeeded", "tasks_finished", scale=100),
+        Metric("latency_s", "s", "min", "ratio", "latency_sum_s", "tasks_succeeded"),
+        Metric("num_tasks", "tasks", "max", "sum", "tasks_finished"),
+    )
+
+    # ---- sizes and scenario -------------------------------------------------------------------
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            valid = _CHOICES.get(field.name)
+            if valid is not None and value not in valid:
+                raise ConfigError(field.name, value, f"choose one of {', '.join(valid)}")
+            least = _LEAST.get(field.name)
+            if least is not None and (
+                isinstance(value, bool) or not isinstance(value, int) or value < least
+            ):
+                raise ConfigError(field.name, value, f"give an integer of at least {least}")
+        if not isinstance(self.model_onehot, bool):
+            raise ConfigError("model_onehot", self.model_onehot, "give true or false")
+        if self.arrivals == "given" and self.table_rows < 1:
+            raise ConfigError("table_rows", self.table_rows, 'arrivals="given" needs at least 1')
+        if self.mobility == "trace" and self.trace_rows < 2:
+            raise ConfigError("trace_rows", self.trace_rows, 'mobility="trace" needs at least 2')
+        if self.allocator == "jaxopt" and self.allocation != "kkt":
+            raise ConfigError("allocator", self.allocator, 'jaxopt solves allocation="kkt" only')
+
+    @classmethod
+    def build(cls, **options: Any) -> tuple[Vehicular, VehicularParams]:
+        """Sizes, leaves of the scenario, and these ways of describing one:
+
+        networks, granularity, frame_shape, input_bits: the profiles of `jaxenv.dnn` (names or
+        `Profile` objects). spacing_m: distance between RSUs. num_cores: of an RSU, 5 GFLOP/s each.
+        trace: a `jaxenv.data.sumo.Trace`, or the path of a SUMO file. road_period_m defaults to
+        S * spacing_m, or to a trace's extent plus the RSUs' reach.
+        """
+        options = {name: value for name, value in options.items() if value is not None}
+        networks = options.pop("networks", NETWORKS)
+        granularity = options.pop("granularity", "block")
+        frame = options.pop("frame_shape", (3, 720, 1280))
+        input_bits = options.pop("input_bits", 8)
+        spacing = options.pop("spacing_m", None)
+        cores = options.pop("num_cores", None)
+        trace = options.pop("trace", None)
+        profiles = _profiles(networks, granularity, frame)
+        longest = max(profile.num_layers for profile in profiles)
+        options.setdefault("num_networks", len(profiles))
+        options.setdefault("max_layers", max(longest, 9 if networks == NETWORKS else 1))
+        mix = options.get("mix")
+        if mix is None:
+            mix = (0.0, 1.0, 0.0) if networks == NETWORKS else (1.0,) * len(profiles)
+            options["mix"] = mix
+        if "model_onehot" not in options and np.ndim(mix) == 1:
+            options["model_onehot"] = int(np.count_nonzero(np.asarray(mix, object))) > 1
+        for given, rows in (("arrival", "table_rows"), ("trace_position_m", "trace_rows")):
+            if given in options and rows not in options:
+                options[rows] = len(options[given])
+        if trace is not None:
+            options = _trace_options(trace) | options
+        sizes = {f.name for f in dataclasses.fields(cls) if f.init}
+        env = cls(**{k: v for k, v in options.items() if k in sizes})
+        if longest > env.max_layers:
+            raise ConfigError("max_layers", env.max_layers, f"the networks need {longest}")
+        if env.num_networks != len(profiles):
+            raise ConfigError("num_networks", env.num_networks, f"networks has {len(profiles)}")
+        leaves = {k: v for k, v in options.items() if k not in sizes}
+        flops, bits = _profile_tables(profiles, env.max_layers, input_bits)
+        leaves.setdefault("layer_flops", flops)
+        leaves.setdefault("layer_output_bits", bits)
+        leaves.setdefault("num_layers", [profile.num_layers for profile in profiles])
+        if cores is not None:
+            if "rsu_flops" in leaves:
+                raise ConfigError("num_cores", cores, "give num_cores or rsu_flops, not both")
+            leaves["rsu_flops"] = _positive("num_cores", cores) * 5e9
+        if spacing is not None:
+            spacing = _positive("spacing_m", spacing)
+            leaves.setdefault("rsu_position_m", spacing * (np.arange(env.num_rsus) + 0.5))
+            leaves.setdefault("road_period_m", spacing * env.num_rsus)
+        if "max_steps" in leaves:
+            leaves.setdefault("max_slots", 4 * np.asarray(leaves["max_steps"]))
+        return env, env.make_params(**leaves)
+
+    def default_params(self) -> VehicularParams:
+        """The constants of the paper and, where it is silent, of the model's specification.
+
+        With ``max_layers`` of at least 9 and three networks, their profiles are AlexNet, VGG-16 and
+        ResNet-50 at 1280x720; otherwise give profiles through `build`.
+        """
+        size_s, size_v, size_m = self.num_rsus, self.num_vehicles, self.num_networks
+        names = NETWORKS[:size_m] if size_m != 1 else ("vgg16",)
+        profiles = _profiles(names, "block", (3, 720, 1280))
+        if size_m > len(NETWORKS) or self.max_layers < max(p.num_layers for p in profiles):
+            profiles = []
+        flops, bits = _profile_tables(profiles, self.max_layers, 8, rows=size_m)
+        mix = (0.0, 1.0, 0.0) if size_m == 3 else (1.0,) * size_m
+        values: dict[str, Any] = {
+            "max_steps": np.int32(200),
+            "max_slots": np.int32(800),
+            "slot_s": 1.0,
+            "radius_m": 300.0,
+            "zone_m": 20.0,
+            "rsu_position_m": 300.0 * (np.arange(size_s) + 0.5),
+            "road_period_m": 300.0 * size_s,
+            "min_distance_m": 10.0,
+            "tolerance_m": 1e-3,
+            "speed_range_mps": [10.0, 20.0],
+            "power_range_dbm": [5.0, 10.0],
+            "vehicle_flops_range": [5e9, 5e9],
+            "path_loss_intercept_db": 128.1,
+            "path_loss_slope_db": 37.6,
+            "noise_dbm_per_hz": -174.0,
+            "bandwidth_hz": np.full(size_s, 10e6),
+            "wired_rate_bps": 1e9,
+            "rsu_flops": np.full(size_s, 60e9),
+            "compression": 0.5,
+            "arrival_probability": 0.1,
+            "failure_weight": 3.0,
+            "mix": mix,
+            "layer_flops": flops,
+            "layer_output_bits": bits,
+            "num_layers": np.array([p.num_layers for p in profiles] or [2] * size_m, np.int32),
+            "vehicle_enabled": np.ones(size_v, bool),
+            "initial_position_m": np.zeros(size_v),
+            "initial_speed_mps": np.full(size_v, 15.0),
+            "initial_power_dbm": np.full(size_v, 7.5),
+            "initial_vehicle_flops": np.full(size_v, 5e9),
+            "arrival": np.zeros((self.table_rows, size_v), bool),
+            "model": np.zeros((self.table_rows, size_v), np.int32),
+            "trace_position_m": np.zeros((self.trace_rows, size_v)),
+            "trace_active": np.zeros((self.trace_rows, size_v), bool),
+            "trace_direction": np.ones(size_v),
+            "trace_start": np.int32(-1),
+        }
+        return VehicularParams(**{k: self._leaf(v) for k, v in values.items()})
+
+    def _leaf(self, value: Any) -> chex.Array:
+        array = np.asarray(value)
+        return jnp.asarray(array, self.float_dtype if array.dtype.kind == "f" else array.dtype)
+
+    def validate(self, params: VehicularParams) -> None:
+        """Refuses what cannot be simulated; needs concrete values."""
+        p = jax.tree.map(np.asarray, params)
+        for name in _POSITIVE:
+            _check(name, getattr(p, name), lambda x: x > 0, "give positive finite numbers")
+        for name in _FINITE:
+            _check(name, getattr(p, name), lambda x: x == x, "give finite numbers")
+        _check("max_steps", p.max_steps, lambda x: x >= 1, "give at least 1 slot")
+        valid = f"give at least max_steps = {p.max_steps}"
+        _check("max_slots", p.max_slots, lambda x: x >= p.max_steps, valid)
+        _check("arrival_probability", p.arrival_probability, _is_fraction, "give 0 to 1")
+        _check("failure_weight", p.failure_weight, lambda x: x >= 1, "give at least 1")
+        _check("tolerance_m", p.tolerance_m, lambda x: x >= 0, "give at least 0")
+        for name in ("speed_range_mps", "power_range_dbm", "vehicle_flops_range"):
+            low, high = getattr(p, name)
+            if low > high:
+                raise ConfigError(name, [float(low), float(high)], "give [low, high], low <= high")
+        _check("mix", p.mix, lambda x: x >= 0, "give frequencies of at least 0")
+        if p.mix.sum() <= 0:
+            raise ConfigError("mix", p.mix.tolist(), "give at least one positive frequency")
+        least, most = p.num_layers.min(), p.num_layers.max()
+        if least < 2 or most > self.max_layers:
+            valid = f"give 2 to max_layers = {self.max_layers} layers for every network"
+            raise ConfigError("num_layers", p.num_layers.tolist(), valid)
+        inside = np.arange(self.max_layers) < p.num_layers[:, None]
+        valid = "give FLOPs of at least 0 with 0 for the input layer and a positive sum"
+        flops = np.where(inside, p.layer_flops, 0.0)
+        if not (np.isfinite(flops).all() and (flops >= 0).all() and (flops[:, 0] == 0).all()):
+            raise ConfigError("layer_flops", p.layer_flops.tolist(), valid)
+        if (flops.sum(1) <= 0).any():
+            raise ConfigError("layer_flops", p.layer_flops.tolist(), valid)
+        _check(
+            "layer_output_bits",
+            np.where(inside, p.layer_output_bits, 1.0),
+            lambda x: x > 0,
+            "give a positive number of bits for every layer",
+        )
+        if self.arrivals == "given" and (
+            (p.model < 0).any() or (p.model >= self.num_networks).any()
+        ):
+            valid = f"give network indices 0 to {self.num_networks - 1}"
+            raise ConfigError("model", p.model.tolist(), valid)
+        if self.mobility == "trace":
+            _check("trace_direction", p.trace_direction, lambda x: abs(x) == 1, "give +1 or -1")
+            _check("trace_position_m", p.trace_position_m, lambda x: x == x, "give finite metres")
+            if not p.trace_active.any():
+                raise ConfigError("trace_active", "all false", "give at least one active vehicle")
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        size = (6 if self.observation == "extended" else 3) * self.num_rsus + 4
+        size += self.num_networks if self.model_onehot else 0
+        return spaces.Box(-np.inf, np.inf, (size,), self.float_dtype)
+
+    @property
+    def action_space(self) -> spaces.Discrete:
+        return spaces.Discrete(self.num_rsus**2 * self.num_pairs)
+
+    @property
+    def num_pairs(self) -> int:
+        """P, the number of pairs of partition layers k1 <= k2."""
+        return self.max_layers * (self.max_layers + 1) // 2
+
+    def pair_index(self, first: chex.Array, second: chex.Array) -> chex.Array:
+        """Index of the partition layers (k1, k2), 1-based, in lexicographic order."""
+        k = self.max_layers
+        return (first - 1) * k - (first - 1) * (first - 2) // 2 + (second - first)
+
+    def encode(
+        self, helper: chex.Array, deliverer: chex.Array, first: chex.Array, second: chex.Array
+    ) -> chex.Array:
+        """Action index of rolled RSU indices and 1-based partition layers."""
+        pair = self.pair_index(first, second)
+        index = (helper * self.num_rsus + deliverer) * self.num_pairs + pair
+        return jnp.asarray(index, jnp.int32)
+
+    def decode(self, action: chex.Array) -> tuple[chex.Array, chex.Array, chex.Array, chex.Array]:
+        """``(helper, deliverer, k1, k2)`` of an action index; the inverse of `encode`."""
+        first, second = self._pairs()
+        units, pair = action // self.num_pairs, action % self.num_pairs
+        return (
+            units // self.num_rsus,
+            units % self.num_rsus,
+            jnp.asarray(first)[pair],
+            jnp.asarray(second)[pair],
+        )
+
+    def _pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        first, second = np.triu_indices(self.max_layers)
+        return (first + 1).astype(np.int32), (second + 1).astype(np.int32)
+
+    # ---- the road ------------------------------------------------------------------------------
+
+    def _trace_at(self, params: VehicularParams, row: chex.Array) -> tuple[chex.Array, chex.Array]:
+        """Positions along each vehicle's direction and activity, ``[V]`` (or ``[V, lanes]``)."""
+
+        def read(position, active, direction, row, slot_s):
+            here = mobility.trace_position(position, active, row, slot_s)
+            return direction * here, mobility.trace_row(active, row)
+
+        return _per_lane(
+            read,
+            (2, 2, 1, 0, 0),
+            params.trace_position_m,
+            params.trace_active,
+            params.trace_direction,
+            row,
+            params.slot_s,
+        )
+
+    def _place(
+        self, draws: Draws, params: VehicularParams, slot: chex.Array
+    ) -> tuple[chex.Array, chex.Array]:
+        """Positions along each vehicle's direction, and activity, at a slot."""
+        if self.mobility == "trace":
+            return self._trace_at(params, draws.trace_row + slot)
+        elapsed = slot.astype(self.float_dtype) * params.slot_s
+        position = mobility.constant_speed_position(draws.position_m, draws.speed_mps, elapsed)
+        return position, jnp.ones(position.shape, bool)
+
+    def speeds(self, state: VehicularState, params: VehicularParams) -> chex.Array:
+        """Speed of every vehicle in this slot, ``[V]`` in m/s, along its direction."""
+        return self._speeds(state.draws, params, state.progress.slot)
+
+    def _speeds(self, draws: Draws, params: VehicularParams, slot: chex.Array) -> chex.Array:
+        if self.mobility == "constant":
+            return draws.speed_mps
+        row = draws.trace_row + slot
+        now, on_road = self._trace_at(params, row)
+        following, stays = self._trace_at(params, row + 1)
+        before, was = self._trace_at(params, jnp.maximum(row - 1, 0))
+        was = was & (row > 0)
+        return mobility.trace_speed(now, following, before, on_road, stays, was, params.slot_s)
+
+    def _efficiency(
+        self, tasks: Tasks, draws: Draws, params: VehicularParams, zone_m: chex.Array
+    ) -> chex.Array:
+        """Spectral efficiency of every vehicle to its helper, bit/s/Hz."""
+        distance = jnp.abs(tasks.helper_position_m - zone_m)
+        return self._link(distance, draws.power_dbm, tasks.bandwidth_mhz * 1e6, params)
+
+    def _link(
+        self,
+        distance_m: chex.Array,
+        power_dbm: chex.Array,
+        bandwidth_hz: chex.Array,
+        params: VehicularParams,
+    ) -> chex.Array:
+        loss = radio.path_loss_db(
+            distance_m,
+            params.path_loss_intercept_db,
+            params.path_loss_slope_db,
+            params.min_distance_m,
+        )
+        noise = radio.noise_power_dbm(bandwidth_hz, params.noise_dbm_per_hz)
+        return radio.spectral_efficiency(radio.snr_db(power_dbm, loss, noise))
+
+    def road(
+        self, state: VehicularState, params: VehicularParams, vehicle: chex.Array
+    ) -> tuple[chex.Array, chex.Array, chex.Array]:
+        """What a vehicle has around it: ``(zone_m [], copy_m [S], order [S])``.
+
+        copy_m: the first copy of each RSU that the vehicle has not left, Y_s. order: RSUs by Y_s,
+        the rolled order of observations and actions.
+        """
+        position, _ = self._place(state.draws, params, self._seen_slot(state, params))
+        zone = mobility.zone_center(position[vehicle], params.zone_m)
+        copies = self._copies(params, zone, vehicle)
+        return zone, copies, jnp.argsort(copies, stable=True)
+
+    def _seen_slot(self, state: VehicularState, params: VehicularParams) -> chex.Array:
+        """The slot an observer sees: after the end, that of the final observation."""
+        slot = state.progress.slot
+        if self.reward_mode == "completion":
+            return slot
+        return jnp.where(state.finished, params.max_steps, slot)
+
+    def _copies(self, params: VehicularParams, zone: chex.Array, vehicle: chex.Array) -> chex.Array:
+        centers = params.rsu_position_m
+        if self.mobility == "trace":
+            centers = centers * params.trace_direction[vehicle]
+        return mobility.next_road_copy(
+            centers, zone, params.road_period_m, params.radius_m, params.tolerance_m
+        )
+
+    # ---- one turn of the event loop ------------------------------------------------------------
+    # Everything here is written for arrays [V], and for [V, lanes] when the loop runs many lanes.
+
+    def _turn(
+        self,
+        operands: tuple[VehicularParams, Draws, Tasks, chex.Array],
+        now: Progress,
+        arrivals: bool,
+    ) -> Progress:
+        """Runs to the next event or to the end of the slot, whichever comes first."""
+        params, draws, tasks, key_data = operands
+        dtype = self.float_dtype
+        position, on_road = self._place(draws, params, now.slot)
+        zone = mobility.zone_center(position, params.zone_m)
+        efficiency = self._efficiency(tasks, draws, params, zone)
+        now = self._refresh_weights(params, draws, tasks, key_data, now, efficiency)
+
+        rate = self._rates(params, draws, tasks, now, efficiency)
+        busy = now.phase > IDLE
+        running = busy & (rate > 0)
+        time_to_finish = jnp.where(running, now.remaining / jnp.where(running, rate, 1), jnp.inf)
+        left = params.slot_s - now.tau
+        first = jnp.min(time_to_finish, axis=0)
+        slot_ends = left <= first
+        step = jnp.where(slot_ends, left, first)
+        tolerance = 1e-12 if self.dtype == "float64" else 1e-6
+        done = running & (time_to_finish <= step * (1 + tolerance))
+        remaining = jnp.where(busy, now.remaining - rate * step, now.remaining)
+        remaining = jnp.maximum(jnp.where(done, 0, remaining), 0)
+        tau = jnp.where(slot_ends, params.slot_s, now.tau + step).astype(dtype)
+
+        # The done tasks enter their next phase with work, or end.
+        order = jnp.arange(1, 6, dtype=jnp.int32).reshape((5,) + (1,) * now.phase.ndim)
+        open_phase = (order > now.phase) & (tasks.work > 0)
+        following = jnp.min(jnp.where(open_phase, order, 6), axis=0)
+        entered = jnp.sum(jnp.where(order == following, tasks.work, 0), axis=0)
+        ends = done & (following == 6)
+        local = tasks.work[UPLOAD - 1] == 0
+        in_reach = self._covers(params, tasks.helper_position_m, zone)
+        delivered = local | self._covers(params, tasks.deliverer_position_m, zone)
+        cut_off = done & (following == UPLOAD) & ~in_reach
+        outcome = jnp.where(ends, jnp.where(delivered, SUCCESS, DELIVERY_FAILURE), NONE)
+        outcome = jnp.where(cut_off, UPLOAD_FAILURE, outcome).astype(jnp.int32)
+        goes_on = done & ~ends & ~cut_off
+        phase = jnp.where(done, jnp.where(goes_on, following, IDLE), now.phase).astype(jnp.int32)
+        keeps_key = (phase != UPLOAD) if self.allocation == "serial" else jnp.zeros_like(done)
+        stamped = goes_on & ~keeps_key
+        now = now.replace(
+            tau=tau,
+            fresh=jnp.zeros_like(now.fresh),
+            phase=phase,
+            remaining=jnp.where(goes_on, entered, remaining),
+            weight=jnp.where(
+                goes_on, self._entry_weight(tasks, efficiency, following, entered), now.weight
+            ),
+            entry_slot=jnp.where(stamped, now.slot + slot_ends, now.entry_slot),
+            entry_tau=jnp.where(stamped, jnp.where(slot_ends, 0, tau), now.entry_tau),
+            turns=now.turns + 1,
+        )
+        now = self._record(params, tasks, now, outcome)
+        after = self._next_slot(params, draws, tasks, key_data, now, arrivals)
+        return jax.tree.map(lambda new, old: jnp.where(slot_ends, new, old), after, now)
+
+    def _covers(
+        self, params: VehicularParams, center_m: chex.Array, zone_m: chex.Array
+    ) -> chex.Array:
+        return mobility.covers(center_m, zone_m, params.radius_m, params.tolerance_m)
+
+    def _record(
+        self, params: VehicularParams, tasks: Tasks, now: Progress, outcome: chex.Array
+    ) -> Progress:
+        """Notes the tasks that end now, with their latency mu."""
+        ended = outcome > NONE
+        slots = (now.slot - tasks.slot).astype(self.float_dtype)
+        elapsed = slots * params.slot_s + now.tau
+        cut_off = outcome > DELIVERY_FAILURE
+        cut_off = cut_off | (outcome == UPLOAD_FAILURE)
+        latency = jnp.where(cut_off, jnp.maximum(elapsed, tasks.local_s), elapsed)
+        return now.replace(
+            phase=jnp.where(ended, IDLE, now.phase),
+            outcome=jnp.where(ended, outcome, now.outcome),
+            latency_s=jnp.where(ended, latency, now.latency_s),
+        )
+
+    def _next_slot(
+        self,
+        params: VehicularParams,
+        draws: Draws,
+        tasks: Tasks,
+        key_data: chex.Array,
+        now: Progress,
+        arrivals: bool,
+    ) -> Progress:
+        """The start of the next slot: positions, lost uploads, vehicles gone, arrivals."""
+        slot = now.slot + 1
+        now = now.replace(slot=slot, tau=jnp.zeros_like(now.tau), fresh=jnp.ones_like(now.fresh))
+        position, on_road = self._place(draws, params, slot)
+        zone = mobility.zone_center(position, params.zone_m)
+        in_reach = self._covers(params, tasks.helper_position_m, zone)
+        busy = now.phase > IDLE
+        outcome = jnp.where(
+            (now.phase == UPLOAD) & ~in_reach, UPLOAD_FAILURE, jnp.zeros_like(now.phase)
+        )
+        if self.mobility == "trace":
+            gone = busy & ~on_road & (tasks.work[UPLOAD - 1] > 0)
+            outcome = jnp.where(gone, LEFT_ROAD, outcome)
+        cut = busy & (outcome == NONE) & (slot >= params.max_slots)
+        outcome = jnp.where(cut, UNFINISHED, outcome)
+        now = self._record(params, tasks, now, outcome.astype(jnp.int32))
+        if arrivals:
+            now = self._ask(params, key_data, now, on_road)
+        return now
+
+    def _ask(
+        self, params: VehicularParams, key_data: chex.Array, now: Progress, on_road: chex.Array
+    ) -> Progress:
+        """Fixes which idle vehicles ask in this slot, and the network of each one's task."""
+        size_v = self.num_vehicles
+        if self.arrivals == "given":
+            row = now.slot
+            coin = _per_lane(mobility.trace_row, (2, 0), params.arrival, row)
+            coin = coin & (row < self.table_rows)
+            network = _per_lane(mobility.trace_row, (2, 0), params.model, row)
+        else:
+
+            def draw(key_data: chex.Array, slot: chex.Array) -> chex.Array:
+                key = jax.random.fold_in(jax.random.wrap_key_data(key_data), slot)
+                return jax.random.uniform(key, (size_v,), self.float_dtype)
+
+            # Given that a vehicle asks, uniform/p is uniform again: it draws the network.
+            uniform = _per_lane(draw, (1, 0), key_data, now.slot)
+            coin = uniform < params.arrival_probability
+            ceiling = jnp.where(params.arrival_probability > 0, params.arrival_probability, 1)
+            shares = params.mix / jnp.sum(params.mix, axis=0)
+            edges = jnp.cumsum(shares, axis=0)[:-1]
+            network = jnp.zeros(uniform.shape, jnp.int32)
+            for edge in edges:
+                network = network + (uniform / ceiling >= edge)
+            # Never a network of frequency zero, whatever the rounding of the sums.
+            positive = params.mix > 0
+            index = jnp.arange(self.num_networks).reshape((-1,) + (1,) * (params.mix.ndim - 1))
+            last = jnp.max(jnp.where(positive, index, -1), axis=0)
+            network = jnp.minimum(network, last)
+        enabled = params.vehicle_enabled
+        if enabled.ndim < coin.ndim:
+            enabled = enabled[:, None]
+        asks = (now.phase == IDLE) & coin & enabled & on_road & (now.slot < params.max_steps)
+        return now.replace(
+            asking=asks, network=jnp.where(asks, network, now.network).astype(jnp.int32)
+        )
+
+    # ---- shares --------------------------------------------------------------------------------
+
+    def _pools(self, tasks: Tasks, phase: chex.Array) -> chex.Array:
+        """Index of each vehicle's pool: bands 0..S-1, servers S..2S-1, none -1."""
+        size = self.num_rsus
+        server = 0 if self.allocation == "serial" else size
+        pool = jnp.where(phase == UPLOAD, tasks.helper, -1)
+        pool = jnp.where(phase == HELPER, server + tasks.helper, pool)
+        return jnp.where(phase == DELIVERER, server + tasks.deliverer, pool)
+
+    def _entry_weight(
+        self, tasks: Tasks, efficiency: chex.Array, phase: chex.Array, amount: chex.Array
+    ) -> chex.Array:
+        """sqrt(eta) of eqs (7) and (9) for an amount of work of a phase."""
+        if self.allocation != "kkt":
+            return jnp.ones_like(amount)
+        band = tasks.bandwidth_mhz * efficiency
+        capacity = jnp.where(phase == UPLOAD, band, tasks.deliverer_gflops)
+        capacity = jnp.where(phase == HELPER, tasks.helper_gflops, capacity)
+        return jnp.sqrt(amount / capacity)
+
+    def _refresh_weights(
+        self,
+        params: VehicularParams,
+        draws: Draws,
+        tasks: Tasks,
+        key_data: chex.Array,
+        now: Progress,
+        efficiency: chex.Array,
+    ) -> Progress:
+        """Weights at the start of a slot, after its decisions, with this slot's gains."""
+        if self.allocation == "kkt":
+            order = jnp.arange(1, 6, dtype=jnp.int32).reshape((5,) + (1,) * now.phase.ndim)
+            amount = jnp.sum(jnp.where(order == now.phase, tasks.work, 0), axis=0)
+            if self.share_weights == "remaining":
+                amount = now.remaining
+            weight = self._entry_weight(tasks, efficiency, now.phase, amount)
+        elif self.allocation == "insga":
+            weight = self._insga_weights(params, draws, tasks, key_data, now, efficiency)
+        else:
+            return now
+        return now.replace(weight=jnp.where(now.fresh, weight, now.weight))
+
+    def _insga_weights(
+        self,
+        params: VehicularParams,
+        draws: Draws,
+        tasks: Tasks,
+        key_data: chex.Array,
+        now: Progress,
+        efficiency: chex.Array,
+    ) -> chex.Array:
+        pool = self._pools(tasks, now.phase)
+        upload = now.phase == UPLOAD
+        capacity = jnp.where(now.phase == HELPER, tasks.helper_gflops, tasks.deliverer_gflops)
+        capacity = jnp.where(upload, tasks.bandwidth_mhz * efficiency, capacity)
+        base = now.remaining / capacity
+        after = tasks.work[DELIVERER - 1] / tasks.deliverer_gflops
+        with_helper = after + tasks.work[HELPER - 1] / tasks.deliverer_gflops
+        after = jnp.where(upload, with_helper, jnp.where(now.phase == HELPER, after, 0))
+        position, _ = self._place(draws, params, now.slot)
+        zone = mobility.zone_center(position, params.zone_m)
+        speed = jnp.maximum(self._speeds(draws, params, now.slot), 0.1)
+        leave = jnp.maximum(tasks.deliverer_position_m + params.radius_m - zone, 0) / speed
+
+        def solve(key_data, slot, base, after, leave, pool):
+            key = jax.random.fold_in(jax.random.wrap_key_data(key_data), slot)
+            return insga.evolve_weights(
+                jax.random.fold_in(key, _INSGA_STREAM),
+                base,
+                after,
+                leave,
+                pool,
+                num_pools=2 * self.num_rsus,
+                population=self.insga_population,
+                generations=self.insga_generations,
+            )
+
+        return _per_lane(solve, (1, 0, 1, 1, 1, 1), key_data, now.slot, base, after, leave, pool)
+
+    def _rates(
+        self,
+        params: VehicularParams,
+        draws: Draws,
+        tasks: Tasks,
+        now: Progress,
+        efficiency: chex.Array,
+    ) -> chex.Array:
+        """GFLOP/s or Mbit/s at which every vehicle's phase advances."""
+        pool = self._pools(tasks, now.phase)
+        if self.allocation in ("fifo", "serial"):
+            share = pools.first_shares(pool, now.entry_slot, now.entry_tau)
+        elif self.allocator == "jaxopt":
+            share = _per_lane(self._solved_shares, (1, 1), now.weight, pool)
+        else:
+            share = pools.pooled_shares(now.weight, pool)
+        rate = share * jnp.where(
+            now.phase == UPLOAD, tasks.bandwidth_mhz * efficiency, tasks.deliverer_gflops
+        )
+        rate = jnp.where(now.phase == HELPER, share * tasks.helper_gflops, rate)
+        rate = jnp.where(now.phase == LOCAL, draws.vehicle_gflops, rate)
+        return jnp.where(now.phase == WIRED, params.wired_rate_bps * MEGA, rate)
+
+    def _solved_shares(self, weight: chex.Array, pool: chex.Array) -> chex.Array:
+        """The KKT shares of every pool, solved by jaxopt."""
+        members = pool[None, :] == jnp.arange(2 * self.num_rsus)[:, None]
+
+        def solve(member: chex.Array) -> chex.Array:
+            return proportional.shares(weight**2, member, backend="jaxopt")
+
+        return jnp.sum(jnp.where(members, jax.vmap(solve)(members), 0), axis=0)
+
+    # ---- advancing -----------------------------------------------------------------------------
+
+    def _run(
+        self,
+        params: VehicularParams,
+        state: VehicularState,
+        going: Callable[[VehicularParams, Progress], chex.Array],
+        arrivals: bool = True,
+        limited: bool = True,
+    ) -> Progress:
+        """Turns of the event loop while ``going`` (and while the step has turns left)."""
+        limit = self.turns_per_step if limited else 0
+
+        def cond(operands: Any, now: Progress) -> chex.Array:
+            more = going(operands[0], now)
+            return more & (now.turns < limit) if limit else more
+
+        def body(operands: Any, now: Progress) -> Progress:
+            return self._turn(operands, now, arrivals)
+
+        operands = (params, state.draws, state.tasks, jax.random.key_data(state.key))
+        return loop.while_loop(cond, body, operands, state.progress)
+
+    @staticmethod
+    def _awaits_arrival(params: VehicularParams, now: Progress) -> chex.Array:
+        return ~jnp.any(now.asking, axis=0) & (now.slot < params.max_steps)
+
+    @staticmethod
+    def _drains(params: VehicularParams, now: Progress) -> chex.Array:
+        in_flight = jnp.any(now.phase > IDLE, axis=0) | ~now.fresh
+        return in_flight & (now.slot >= params.max_steps) & (now.slot < params.max_slots)
+
+    def _advance(self, state: VehicularState, params: VehicularParams) -> VehicularState:
+        """To the next decision; beyond the last slot, until every task has ended."""
+        if self.reward_mode == "completion":
+
+            def going(params: VehicularParams, now: Progress) -> chex.Array:
+                return self._awaits_arrival(params, now) | self._drains(params, now)
+
+            state = state.replace(progress=self._run(params, state, going))
+        else:
+            past_end = state.progress.slot >= params.max_steps
+            state = state.replace(progress=self._run(params, state, self._awaits_arrival))
+            reached = ~past_end & (state.progress.slot >= params.max_steps)
+            picked = self._pick_vehicle(state).vehicle
+            state = state.replace(vehicle=jnp.where(past_end, state.vehicle, picked))
+            undrained = self._observe(state, params)
+            state = state.replace(
+                last_observation=jnp.where(reached, undrained, state.last_observation)
+            )
+            state = state.replace(progress=self._run(params, state, self._drains))
+        now = state.progress
+        over = (now.slot >= params.max_steps) & ~self._drains(params, now)
+        state = state.replace(finished=over)
+        return self._pick_vehicle(state) if self.reward_mode == "completion" else state
+
+    def _pick_vehicle(self, state: VehicularState) -> VehicularState:
+        """The asking vehicle of lowest index, else the idle one of lowest index, else 0."""
+        now = state.progress
+        candidates = jnp.where(jnp.any(now.asking), now.asking, now.phase == IDLE)
+        return state.replace(vehicle=jnp.argmax(candidates).astype(jnp.int32))
+
+    def projected_cost(self, state: VehicularState, params: VehicularParams) -> chex.Array:
+        """Phi: total cost in s of all tasks in flight if nobody else submits."""
+        start = state.progress
+        clean = start.replace(
+            asking=jnp.zeros_like(start.asking),
+            outcome=jnp.zeros_like(start.outcome),
+            turns=jnp.zeros_like(start.turns),
+        )
+
+        def going(params: VehicularParams, now: Progress) -> chex.Array:
+            return jnp.any(now.phase > IDLE, axis=0) & (now.slot < params.max_slots)
+
+        state = state.replace(progress=clean)
+        end = self._run(params, state, going, arrivals=False, limited=False)
+        return jnp.sum(task_costs(end, params))
+
+    # ---- the contract --------------------------------------------------------------------------
+
+    def reset_env(self, key: chex.PRNGKey, params: VehicularParams) -> VehicularState:
+        dtype, size_v = self.float_dtype, self.num_vehicles
+        start = jax.random.fold_in(key, _START_STREAM)
+        keys = jax.random.split(start, 5)
+        if self.scenario == "given":
+            position, speed = params.initial_position_m, params.initial_speed_mps
+            power, flops = params.initial_power_dbm, params.initial_vehicle_flops
+        else:
+
+            def uniform(key: chex.PRNGKey, ends: chex.Array) -> chex.Array:
+                unit = jax.random.uniform(key, (size_v,), dtype)
+                return ends[0] + unit * (ends[1] - ends[0])
+
+            position = jax.random.uniform(keys[0], (size_v,), dtype) * params.road_period_m
+            speed = uniform(keys[1], params.speed_range_mps)
+            power = uniform(keys[2], params.power_range_dbm)
+            flops = uniform(keys[3], params.vehicle_flops_range)
+        most = jnp.maximum(self.trace_rows - params.max_steps, 0)
+        drawn = jax.random.uniform(keys[4], (), dtype) * (most + 1).astype(dtype)
+        drawn = jnp.minimum(drawn.astype(jnp.int32), most)
+        row = jnp.where(params.trace_start < 0, drawn, params.trace_start).astype(jnp.int32)
+        zeros = jnp.zeros((size_v,), dtype)
+        ints = jnp.zeros((size_v,), jnp.int32)
+        zero = jnp.int32(0)
+        ones = jnp.ones((size_v,), dtype)
+        progress = Progress(
+            slot=zero,
+            tau=jnp.zeros((), dtype),
+            fresh=jnp.asarray(True),
+            phase=ints,
+            remaining=zeros,
+            weight=ones,
+            entry_slot=ints,
+            entry_tau=zeros,
+            asking=jnp.zeros((size_v,), bool),
+            network=ints,
+            outcome=ints,
+            latency_s=zeros,
+            turns=zero,
+        )
+        draws = Draws(position, speed, power, flops * GIGA, row)
+        _, on_road = self._place(draws, params, zero)
+        progress = self._ask(params, jax.random.key_data(key), progress, on_road)
+        tasks = Tasks(
+            helper=ints,
+            deliverer=ints,
+            helper_position_m=zeros,
+            deliverer_position_m=zeros,
+            work=jnp.zeros((5, size_v), dtype),
+            bandwidth_mhz=ones,
+            helper_gflops=ones,
+            deliverer_gflops=ones,
+            local_s=zeros,
+            slot=ints,
+            decision=ints - 1,
+        )
+        size = self.observation_space.shape if self.reward_mode != "completion" else (0,)
+        state = VehicularState(
+            key=key,
+            time=zero,
+            vehicle=zero,
+            draws=draws,
+            tasks=tasks,
+            progress=progress,
+            totals=Totals(jnp.zeros((6,), jnp.int32), jnp.zeros((), dtype), jnp.zeros((), dtype)),
+            decisions=zero,
+            finished=jnp.asarray(False),
+            carried_cost=jnp.zeros((), dtype),
+            last_observation=jnp.zeros(size, dtype),
+        )
+        return self._pick_vehicle(state)
+
+    def settle(self, state: VehicularState, params: VehicularParams) -> VehicularState:
+        fresh = (state.time == 0) & (state.progress.turns == 0) & ~jnp.any(state.progress.asking)
+        # Lanes that are not fresh enter with their turns used up, so the loop passes them by.
+        start = state.progress
+        parked = start.replace(asking=start.asking | ~fresh, slot=jnp.where(fresh, start.slot, -1))
+        advanced = self._advance(state.replace(progress=parked), params)
+        return jax.tree.map(lambda new, old: jnp.where(fresh, new, old), advanced, state)
+
+    def is_truncated(self, state: VehicularState, params: VehicularParams) -> chex.Array:
+        return state.finished
+
+    def step_env(
+        self, key: chex.PRNGKey, state: VehicularState, action: chex.Array, params: VehicularParams
+    ) -> tuple[VehicularState, chex.Array, chex.Array, dict[str, Any]]:
+        dtype = self.float_dtype
+        before = state
+        now = state.progress
+        due = jnp.any(now.asking) & ~state.finished
+        valid = jnp.where(due, self.action_mask(state, params)[action], True)
+        state = state.replace(
+            progress=now.replace(
+                outcome=jnp.zeros_like(now.outcome),
+                latency_s=jnp.zeros_like(now.latency_s),
+                turns=jnp.zeros_like(now.turns),
+            )
+        )
+        state = jax.tree.map(
+            lambda new, old: jnp.where(due, new, old), self._submit(state, action, params), state
+        )
+        marginal = jnp.zeros((), dtype)
+        carried = state.carried_cost
+        if self.reward_mode == "marginal":
+            at_once = jnp.sum(task_costs(state.progress, params))
+            projected = self.projected_cost(state, params)
+            after = jnp.where(due, at_once + projected, carried)
+            marginal, carried = carried - after, after
+        state = self._advance(state, params)
+        now = state.progress
+        costs = task_costs(now, params)
+        ended = now.outcome > NONE
+        succeeded = now.outcome == SUCCESS
+        counts = jnp.sum(
+            (now.outcome[:, None] == jnp.arange(6)) & ended[:, None], axis=0, dtype=jnp.int32
+        )
+        latency = jnp.sum(jnp.where(succeeded, now.latency_s, 0))
+        totals = Totals(
+            state.totals.outcomes + counts,
+            state.totals.latency_s + latency,
+            state.totals.cost_s + jnp.sum(costs),
+        )
+        over = state.finished & ~before.finished
+        state = state.replace(
+            totals=totals, carried_cost=carried - jnp.sum(costs), decisions=state.decisions
+        )
+        rewards = {
+            "completion": -jnp.sum(costs),
+            "own": jnp.zeros((), dtype),
+            "marginal": marginal,
+        }
+        info = {
+            "finished": {
+                "decision": jnp.where(ended, state.tasks.decision, -1),
+                "reward": -costs,
+                "mask": ended,
+                "latency_s": jnp.where(ended, now.latency_s, 0),
+                "success": succeeded,
+            },
+            "tasks_finished": jnp.sum(ended, dtype=jnp.int32),
+            "tasks_succeeded": jnp.sum(succeeded, dtype=jnp.int32),
+            "latency_sum_s": latency,
+            "cost_sum_s": jnp.sum(costs),
+            "elapsed_slots": now.slot - before.progress.slot,
+            "decision": jnp.where(due, before.decisions, -1),
+            "decision_pending": jnp.any(now.asking) | state.finished,
+            "action_valid": valid,
+            "turns": now.turns,
+        } | self._episode_summary(totals, over)
+        reward = rewards[self.reward_mode].astype(dtype)
+        return state, reward, jnp.asarray(False), info
+
+    def _episode_summary(self, totals: Totals, over: chex.Array) -> dict[str, chex.Array]:
+        """Episode metrics, filled when the episode is over, else 0."""
+        tasks = jnp.sum(totals.outcomes[1:])
+        succeeded = totals.outcomes[SUCCESS]
+        dtype = self.float_dtype
+        floor = jnp.maximum(tasks, 1).astype(dtype)
+        summary = {
+            "num_tasks": tasks,
+            "success_rate": succeeded.astype(dtype) / floor,
+            "latency_s": totals.latency_s / jnp.maximum(succeeded, 1).astype(dtype),
+            "cost_s": totals.cost_s / floor,
+            "upload_failures": totals.outcomes[UPLOAD_FAILURE],
+            "delivery_failures": totals.outcomes[DELIVERY_FAILURE],
+            "left_road": totals.outcomes[LEFT_ROAD],
+            "unfinished": totals.outcomes[UNFINISHED],
+        }
+        return jax.tree.map(lambda x: jnp.where(over, x, jnp.zeros_like(x)), summary)
+
+    # ---- a decision ----------------------------------------------------------------------------
+
+    def _submit(
+        self, state: VehicularState, action: chex.Array, params: VehicularParams
+    ) -> VehicularState:
+        """Submits the asking vehicle's task; the next one that asks becomes the asking vehicle."""
+        helper, deliverer, first, second = self.decode(action)
+        _, _, order = self.road(state, params, state.vehicle)
+        state = self.submit(state, params, order[helper], order[deliverer], first, second)
+        return self._pick_vehicle(state)
+
+    def submit(
+        self,
+        state: VehicularState,
+        params: VehicularParams,
+        helper: chex.Array,
+        deliverer: chex.Array,
+        first: chex.Array,
+        second: chex.Array,
+    ) -> VehicularState:
+        """The state once the asking vehicle's task is in flight.
+
+        Args:
+            state: a state in which ``state.vehicle`` asks.
+            params: the scenario.
+            helper, deliverer: RSU indices (not rolled).
+            first, second: 1-based partition layers k1 <= k2, clipped to the network.
+        """
+        j, now = state.vehicle, state.progress
+        network = now.network[j]
+        depth = params.num_layers[network]
+        first, second = jnp.minimum(first, depth), jnp.minimum(second, depth)
+        local = first == depth
+        layer = jnp.arange(1, self.max_layers + 1)
+        flops = jnp.where(layer <= depth, params.layer_flops[network], 0) * GIGA
+        bits = params.layer_output_bits[network] * MEGA
+
+        def total(inside: chex.Array) -> chex.Array:
+            return jnp.sum(jnp.where(inside, flops, 0))
+
+        remote = jnp.where(local, 0, 1).astype(self.float_dtype)
+        work = jnp.stack(
+            [
+                params.compression * total(layer <= first),
+                remote * bits[first - 1],
+                remote * total((layer > first) & (layer <= second)),
+                remote * jnp.where(helper != deliverer, bits[second - 1], 0),
+                remote * total(layer > second),
+            ]
+        )
+        local_s = params.compression * total(layer <= depth) / state.draws.vehicle_gflops[j]
+        zone, copies, _ = self.road(state, params, j)
+        following = 1 + jnp.argmax(work > 0).astype(jnp.int32)
+        in_reach = self._covers(params, copies[helper], zone)
+        cut_off = (following == UPLOAD) & ~in_reach
+        tasks = state.tasks
+        tasks = Tasks(
+            helper=tasks.helper.at[j].set(helper),
+            deliverer=tasks.deliverer.at[j].set(deliverer),
+            helper_position_m=tasks.helper_position_m.at[j].set(copies[helper]),
+            deliverer_position_m=tasks.deliverer_position_m.at[j].set(copies[deliverer]),
+            work=tasks.work.at[:, j].set(work),
+            bandwidth_mhz=tasks.bandwidth_mhz.at[j].set(params.bandwidth_hz[helper] * MEGA),
+            helper_gflops=tasks.helper_gflops.at[j].set(params.rsu_flops[helper] * GIGA),
+            deliverer_gflops=tasks.deliverer_gflops.at[j].set(params.rsu_flops[deliverer] * GIGA),
+            local_s=tasks.local_s.at[j].set(local_s),
+            slot=tasks.slot.at[j].set(now.slot),
+            decision=tasks.decision.at[j].set(state.decisions),
+        )
+        now = now.replace(
+            phase=now.phase.at[j].set(following),
+            remaining=now.remaining.at[j].set(work[following - 1]),
+            weight=now.weight.at[j].set(1),
+            entry_slot=now.entry_slot.at[j].set(now.slot),
+            entry_tau=now.entry_tau.at[j].set(0),
+            asking=now.asking.at[j].set(False),
+        )
+        outcome = jnp.zeros_like(now.outcome).at[j].set(jnp.where(cut_off, UPLOAD_FAILURE, NONE))
+        now = self._record(params, tasks, now, outcome)
+        return state.replace(tasks=tasks, progress=now, decisions=state.decisions + 1)
+
+    # ---- what is seen --------------------------------------------------------------------------
+
+    def action_mask(self, state: VehicularState, params: VehicularParams) -> chex.Array:
+        """Valid actions, ``bool[num_actions]``.
+
+        A helper must cover the vehicle at the predicted start of the upload; helper and deliverer
+        may be one RSU only without a second cut; Local is one canonical action.
+        """
+        size = self.num_rsus
+        j, now = state.vehicle, state.progress
+        first, second = self._pairs()
+        depth = params.num_layers[now.network[j]]
+        layer = jnp.arange(1, self.max_layers + 1)
+        flops = jnp.where(layer <= depth, params.layer_flops[now.network[j]], 0) * GIGA
+        start = params.compression * jnp.cumsum(flops) / state.draws.vehicle_gflops[j]
+        slots = jnp.floor(start / params.slot_s)
+        slot = self._seen_slot(state, params)
+        position, on_road = self._place(state.draws, params, slot)
+        speed = self._speeds(state.draws, params, slot)
+        _, copies, order = self.road(state, params, j)
+        ahead = mobility.constant_speed_position(position[j], speed[j], slots * params.slot_s)
+        zones = mobility.zone_center(ahead, params.zone_m)
+        covered = self._covers(params, copies[order][:, None], zones[None, :]) & on_road[j]
+        same = jnp.eye(size, dtype=bool)[:, :, None]
+        whole = (second == depth)[None, None, :]
+        inside = ((first < depth) & (second <= depth))[None, None, :]
+        mask = inside & covered[:, first - 1][:, None, :] & (~same | whole)
+        canonical = self.encode(jnp.int32(0), jnp.int32(0), depth, depth)
+        mask = mask.reshape(-1).at[canonical].set(True)
+        due = jnp.any(now.asking)
+        return jnp.where(due | state.finished, mask, jnp.arange(mask.size) == 0)
+
+    def observe(self, state: VehicularState, params: VehicularParams) -> chex.Array:
+        """``float[3S + 4]`` (``paper``), M more with ``model_onehot``, 3S more if ``extended``.
+
+        RSUs in rolled order: compute, bandwidth, committed work; then speed, compute and power of
+        the vehicle and its distance to rolled RSU 0; the network; bits and tasks queued per RSU.
+        """
+        observation = self._observe(state, params)
+        if self.reward_mode == "completion":
+            return observation
+        return jnp.where(state.finished, state.last_observation, observation)
+
+    def committed_gflop(self, state: VehicularState) -> chex.Array:
+        """Work submitted to each RSU and not executed yet, ``[S]`` in GFLOP."""
+        tasks, now = state.tasks, state.progress
+        unit = jnp.arange(self.num_rsus)[:, None]
+        busy = now.phase > IDLE
+        second = jnp.where(now.phase == HELPER, now.remaining, tasks.work[HELPER - 1])
+        second = jnp.where(busy & (now.phase <= HELPER), second, 0)
+        third = jnp.where(now.phase == DELIVERER, now.remaining, tasks.work[DELIVERER - 1])
+        third = jnp.where(busy, third, 0)
+        at_helper = jnp.where(tasks.helper == unit, second, 0)
+        return jnp.sum(at_helper + jnp.where(tasks.deliverer == unit, third, 0), axis=1)
+
+    def _observe(self, state: VehicularState, params: VehicularParams) -> chex.Array:
+        dtype = self.float_dtype
+        j, now, tasks = state.vehicle, state.progress, state.tasks
+        zone, copies, order = self.road(state, params, j)
+        unit = jnp.arange(self.num_rsus)[:, None]
+        parts = [
+            params.rsu_flops[order] / 60e9,
+            params.bandwidth_hz[order] / 10e6,
+            self.committed_gflop(state)[order] / (params.rsu_flops[order] * GIGA * 10),
+            jnp.stack(
+                [
+                    self.speeds(state, params)[j] / 20,
+                    state.draws.vehicle_gflops[j] / 5,
+                    state.draws.power_dbm[j] / 10,
+                    (copies[order[0]] - zone) / 300,
+                ]
+            ),
+        ]
+        if self.model_onehot:
+            parts.append(jax.nn.one_hot(now.network[j], self.num_networks, dtype=dtype))
+        if self.observation == "extended":
+            upload = now.phase == UPLOAD
+            queued = jnp.where((tasks.helper == unit) & upload, now.remaining, 0)
+            uploads = (tasks.helper == unit) & upload
+            served = ((tasks.helper == unit) & (now.phase == HELPER)) | (
+                (tasks.deliverer == unit) & (now.phase == DELIVERER)
+            )
+            parts += [
+                jnp.sum(queued, axis=1)[order] / 22.1184,
+                jnp.sum(uploads, axis=1).astype(dtype)[order] / self.num_vehicles,
+                jnp.sum(served, axis=1).astype(dtype)[order] / self.num_vehicles,
+            ]
+        return jnp.concatenate(parts).astype(dtype)
+
+
+def task_costs(now: Progress, params: VehicularParams) -> chex.Array:
+    """Cost in s of every task that ended: mu on success, omega * mu on failure, ``[V]``."""
+    failed = now.outcome > SUCCESS
+    weight = jnp.where(failed, params.failure_weight, 1)
+    return jnp.where(now.outcome > NONE, weight * now.latency_s, 0).astype(now.latency_s.dtype)
+
+
+def _per_lane(function: Callable[..., Any], ndims: tuple[int, ...], *args: chex.Array) -> Any:
+    """Calls ``function`` once, or once per lane if any argument has a trailing axis of lanes."""
+    axes = tuple(-1 if a.ndim > n else None for a, n in zip(args, ndims, strict=True))
+    if all(axis is None for axis in axes):
+        return function(*args)
+    return jax.vmap(function, in_axes=axes, out_axes=-1)(*args)
+
+
+def _profiles(networks: Sequence[Any], granularity: str, frame: Sequence[int]) -> list[dnn.Profile]:
+    if isinstance(networks, str) or len(networks) < 1:
+        raise ConfigError("networks", networks, "give a list of at least one network")
+    try:
+        return [
+            n
+            if isinstance(n, dnn.Profile)
+            else dnn.profile(n, input_shape=tuple(frame), granularity=granularity)
+            for n in networks
+        ]
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError("networks", list(networks), str(error)) from None
+
+
+def _profile_tables(
+    profiles: Sequence[dnn.Profile], max_layers: int, input_bits: int, rows: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    rows = len(profiles) if rows is None else rows
+    flops, bits = np.zeros((rows, max_layers)), np.ones((rows, max_layers))
+    if not profiles:
+        flops[:, 1] = 1.0
+    for i, profile in enumerate(profiles):
+        flops[i, : profile.num_layers] = profile.flops
+        bits[i, : profile.num_layers] = profile.output_bits(input_bits=input_bits)
+    return flops, bits
+
+
+def _trace_options(trace: Any) -> dict[str, Any]:
+    if isinstance(trace, str):
+        from jaxenv.data import sumo
+
+        trace = sumo.read_fcd(trace)
+    positions = trace.position_m[trace.active]
+    return {
+        "mobility": "trace",
+        "num_vehicles": trace.position_m.shape[1],
+        "trace_rows": trace.position_m.shape[0],
+        "trace_position_m": trace.position_m,
+        "trace_active": trace.active,
+        "trace_direction": np.asarray(trace.direction, np.float64),
+        "slot_s": trace.slot_s,
+        "road_period_m": float(np.ptp(positions)) + 2 * 300.0 + 20.0,
+    }
+
+
+def _positive(name: str, value: Any) -> np.ndarray:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf" or not (np.isfinite(array) & (array > 0)).all():
+        raise ConfigError(name, value, "give positive finite numbers")
+    return array
+
+
+def _check(name: str, value: np.ndarray, ok: Callable[[Any], Any], valid: str) -> None:
+    if not (np.isfinite(value) & ok(value)).all():
+        raise ConfigError(name, value.tolist(), valid)
+
+
+def _is_fraction(value: Any) -> Any:
+    return (value >= 0) & (value <= 1)
+
+
+_CHOICES = {
+    "allocation": ("kkt", "equal", "fifo", "serial", "insga"),
+    "allocator": ("closed", "jaxopt"),
+    "share_weights": ("total", "remaining"),
+    "reward_mode": ("completion", "own", "marginal"),
+    "observation": ("paper", "extended"),
+    "scenario": ("drawn", "given"),
+    "arrivals": ("drawn", "given"),
+    "mobility": ("constant", "trace"),
+}
+_LEAST = {
+    "num_rsus": 1,
+    "num_vehicles": 1,
+    "num_networks": 1,
+    "max_layers": 2,
+    "table_rows": 0,
+    "trace_rows": 0,
+    "turns_per_step": 0,
+    "insga_population": 2,
+    "insga_generations": 1,
+}
+_POSITIVE = (
+    "slot_s",
+    "radius_m",
+    "zone_m",
+    "road_period_m",
+    "min_distance_m",
+    "speed_range_mps",
+    "vehicle_flops_range",
+    "bandwidth_hz",
+    "wired_rate_bps",
+    "rsu_flops",
+    "compression",
+    "initial_vehicle_flops",
+)
+_FINITE = (
+    "rsu_position_m",
+    "power_range_dbm",
+    "path_loss_intercept_db",
+    "path_loss_slope_db",
+    "noise_dbm_per_hz",
+    "initial_position_m",
+    "initial_speed_mps",
+    "initial_power_dbm",
+)
