@@ -4,8 +4,8 @@
 - `compute`: execution time, energy of processors and of transmission.
 - `mobility`: positions, zones, coverage on a periodic road, external traces.
 
-Every function is elementwise over arrays of any broadcastable shapes, works under `jit`, `vmap` and differentiation, and
-keeps the dtype of its array arguments (float32 stays float32 when x64 is on).
+Every function is elementwise over arrays of any broadcastable shapes, works under `jit`, `vmap` and
+differentiation, and keeps the dtype of its array arguments (float32 stays float32 when x64 is on).
 """
 
 from jaxenv.physics import compute, mobility, radio

@@ -1,7 +1,8 @@
-"""Positions along a road, zones, coverage of roadside units on a periodic road, and external traces.
+"""Positions along a road, zones, coverage of roadside units, and external traces.
 
-Source: the vehicular paper (SAFE), section V: "five RSUs whose signal coverage radius is 300 m", zones of 20 m; the
-periodic road and the tolerance are this project's reading of it. All positions are metres along the road, unwrapped.
+Source: the vehicular paper (SAFE), section V: "five RSUs whose signal coverage radius is 300 m",
+zones of 20 m; the periodic road and the tolerance are this project's reading of it. All positions
+are metres along the road, unwrapped.
 """
 
 import jax
@@ -12,12 +13,15 @@ from jax.typing import ArrayLike
 def constant_speed_position(
     initial_m: ArrayLike, speed: ArrayLike, elapsed_s: ArrayLike
 ) -> jax.Array:
-    """Position `x0 + v t` in m after a time in s at a constant speed in m/s, in one expression: no accumulated error."""
+    """Position `x0 + v t` in m after a time in s at a constant speed in m/s.
+
+    From the start in one expression, so that no error accumulates over slots.
+    """
     return initial_m + jnp.asarray(speed) * elapsed_s
 
 
 def zone_center(position_m: ArrayLike, zone_m: ArrayLike) -> jax.Array:
-    """Centre `(floor(x/zone) + 1/2) zone` in m of the zone, of length `zone_m` > 0, that holds a position."""
+    """Centre `(floor(x/zone) + 1/2) zone` in m of the zone of length > 0 that holds a position."""
     return (jnp.floor(jnp.asarray(position_m) / zone_m) + 0.5) * zone_m
 
 
@@ -28,7 +32,7 @@ def next_road_copy(
     radius_m: ArrayLike,
     tolerance_m: ArrayLike,
 ) -> jax.Array:
-    """First copy of a roadside unit, on a road that repeats, whose coverage the position has not left.
+    """First copy of a roadside unit, on a periodic road, whose coverage has not been left.
 
     `X + L ceil((z - r - eps - X)/L)`: the least copy that is >= z - r - eps.
 
@@ -52,7 +56,7 @@ def covers(
 
 
 def trace_row(table: ArrayLike, row: ArrayLike) -> jax.Array:
-    """Rows `[..., V]` of a trace table `[rows, V]` at integer indices `[...]`, clipped to the first and last row."""
+    """Rows `[..., V]` of a table `[rows, V]` at integer indices `[...]` clipped to the table."""
     return jnp.take(jnp.asarray(table), row, axis=0, mode="clip")
 
 
@@ -87,8 +91,8 @@ def trace_speed(
 ) -> jax.Array:
     """Speed in m/s of a slot of a trace: forward difference, else backward difference, else 0.
 
-    The forward difference needs the vehicle active now and next, the backward one active now and before; positions
-    of inactive rows are never used.
+    The forward difference needs the vehicle active now and next, the backward one active now and
+    before; positions of inactive rows are never used.
 
     Args:
         position_now: position in this row, m.

@@ -1,8 +1,8 @@
 """Radio laws: decibels, path loss, noise, signal-to-noise ratio, Shannon rate, fading.
 
-Sources are named by system: "vehicular" is SAFE (collaborative DNN inference in vehicular networks), "splitting" is
-energy-efficient cooperative inference via adaptive DNN splitting, "robust" is robust DNN partitioning under uncertain
-inference time.
+Sources are named by system: "vehicular" is SAFE (collaborative DNN inference in vehicular
+networks), "splitting" is energy-efficient cooperative inference via adaptive DNN splitting,
+"robust" is robust DNN partitioning under uncertain inference time.
 """
 
 import math
@@ -15,18 +15,18 @@ SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
 
 
 def _promote(*values: ArrayLike) -> list[jax.Array]:
-    """Arrays of one float dtype: that of the arrays among the values; Python numbers do not widen it."""
+    """Arrays of one float dtype, that of the arrays among the values: numbers do not widen it."""
     dtype = jnp.result_type(float, *values)
     return [jnp.asarray(value, dtype) for value in values]
 
 
 def db_to_linear(value_db: ArrayLike) -> jax.Array:
-    """Ratio of powers `10^(x/10)` of a value in dB (definition of the decibel, IEC 60027-3)."""
+    """Ratio of powers `10^(x/10)` of a value in dB (the decibel, IEC 60027-3)."""
     return jnp.power(10.0, jnp.asarray(value_db) / 10.0)
 
 
 def linear_to_db(ratio: ArrayLike) -> jax.Array:
-    """Value `10 log10(x)` in dB of a ratio of powers > 0 (definition of the decibel, IEC 60027-3)."""
+    """Value `10 log10(x)` in dB of a ratio of powers > 0 (the decibel, IEC 60027-3)."""
     return 10.0 * jnp.log10(ratio)
 
 
@@ -46,10 +46,12 @@ def path_loss_db(
     slope_db: ArrayLike,
     min_distance_m: ArrayLike,
 ) -> jax.Array:
-    """Log-distance path loss `intercept + slope * log10(d in km)` in dB; the channel gain is its negative.
+    """Log-distance path loss `intercept + slope * log10(d in km)` in dB.
 
-    Source: vehicular paper, section V, `g = -(128.1 + 37.6 log10 d)`, d in km. The robust paper's `38 + 30 log10 r`,
-    r in m, is intercept 38 + 3*30 = 128 dB and slope 30 dB.
+    The channel gain in dB is its negative.
+
+    Source: vehicular paper, section V, `g = -(128.1 + 37.6 log10 d)`, d in km. The robust paper's
+    `38 + 30 log10 r`, r in m, is intercept 38 + 3*30 = 128 dB and slope 30 dB.
 
     Args:
         distance_m: distance, m, >= 0.
@@ -64,10 +66,11 @@ def path_loss_db(
 
 
 def free_space_path_loss_db(distance_m: ArrayLike, carrier_hz: ArrayLike) -> jax.Array:
-    """Free-space loss `20 log10(4 pi f d / c0)` in dB at a distance in m > 0 and a carrier in Hz > 0.
+    """Free-space loss `20 log10(4 pi f d/c0)` in dB at a distance in m and a carrier in Hz, > 0.
 
-    Source: H. T. Friis, "A note on a simple transmission formula", Proc. IRE 34(5), 1946, eq (1) with isotropic
-    antennas. The splitting paper's `(4 pi f/c0)^2 d^beta` is its value at 1 m plus `10 beta log10 d`.
+    Source: H. T. Friis, "A note on a simple transmission formula", Proc. IRE 34(5), 1946, eq (1)
+    with isotropic antennas. The splitting paper's `(4 pi f/c0)^2 d^beta` is its value at 1 m plus
+    `10 beta log10 d`.
     """
     wavenumber = jnp.asarray(carrier_hz) * (4.0 * math.pi / SPEED_OF_LIGHT_M_PER_S)
     return 2.0 * linear_to_db(wavenumber * distance_m)
@@ -76,15 +79,15 @@ def free_space_path_loss_db(distance_m: ArrayLike, carrier_hz: ArrayLike) -> jax
 def noise_power_dbm(bandwidth_hz: ArrayLike, density_dbm_per_hz: ArrayLike) -> jax.Array:
     """Noise power `N0 + 10 log10(B)` in dBm of a band of B Hz > 0, N0 in dBm/Hz.
 
-    Source: sigma^2 of the vehicular paper, below eq (1), whose -174 dBm/Hz (section V) is a density: white noise
-    over the whole band.
+    Source: sigma^2 of the vehicular paper, below eq (1), whose -174 dBm/Hz (section V) is a
+    density: white noise over the whole band.
     """
     bandwidth_hz, density_dbm_per_hz = _promote(bandwidth_hz, density_dbm_per_hz)
     return density_dbm_per_hz + linear_to_db(bandwidth_hz)
 
 
 def snr_db(power_dbm: ArrayLike, path_loss_db: ArrayLike, noise_dbm: ArrayLike) -> jax.Array:
-    """Signal-to-noise ratio `rho g / sigma^2` in dB from power (dBm), path loss (dB) and noise power (dBm).
+    """Signal-to-noise ratio `rho g / sigma^2` in dB: power (dBm), path loss (dB), noise (dBm).
 
     Source: vehicular paper, the fraction in the Shannon formula below eq (1).
     """
@@ -105,16 +108,16 @@ def spectral_efficiency(snr_db: ArrayLike) -> jax.Array:
 def shannon_rate(bandwidth_hz: ArrayLike, snr_linear: ArrayLike) -> jax.Array:
     """Rate `B log2(1 + snr)` in bit/s of a band of B Hz at a linear SNR >= 0.
 
-    Source: C. E. Shannon, "Communication in the presence of noise", Proc. IRE 37(1), 1949, theorem 2; vehicular
-    paper, below eq (1); robust paper, uplink rate `b log2(1 + p h / (N0 b))`.
+    Source: C. E. Shannon, "Communication in the presence of noise", Proc. IRE 37(1), 1949, theorem
+    2; vehicular paper, below eq (1); robust paper, above eq (3).
     """
     return bandwidth_hz * (jnp.log1p(snr_linear) / math.log(2.0))
 
 
 def snr_for_rate(rate_bps: ArrayLike, bandwidth_hz: ArrayLike) -> jax.Array:
-    """Linear SNR `2^(R/B) - 1` at which a band of B Hz > 0 carries R bit/s; the inverse of `shannon_rate`.
+    """Linear SNR `2^(R/B) - 1` at which a band of B Hz > 0 carries R bit/s.
 
-    Divided by the SNR per watt it is the transmit power of a rate.
+    The inverse of `shannon_rate`. Divided by the SNR per watt it is the transmit power of a rate.
 
     Source: splitting paper, transmit power in eq (11), `p(R) = (2^(R/B) - 1) N0 B / h`.
     """
@@ -124,13 +127,14 @@ def snr_for_rate(rate_bps: ArrayLike, bandwidth_hz: ArrayLike) -> jax.Array:
 def rayleigh_power_gain(
     key: jax.Array, shape: tuple[int, ...] = (), dtype: DTypeLike = jnp.float32
 ) -> jax.Array:
-    """Power gains of Rayleigh fading: unit-mean exponential draws, all > 0 and finite, of the given shape and dtype.
+    """Power gains of Rayleigh fading: unit-mean exponential draws of the given shape and dtype.
 
-    Made from 32 random bits by the inverse distribution function, written for both tails, so that a key gives the
-    same draws (to rounding) in float32 and float64, from 1.2e-10 to 22.9; a float32 `jax.random.exponential`
-    contains exact zeros.
+    All are > 0 and finite. Made from 32 random bits by the inverse distribution function, written
+    for both tails, so that a key gives the same draws (to rounding) in float32 and float64, from
+    1.2e-10 to 22.9; a float32 `jax.random.exponential` contains exact zeros.
 
-    Source: splitting paper, section IV, "Rayleigh fading with unit variance" (amplitude Rayleigh, power Exp(1)).
+    Source: splitting paper, section IV, "Rayleigh fading with unit variance" (amplitude Rayleigh,
+    power Exp(1)).
     """
     bits = jax.random.bits(key, shape, jnp.uint32)
     below = (bits.astype(dtype) + 0.5) * 2.0**-32
@@ -141,7 +145,7 @@ def rayleigh_power_gain(
 def nakagami_power_gain(
     key: jax.Array, m: ArrayLike, shape: tuple[int, ...] = (), dtype: DTypeLike = jnp.float32
 ) -> jax.Array:
-    """Power gains of Nakagami-m fading: unit-mean Gamma(m, 1/m) draws (variance 1/m) of the given shape and dtype.
+    """Power gains of Nakagami-m fading: unit-mean Gamma(m, 1/m) draws, of variance 1/m.
 
     Args:
         key: random key.
@@ -149,8 +153,8 @@ def nakagami_power_gain(
         shape: shape of the result.
         dtype: float dtype of the result.
 
-    Source: M. Nakagami, "The m-distribution, a general formula of intensity distribution of rapid fading",
-    Statistical Methods in Radio Wave Propagation, 1960, eq (11) (its square is Gamma distributed).
+    Source: M. Nakagami, "The m-distribution, a general formula of intensity distribution of rapid
+    fading", Statistical Methods in Radio Wave Propagation, 1960 (the square of its amplitude).
     """
     m = jnp.asarray(m, dtype)
     return jax.random.gamma(key, m, shape, dtype) / m

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from jaxenv.physics import mobility
 
 PERIOD_M, RADIUS_M, TOLERANCE_M, ZONE_M = 1500.0, 300.0, 1e-3, 20.0
@@ -25,7 +26,7 @@ def test_zone_center():
 
 
 def test_next_copy_of_the_check_scenario():
-    """At 150 m the unit centred at 1350 m has its copy at -150 m, exactly 300 m behind, still in reach."""
+    """At 150 m the unit at 1350 m has its copy at -150 m, exactly 300 m behind, still in reach."""
     copies = mobility.next_road_copy(CENTERS_M, 150.0, PERIOD_M, RADIUS_M, TOLERANCE_M)
     np.testing.assert_array_equal(copies, [150.0, 450.0, 750.0, 1050.0, -150.0])
     covered = mobility.covers(copies, 150.0, RADIUS_M, TOLERANCE_M)
@@ -73,7 +74,7 @@ def test_trace_row_is_clipped():
 
 
 def test_trace_speed_cases():
-    """Rows 90, 100, 130 m at 2 s: forward 15 m/s, backward 5 m/s; garbage in inactive rows is never used."""
+    """Rows 90, 100, 130 m at 2 s: forward 15 m/s, backward 5 m/s; inactive rows are never used."""
     cases = [
         # active now, next, previous, speed
         (True, True, True, 15.0),

@@ -1,4 +1,4 @@
-"""Radio laws against printed check values, hand-worked numbers, identities and distribution moments."""
+"""Radio laws against check values, hand-worked numbers, identities and distribution moments."""
 
 import inspect
 import math
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from jaxenv.physics import radio
 
 # power dBm, distance m, bandwidth MHz, efficiency bit/s/Hz, full-band rate Mbit/s
