@@ -87,6 +87,15 @@ class _Operation:
     writes: list[int]
 
 
+def _tags(eqn: jex_core.JaxprEqn, scope: str) -> list[tuple[int, str]]:
+    """Tags of the enclosing calls, or of the calls inside where a lifted loop has none itself."""
+    tags = [(int(index), name) for index, name in _TAG.findall(scope)]
+    for jaxpr in () if tags else _subjaxprs(eqn):
+        for inner in jaxpr.eqns:
+            tags += _tags(inner, str(inner.source_info.name_stack))
+    return tags
+
+
 class _Flattened:
     """A jaxpr with its calls inlined; values are numbered and know whether the input reaches them.
 
@@ -126,8 +135,9 @@ class _Flattened:
                 reads = [value for value in given if value is not None]
                 reached = any(self.from_input[value] for value in reads)
                 results = [self._new(var, reached) for var in eqn.outvars]
-                tags = [(int(index), name) for index, name in _TAG.findall(scope)]
-                self.operations.append(_Operation(tags, _eqn_flops(eqn), reads, results))
+                self.operations.append(
+                    _Operation(_tags(eqn, scope), _eqn_flops(eqn), reads, results)
+                )
             environment.update(zip(eqn.outvars, results, strict=True))
         return [number(atom) for atom in jaxpr.outvars]
 
@@ -224,11 +234,12 @@ def profile_flax(
 
     There is one layer per top-level submodule in order of call (a submodule called again later is
     another layer, `name#2`, without parameters). Whatever the module computes between two
-    submodules, such as activations or pooling, belongs to the one before. FLOPs are 2 per
-    multiply-accumulate of `conv_general_dilated` and `dot_general`, also inside jit, custom
-    derivatives, remat, `scan` (times its length) and `cond` (the larger branch). The output of a
-    layer is everything computed from the input up to there and needed later, so that a skip
-    connection that spans a cut is counted.
+    submodules, such as activations or pooling, belongs to the one before; a loop over several
+    submodules belongs to the first of them. FLOPs are 2 per multiply-accumulate of
+    `conv_general_dilated` and `dot_general`, also inside jit, custom derivatives, remat, `scan`
+    (times its length) and `cond` (the larger branch). The output of a layer is everything computed
+    from the input up to there and needed later, so that a skip connection that spans a cut is
+    counted.
 
     Args:
         module: unbound linen module whose `__call__` takes a batch as its first argument.
