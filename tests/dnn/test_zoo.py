@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -150,8 +151,6 @@ def test_balanced_blocks_of_vgg16():
 
 
 def test_balanced_is_the_best_of_all_contiguous_partitions():
-    from itertools import combinations
-
     work = np.array([0, 5, 3, 0, 7, 2, 2, 0, 6], float)
     ones = np.ones(9, int)
     ones[0] = 0
@@ -172,21 +171,29 @@ def test_mobilenet_v2_splitting_points():
     assert profile.num_layers == 20
     macs = np.cumsum(counts.convolution + counts.linear)
     np.testing.assert_array_equal(macs, np.cumsum(profile.macs))
-    # Cumulative MACs, output bits and cumulative energy (mJ) at 1.21334e-10 J per MAC.
+    per_output_j, per_mac_j, linear_j = 2.6727e-8, 1.21334e-10, 6.2454e-9
+    energy_mj = 1e3 * np.cumsum(
+        per_output_j * counts.convolution_per_output
+        + per_mac_j * counts.convolution
+        + linear_j * counts.linear
+    )
+    # Cumulative MACs, output bits and cumulative energy in mJ.
     printed = {
-        1: (10_838_016, 12_845_056),
-        2: (20_873_216, 6_422_528),
-        5: (91_282_688, 802_816),
-        8: (120_823_808, 401_408),
-        10: (141_446_144, 401_408),
-        12: (164_476_928, 602_112),
-        15: (225_468_992, 250_880),
-        17: (256_421_312, 250_880),
-        18: (279_423_872, 501_760),
+        1: (10_838_016, 12_845_056, 10.367134),
+        2: (20_873_216, 6_422_528, 25.330548),
+        5: (91_282_688, 802_816, 68.091441),
+        8: (120_823_808, 401_408, 83.163796),
+        10: (141_446_144, 401_408, 90.453968),
+        12: (164_476_928, 602_112, 98.036367),
+        15: (225_468_992, 250_880, 113.840629),
+        17: (256_421_312, 250_880, 120.553326),
+        18: (279_423_872, 501_760, 124.822883),
     }
-    for point, (cumulative, bits) in printed.items():
+    for point, (cumulative, bits, energy) in printed.items():
         assert macs[point] == cumulative
         assert profile.output_bits(8, 32)[point] == bits
+        assert abs(energy_mj[point] - energy) <= 0.5e-6
+    assert abs(energy_mj[19] - 135.671297) <= 0.5e-6
     assert macs[19] == 300_774_272
     assert counts.linear[19] == 1280 * 1000 and counts.linear[:19].sum() == 0
 
