@@ -61,7 +61,6 @@ class RandomPolicy(Policy):
         return jax.random.categorical(key, logits, axis=-1).astype(jnp.int32), carry
 
 
-
 @struct.dataclass
 class Bound:
     """A certified limit on one metric, computed on the very trace a policy met.
@@ -98,6 +97,7 @@ class Learner:
     env: Environment
 
     name: ClassVar[str] = ""
+
     @classmethod
     def build(cls, env: Environment, **options: Any) -> tuple[Learner, Any]:
         """``(learner, hp)`` from one flat set of names: sizes and hyperparameters.
@@ -247,6 +247,20 @@ def rollout(
     return EpisodeTerms(numerator, denominator, terms)
 
 
+@partial(jax.jit, static_argnames=("env", "num_episodes"))
+def rollout_seeds(
+    env: Environment,
+    params: Any,
+    policies: Policy,
+    key: chex.PRNGKey,
+    num_episodes: int,
+    bound: Bound | None = None,
+) -> EpisodeTerms:
+    """`rollout` of policies stacked along a leading axis, all on the same episodes."""
+    run = lambda policy: rollout(env, params, policy, key, num_episodes, bound)  # noqa: E731
+    return jax.vmap(run)(policies)
+
+
 def evaluate(
     env: Environment,
     params: Any,
@@ -256,6 +270,7 @@ def evaluate(
     bound: Bound | None = None,
     chunk: int = 256,
     on_chunk: Callable[[int], None] | None = None,
+    seeds: bool = False,
 ) -> EpisodeTerms:
     """Measures a policy over ``num_episodes`` episodes, the one way anything is measured.
 
@@ -267,16 +282,19 @@ def evaluate(
         bound: evaluated on the same trace, if given.
         chunk: episodes that run in parallel in one compiled call.
         on_chunk: called with the number of episodes just finished (for a progress bar).
+        seeds: whether every leaf of ``policy`` has a leading axis of training seeds.
 
     Returns:
-        Terms of every metric with leaves ``[num_episodes]``; pool them with `summarize`.
+        Terms of every metric with leaves ``[num_episodes]``, or ``[num_seeds, num_episodes]``
+        with ``seeds``; pool them with `summarize`.
     """
     if num_episodes < 1:
         raise ConfigError("num_episodes", num_episodes, "give a positive integer")
     parts, finished = [], 0
     while finished < num_episodes:
         size = min(chunk, num_episodes - finished)
-        part = rollout(env, params, policy, jax.random.fold_in(as_key(key), finished), size, bound)
+        run = rollout_seeds if seeds else rollout
+        part = run(env, params, policy, jax.random.fold_in(as_key(key), finished), size, bound)
         parts.append(jax.device_get(part))
         finished += size
         if on_chunk is not None:

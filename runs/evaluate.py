@@ -1,0 +1,162 @@
+"""``python -m runs.evaluate``: one table of a trained policy, every baseline and the bound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from tqdm import tqdm
+
+from agents import registry as agents_registry
+from agents.learner import Learner, Policy, evaluate
+from jaxenv.environment import Environment
+from jaxenv.errors import ConfigError
+from runs import figures, program, tables
+from runs.checkpoint import Checkpoints
+from runs.program import Config
+
+STREAM = 2**31 - 1  # evaluation episodes never meet the keys of a training seed
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The program."""
+    program.run_program("evaluate", run, argv)
+
+
+def run(config: Config, folder: Path) -> None:
+    """Measures the policy of ``config["checkpoint"]``, the baselines and the bound."""
+    check_evaluation(config, "num_episodes")
+    policies: dict[str, Policy] = {}
+    if config["checkpoint"] is not None:
+        stored, config = with_stored_env(config)
+        env, params = program.build_env(config)
+        policies[stored["agent"]["name"]] = stored_policy(config, stored, env, params)
+    else:
+        env, params = program.build_env(config)
+    names = program.check_baselines(config, env)
+    program.claim_folder(folder)
+    program.write_records(folder, config)
+    measure(config, folder, env, params, policies, names, config["num_episodes"])
+
+
+def with_stored_env(config: Config) -> tuple[Config, Config]:
+    """``(stored, config)``: the run's configuration, and ours in the run's environment.
+
+    ``env.*`` given on the command line replace the run's values; another environment is refused.
+    """
+    path = program.run_folder(config["checkpoint"])
+    stored = program.stored_config(path)
+    own = config["env"]["name"]
+    if own != stored["env"]["name"]:
+        valid = f"the policy of {path} was trained on env={stored['env']['name']}"
+        raise ConfigError("env", own, valid)
+    given = {name[4:]: config["env"][name[4:]] for name in program.given_settings("env.")}
+    scenario = config["scenario"] if program.given_settings("scenario") else stored["scenario"]
+    return stored, config | {"env": stored["env"] | given, "scenario": scenario}
+
+
+def stored_policy(config: Config, stored: Config, env: Environment, params: Any) -> Policy:
+    """The policies of every seed of a checkpoint, stacked."""
+    path = program.run_folder(config["checkpoint"])
+    step = config["step"] if path == Path(config["checkpoint"]) else _step_of(config["checkpoint"])
+    if not isinstance(step, int) and step not in ("last", "best"):
+        raise ConfigError("step", step, "choose last, best, or an update")
+    trained_env, trained_params = program.build_env(stored)
+    learner, hp = program.build_learner(stored, trained_env)
+    fitted, _ = program.build_learner(stored, env)
+    target = abstract_states(learner, trained_params, hp, stored["num_seeds"])
+    shapes = jax.tree.map(jnp.shape, jax.eval_shape(learner.policy, target))
+    other = jax.eval_shape(fitted.policy, abstract_states(fitted, params, hp, stored["num_seeds"]))
+    if shapes != jax.tree.map(jnp.shape, other):
+        changed = {name: value for name, value in config["env"].items() if value is not None}
+        raise ConfigError("env", changed, f"the policy of {path} was trained at other sizes")
+    checkpoints = Checkpoints(path, identity(learner))
+    update, state, skipped = checkpoints.restore(target, step)
+    checkpoints.close()
+    for line in skipped:
+        print(f"{line}; using update {update}")
+    return policies_of(fitted, state)
+
+
+def abstract_states(learner: Learner, params: Any, hp: Any, num_seeds: int) -> Any:
+    """Shapes and dtypes of the states of ``num_seeds`` training seeds."""
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), num_seeds))
+    return jax.eval_shape(jax.vmap(lambda key: learner.init(key, params, hp)), keys)
+
+
+def _step_of(checkpoint: str) -> int | str:
+    name = Path(checkpoint).name
+    return int(name) if name.isdigit() else "last"
+
+
+def identity(learner: Learner) -> dict[str, str]:
+    """What a checkpoint must have been written by, to be read again."""
+    return {"env": learner.env.name, "agent": learner.name}
+
+
+def policies_of(learner: Learner, states: Any) -> Policy:
+    """The policies of states stacked over seeds, stacked likewise."""
+    return jax.vmap(learner.policy)(states)
+
+
+def check_evaluation(config: Config, episodes: str) -> None:
+    """Refuses settings of an evaluation that cannot be used."""
+    program.check_integer(config, episodes)
+    program.check_integer(config, "episodes_per_call")
+    program.check_integer(config, "eval_seed", low=0)
+
+
+def evaluation_key(config: Config) -> jax.Array:
+    """The key under which every policy of a table meets the same episodes."""
+    return jax.random.fold_in(jax.random.key(config["eval_seed"]), STREAM)
+
+
+def measure(
+    config: Config,
+    folder: Path,
+    env: Environment,
+    params: Any,
+    learned: dict[str, Policy],
+    baselines: Sequence[str],
+    num_episodes: int,
+) -> list[tables.Row]:
+    """Evaluates learned policies (stacked over seeds) and baselines, prints and writes it all.
+
+    Returns:
+        The rows of ``evaluation.csv``.
+    """
+    bound = agents_registry.bound(env)
+    limited = bound.metric if bound is not None else None
+    scenario = str(config["scenario"])
+    rows: list[tables.Row] = []
+    seeds: list[tables.Row] = []
+    bounds: list[tables.Row] = []
+    with tqdm(unit="episode", total=num_episodes * (len(learned) + len(baselines))) as bar:
+        for name in [*learned, *baselines]:
+            bar.set_description(f"evaluate {name}")
+            policy = learned[name] if name in learned else agents_registry.baseline(name, env)
+            terms = evaluate(
+                *(env, params, policy, evaluation_key(config), num_episodes, bound),
+                chunk=config["episodes_per_call"],
+                on_chunk=bar.update,
+                seeds=name in learned,
+            )
+            rows += tables.policy_rows(scenario, name, env.metrics, terms, limited)
+            seeds += tables.seed_rows(scenario, name, env.metrics, terms)
+            bounds = bounds or tables.bound_rows(scenario, env.metrics, terms, limited)
+    rows += bounds
+    tables.write_csv(folder / "evaluation.csv", tables.EVALUATION, rows)
+    tables.write_csv(folder / "evaluation_seeds.csv", tables.EVALUATION_SEEDS, seeds)
+    if rows:
+        figures.evaluation_figure(rows, folder / "figures" / "evaluation.png")
+    print(f"{scenario}: {num_episodes} episodes, 95 % intervals")
+    print(tables.evaluation_table(rows))
+    print(f"written to {folder}")
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Figures of runs: training curves and evaluation bars. The one module of `runs` with matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runs.tables import BOUND, Row
+
+STYLE = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "figure.dpi": 150,
+    "savefig.bbox": "tight",
+}
+PANEL = (3.2, 2.4)
+
+
+def new_figure(panels: int, columns: int = 3, size: tuple[float, float] = PANEL) -> tuple[Any, Any]:
+    """``(figure, flat array of axes)`` with one axes per panel, off screen."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = max(1, min(columns, panels))
+    rows = max(1, -(-panels // columns))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = np.atleast_1d(figure.subplots(rows, columns)).reshape(-1)
+    for spare in axes[panels:]:
+        spare.remove()
+    return figure, axes[:panels]
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Writes a figure as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=STYLE["figure.dpi"])
+
+
+def training_figure(rows: Sequence[dict[str, str]], path: Path) -> None:
+    """Every training metric over updates: the mean over seeds and the seeds' range.
+
+    rows: of ``metrics.csv``.
+    """
+    names = [name for name in rows[0] if name not in ("update", "seed")]
+    updates = sorted({int(row["update"]) for row in rows})
+    seeds = sorted({int(row["seed"]) for row in rows})
+    where = {update: i for i, update in enumerate(updates)}
+    figure, axes = new_figure(len(names))
+    for name, ax in zip(names, axes, strict=True):
+        curves = np.full((len(seeds), len(updates)), np.nan)
+        for row in rows:
+            curves[int(row["seed"]), where[int(row["update"])]] = float(row[name])
+        mean, low, high = (_over_seeds(f, curves) for f in (np.mean, np.min, np.max))
+        ax.plot(updates, mean, color="C0", linewidth=1.2)
+        if len(seeds) > 1:
+            ax.fill_between(updates, low, high, color="C0", alpha=0.2, linewidth=0)
+        ax.set_title(name)
+        ax.set_xlabel("update")
+    if len(seeds) > 1:
+        figure.suptitle(f"mean and range of {len(seeds)} seeds", fontsize=9)
+    save_figure(figure, path)
+
+
+def evaluation_figure(rows: Sequence[Row], path: Path) -> None:
+    """Every metric of every policy as a bar with its interval; the bound as a dashed line."""
+    metrics = list(dict.fromkeys((row["metric"], row["unit"]) for row in rows))
+    policies = list(dict.fromkeys(row["policy"] for row in rows if row["policy"] != BOUND))
+    height = max(PANEL[1], 0.28 * len(policies) + 0.9)
+    figure, axes = new_figure(len(metrics), size=(PANEL[0], height))
+    for index, ((metric, unit), ax) in enumerate(zip(metrics, axes, strict=True)):
+        own = {row["policy"]: row for row in rows if row["metric"] == metric}
+        for place, policy in enumerate(policies):
+            if policy not in own:
+                continue
+            mean, low, high = (float(own[policy][k]) for k in ("mean", "ci_low", "ci_high"))
+            error = [[max(mean - low, 0.0)], [max(high - mean, 0.0)]]
+            ax.barh(place, mean, xerr=error, color=f"C{place % 10}", capsize=2, height=0.7)
+        if BOUND in own:
+            ax.axvline(float(own[BOUND]["mean"]), color="black", linestyle="--", label="bound")
+            ax.legend(frameon=False, fontsize=8)
+        ax.set_yticks(range(len(policies)), policies if index % 3 == 0 else [""] * len(policies))
+        ax.invert_yaxis()
+        ax.set_xlabel(f"{metric} [{unit}]")
+    save_figure(figure, path)
+
+
+def _over_seeds(statistic: Any, curves: np.ndarray) -> np.ndarray:
+    """A statistic over the seeds that have a number at each update."""
+    out = np.full(curves.shape[1], np.nan)
+    for column in range(curves.shape[1]):
+        values = curves[:, column][np.isfinite(curves[:, column])]
+        if values.size:
+            out[column] = statistic(values)
+    return out

@@ -1,0 +1,392 @@
+"""What every program shares: Hydra's entry, one-line errors, plugins, precision and caches."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import conf
+import jaxenv
+from agents import registry as agents_registry
+from agents.learner import Learner
+from jaxenv import registry
+from jaxenv.environment import Environment
+from jaxenv.errors import ConfigError
+
+CONF = Path(conf.__file__).parent
+FLAGS = ("-m", "--multirun", "-c", "--cfg", "--resolve", "--help", "-h", "--info", "--hydra-help")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint")
+
+Config = dict[str, Any]
+Task = Callable[[Config, Path], Any]
+
+
+def run_program(name: str, task: Task, argv: list[str] | None = None) -> None:
+    """Composes ``conf/NAME.yaml`` with the command line and calls ``task(config, folder)``.
+
+    A configuration that cannot be used ends the program with one line on stderr and status 2.
+
+    Args:
+        name: of the program and of its YAML file.
+        task: gets the resolved configuration and its output folder; called once per job.
+        argv: the command line without the program; None takes the process's own.
+    """
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    saved = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the error is explained here
+    try:
+        argv = _prepare(argv)
+        sys.argv = [f"{name}.py", *argv]
+        entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
+        entry(functools.partial(_job, task))()
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        fail(_explain(error, name, argv))
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    finally:
+        sys.argv = saved[0]
+        if saved[1] is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = saved[1]
+
+
+def fail(message: str) -> None:
+    """Ends the program: one line on stderr, status 2."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _job(task: Task, composed: Any) -> Any:
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        set_up(config)
+        return task(config, Path(HydraConfig.get().runtime.output_dir))
+    except (ConfigError, OmegaConfBaseException) as error:
+        fail(str(error))
+
+
+def set_up(config: Config) -> None:
+    """Precision, the compilation cache and plugins: before anything is traced."""
+    import jax
+
+    precision = config["precision"]
+    if precision not in ("float32", "float64"):
+        raise ConfigError("precision", precision, "choose float32 or float64")
+    jax.config.update("jax_enable_x64", precision == "float64")
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxenv"
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+    registry.load_plugins(_names("plugins", config["plugins"]))
+
+
+# ---- the command line, before Hydra sees it ----------------------------------------------------
+
+
+def _prepare(argv: list[str]) -> list[str]:
+    """Refuses what is no override, adopts a stored run, and makes plugins known to Hydra."""
+    for argument in argv:
+        if argument.startswith("-") and argument not in FLAGS:
+            valid = "give key=value, -m for a sweep, or --help"
+            raise ConfigError("argument", argument, valid)
+        if argument.startswith(("+", "~")) and not argument[1:].startswith(("+hydra", "hydra")):
+            raise ConfigError("argument", argument, "give the name of a setting, without + or ~")
+    stored_at = _override(argv, "resume") or _override(argv, "checkpoint")
+    if isinstance(stored_at, str):
+        argv = _adopt(argv, stored_at, resume=bool(_override(argv, "resume")))
+    registry.load_plugins(_names("plugins", _override(argv, "plugins") or []))
+    _store_plugin_nodes(_override(argv, "env"))
+    return argv
+
+
+def _override(argv: list[str], name: str) -> Any:
+    """The value of ``name=value`` on the command line, or None."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    given = [argument for argument in argv if argument.startswith(f"{name}=")]
+    return OverridesParser.create().parse_override(given[-1]).value() if given else None
+
+
+def _adopt(argv: list[str], folder: str, resume: bool) -> list[str]:
+    """A stored run's environment, learner and plugins, as if they stood on the command line."""
+    folder = str(run_folder(folder))
+    stored = stored_config(Path(folder))
+    given = {argument.split("=", 1)[0] for argument in argv}
+    adopted = [f"env={stored['env']['name']}"] if "env" not in given else []
+    if resume:
+        if {"-m", "--multirun"} & set(argv):
+            raise ConfigError("resume", folder, "a sweep cannot be resumed as a whole; drop -m")
+        if "hydra.run.dir" in given:
+            valid = "drop it: a resumed run goes on in its own folder"
+            raise ConfigError("hydra.run.dir", _override(argv, "hydra.run.dir"), valid)
+        adopted += [f"agent={stored['agent']['name']}"] if "agent" not in given else []
+        adopted += [f"hydra.run.dir='{folder}'"]
+    if "precision" not in given:
+        adopted += [f"precision={stored['precision']}"]
+    if "plugins" not in given and stored["plugins"]:
+        adopted += [f"plugins=[{','.join(_names('plugins', stored['plugins']))}]"]
+    return adopted + argv
+
+
+def given_settings(prefix: str = "") -> list[str]:
+    """The names of the settings given on this job's command line."""
+    from hydra.core.hydra_config import HydraConfig
+
+    names = [override.split("=", 1)[0] for override in HydraConfig.get().overrides.task]
+    return [name for name in names if name.startswith(prefix)]
+
+
+def run_folder(path: str | Path) -> Path:
+    """The run folder that ``path`` is, or lies in (its ``checkpoints`` or one of them)."""
+    path = Path(path)
+    for folder in (path, path.parent, path.parent.parent):
+        if (folder / "config.yaml").is_file():
+            return folder
+    valid = "no such folder" if not path.exists() else "it holds no config.yaml of a run"
+    raise ConfigError("checkpoint", str(path), f"{valid}; give the folder of a training run")
+
+
+def stored_config(folder: Path) -> Config:
+    """The resolved configuration that a training run wrote into its folder."""
+    from omegaconf import OmegaConf
+
+    path = folder / "config.yaml"
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(path))
+        wanted = {"env", "agent", "plugins", "seed", "num_seeds", "precision"} - set(config)
+    except Exception as error:
+        valid = f"it cannot be read ({type(error).__name__}); give the folder of a training run"
+        raise ConfigError("config.yaml", str(path), valid) from None
+    if wanted:
+        valid = f"it lacks {', '.join(sorted(wanted))}; give the folder of a training run"
+        raise ConfigError("config.yaml", str(path), valid)
+    return config
+
+
+def _names(field: str, value: Any) -> list[str]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
+        raise ConfigError(field, value, f"give a list of names, {field}=[my_module]")
+    return list(names)
+
+
+def _store_plugin_nodes(env_choice: Any) -> None:
+    """Gives Hydra the settings of registered environments and learners that have no YAML file."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    for name in registry.environments():
+        if not (CONF / "env" / f"{name}.yaml").exists():
+            names = environment_settings(registry.environment_class(name))
+            store.store(group="env", name=name, node={"name": name} | dict.fromkeys(names))
+    for name in agents_registry.learners():
+        if not (CONF / "agent" / f"{name}.yaml").exists():
+            names = learner_settings(agents_registry.learner_class(name), env_choice)
+            store.store(group="agent", name=name, node={"name": name} | dict.fromkeys(names))
+
+
+def environment_settings(environment: type[Environment]) -> list[str]:
+    """Every size and scenario leaf a user may set."""
+    sizes = [f.name for f in dataclasses.fields(environment) if f.init]
+    leaves = [f.name for f in dataclasses.fields(environment().default_params())]
+    return sizes + [name for name in leaves if name not in sizes]
+
+
+def learner_settings(learner: type[Learner], env_choice: Any = None) -> list[str]:
+    """Every size and hyperparameter a user may set."""
+    sizes = [f.name for f in dataclasses.fields(learner) if f.init and f.name != "env"]
+    known = registry.environments()
+    for name in [env_choice] if env_choice in known else known:
+        env, _ = registry.make(name)
+        if learner.unsupported(env) is None:
+            hp = learner(env).default_hp()
+            return sizes + [f.name for f in dataclasses.fields(hp) if f.name not in sizes]
+    return sizes
+
+
+# ---- errors in one line ------------------------------------------------------------------------
+
+
+def _explain(error: Exception, name: str, argv: list[str]) -> str:
+    """Hydra's and OmegaConf's errors as one line naming the setting and what is valid."""
+    text = str(error).strip()
+    missing = re.search(r"Could not find '([\w/]+?)/([^/']+)'", text)
+    if missing:
+        group, choice = missing.groups()
+        if group == "hydra/launcher":
+            valid = f"install it first: pip install 'jaxenv[{choice}]'"
+            return str(ConfigError("launcher", choice, valid))
+        options = getattr(error, "options", None) or _options(text)
+        return str(ConfigError(group, choice, f"choose one of {', '.join(sorted(options))}"))
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown:
+        key = unknown.group(1)
+        given = next((a.split("=", 1)[1] for a in argv if a.split("=", 1)[0] == key), "")
+        names = _known_names(name, key, argv)
+        close = difflib.get_close_matches(key.split(".")[-1], names, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        return str(ConfigError(key, given, f"{hint}known names are {', '.join(names)}"))
+    return text
+
+
+def _options(text: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if line.startswith("\t")]
+
+
+def _known_names(name: str, key: str, argv: list[str]) -> list[str]:
+    """The settings beside ``key``, composed with the choices of the command line alone."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import DictConfig, OmegaConf
+
+    groups = {path.name for path in CONF.iterdir() if path.is_dir()}
+    choices = [a for a in argv if a.split("=", 1)[0] in groups and "," not in a]
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose(name, overrides=choices)
+        parent = OmegaConf.select(config, key.rpartition(".")[0]) if "." in key else config
+        return sorted(str(k) for k in parent) if isinstance(parent, DictConfig) else []
+    except Exception:
+        return []
+
+
+# ---- building ----------------------------------------------------------------------------------
+
+
+def build_env(config: Config) -> tuple[Environment, Any]:
+    """``(env, params)`` of ``config["env"]``; nulls stay at their defaults."""
+    options = settings(config["env"])
+    if options.get("dtype") is None and config["precision"] == "float64":
+        options["dtype"] = "float64"
+    return registry.make(config["env"]["name"], **options)
+
+
+def build_learner(config: Config, env: Environment) -> tuple[Learner, Any]:
+    """``(learner, hp)`` of ``config["agent"]`` on an environment."""
+    return agents_registry.learner_class(config["agent"]["name"]).build(
+        env, **settings(config["agent"])
+    )
+
+
+def settings(node: Config) -> Config:
+    """A configuration group without its name and its nulls, lists as tuples."""
+    given = {key: _frozen(value) for key, value in node.items() if value is not None}
+    given.pop("name", None)
+    return given
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+
+
+def check_integer(config: Config, name: str, low: int = 1) -> int:
+    """``config[name]``, an integer of at least ``low``."""
+    value = config[name]
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**31:
+        raise ConfigError(name, value, f"give an integer of at least {low}")
+    return value
+
+
+def check_baselines(config: Config, env: Environment) -> tuple[str, ...]:
+    """The names of the baselines to measure: all of the environment's, or those asked for."""
+    known = agents_registry.baseline_names(env.name)
+    if config["baselines"] is None:
+        return known
+    names = _names("baselines", config["baselines"])
+    for name in names:
+        if name not in known:
+            valid = f"known names are {', '.join(known) or '(none)'}"
+            raise ConfigError("baselines", name, valid)
+    return tuple(names)
+
+
+# ---- what every run folder holds ---------------------------------------------------------------
+
+
+def claim_folder(folder: Path) -> None:
+    """Refuses a folder that already holds a run."""
+    if (folder / "config.yaml").exists():
+        valid = "it already holds a run; give another folder, or resume=DIR to go on with it"
+        raise ConfigError("hydra.run.dir", str(folder), valid)
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_records(folder: Path, config: Config) -> None:
+    """``config.yaml`` and ``versions.json``."""
+    from omegaconf import OmegaConf
+
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
+    (folder / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
+
+
+def versions() -> dict[str, Any]:
+    """Packages, Python, git revision of the library (if it is a checkout) and hardware."""
+    import jax
+
+    installed = {"jaxenv": jaxenv.__version__}
+    for package in PACKAGES:
+        try:
+            installed[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "packages": installed,
+        "python": platform.python_version(),
+        "git_revision": git_revision(),
+        "hardware": {
+            "machine": platform.machine(),
+            "system": f"{platform.system()} {platform.release()}",
+            "cpu": _cpu_model(),
+            "cpu_count": os.cpu_count(),
+            "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
+        },
+    }
+
+
+def git_revision() -> str | None:
+    """The revision of the library's own checkout, ``+dirty`` where files differ from it."""
+    root = CONF.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        run = functools.partial(
+            subprocess.run, capture_output=True, text=True, check=True, timeout=10
+        )
+        revision = run(["git", "-C", str(root), "rev-parse", "HEAD"]).stdout.strip()
+        changed = run(["git", "-C", str(root), "status", "--porcelain", "-uno"]).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return revision + ("+dirty" if changed else "")
+
+
+def _cpu_model() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
+    model = re.search(r"model name\s*:\s*(.+)", text)
+    return model.group(1) if model else platform.processor()
+
+
+def finite(value: float | None) -> bool:
+    """Whether a number is given and finite."""
+    return value is not None and math.isfinite(value)

@@ -1,0 +1,414 @@
+"""``python -m runs.train``: trains a learner over seeds, then measures it in one table.
+
+Updates run in compiled chunks of a fixed length over *lanes*: the seeds of one job, or of all jobs
+that ``launcher=vmap`` put together. Checkpoints are written at the ends of chunks alone, so a run
+that was killed and resumed repeats exactly the program of one that was not.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import signal
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from agents.learner import Learner, evaluate
+from jaxenv.environment import Environment
+from jaxenv.errors import ConfigError
+from runs import evaluate as evaluation
+from runs import figures, program, tables
+from runs.checkpoint import Checkpoints
+from runs.logging import Logger, make_loggers, truncate_csv
+from runs.program import Config, check_integer
+
+MAY_CHANGE = {
+    *("num_updates", "eval_episodes", "eval_seed", "episodes_per_call", "baselines"),
+    *("keep_checkpoints", "plugins", "logger", "launcher"),
+}
+PROGRESS = ("update", "seed", "metric", "unit", "mean", "episodes")
+
+
+@dataclasses.dataclass
+class Job:
+    """One training run: what it trains, and where its files go."""
+
+    config: Config
+    folder: Path
+    env: Environment
+    params: Any
+    learner: Learner
+    hp: Any
+    baselines: tuple[str, ...]
+
+    @property
+    def num_seeds(self) -> int:
+        """Training seeds of this job."""
+        return self.config["num_seeds"]
+
+    def program_key(self) -> tuple[Any, ...]:
+        """Jobs with equal keys differ in traced leaves and seeds alone: one program trains them."""
+        own = {"env", "agent", "seed", "scenario", "resume"}
+        shared = {name: value for name, value in self.config.items() if name not in own}
+        return self.env, self.learner, repr(sorted(shared.items()))
+
+
+class Interrupted(Exception):
+    """A signal stopped training after a checkpoint."""
+
+
+class StopSignal:
+    """Within it, SIGINT and SIGTERM ask for a stop; a second signal stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __enter__(self) -> StopSignal:
+        self._old = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        tqdm.write("stopping at the end of this chunk; once more stops at once")
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+
+# ---- the program -------------------------------------------------------------------------------
+
+
+def main(argv: list[str] | None = None) -> None:
+    """The program."""
+    from runs.sweep import SweepFolder, write_sweep
+
+    SweepFolder.folder = None
+    jobs: list[Job] = []
+    program.run_program("train", partial(run, jobs), argv)
+    try:
+        train_sweep(jobs)
+        if SweepFolder.folder is not None:
+            print(write_sweep(SweepFolder.folder))
+            print(f"written to {SweepFolder.folder}/sweep.csv")
+    except ConfigError as error:
+        program.fail(str(error))
+
+
+def run(jobs: list[Job], config: Config, folder: Path) -> None:
+    """Trains the job, or gathers it where the jobs of a sweep run in this process."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    job = make_job(config, folder)
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    if sweep and config["launcher"]["name"] in ("basic", "vmap"):
+        jobs.append(job)
+    else:
+        train([job])
+
+
+def train_sweep(jobs: list[Job]) -> None:
+    """Trains gathered jobs: one by one, or in groups that share a compiled program."""
+    groups: dict[Any, list[Job]] = {}
+    for number, job in enumerate(jobs):
+        together = job.config["launcher"]["name"] == "vmap"
+        groups.setdefault(job.program_key() if together else number, []).append(job)
+    for number, group in enumerate(groups.values()):
+        names = ", ".join(job.folder.name for job in group)
+        print(f"program {number + 1} of {len(groups)}: job {names}")
+        train(group)
+
+
+def make_job(config: Config, folder: Path) -> Job:
+    """Checks everything a job needs before anything is written or compiled."""
+    if config["resume"] is not None:
+        config = resumed(config, folder)
+    config = with_intervals(config)
+    env, params = program.build_env(config)
+    baselines = program.check_baselines(config, env)
+    agent = dict(config["agent"])
+    if agent.get("schedule_updates", 0) is None:
+        agent["schedule_updates"] = config["schedule_updates"]
+    config = config | {"agent": agent}
+    learner, hp = program.build_learner(config, env)
+    if config["resume"] is None:
+        program.claim_folder(folder)
+    return Job(config, folder, env, params, learner, hp, baselines)
+
+
+def with_intervals(config: Config) -> Config:
+    """The configuration with checked numbers and its null intervals filled in."""
+    num_updates = check_integer(config, "num_updates")
+    for name in ("num_seeds", "keep_checkpoints"):
+        check_integer(config, name)
+    for name in ("seed", "checkpoint_episodes"):
+        check_integer(config, name, low=0)
+    evaluation.check_evaluation(config, "eval_episodes")
+    config = config | {"schedule_updates": config["schedule_updates"] or num_updates}
+    if config["log_interval"] is None:
+        config["log_interval"] = largest_divisor(num_updates, max(1, num_updates // 200))
+    length = check_integer(config, "log_interval")
+    if config["checkpoint_interval"] is None:
+        config["checkpoint_interval"] = length * max(1, num_updates // (10 * length))
+    check_integer(config, "checkpoint_interval")
+    check_integer(config, "schedule_updates")
+    for name in ("num_updates", "checkpoint_interval"):
+        if config[name] % length:
+            raise ConfigError(name, config[name], f"give a multiple of log_interval={length}")
+    return config
+
+
+def largest_divisor(number: int, limit: int) -> int:
+    """The largest divisor of ``number`` that is at most ``limit``."""
+    return next(d for d in range(limit, 0, -1) if number % d == 0)
+
+
+def resumed(config: Config, folder: Path) -> Config:
+    """The stored configuration of ``folder`` with the settings that may change."""
+    stored = program.stored_config(folder)
+    for name in program.given_settings():
+        value, was = _select(config, name), _select(stored, name)
+        top = name.split(".")[0]
+        if top in MAY_CHANGE:
+            stored[top] = config[top]
+        elif value != was and name != "resume":
+            valid = (
+                f"the run in {folder} has {was}; resume may change {', '.join(sorted(MAY_CHANGE))}"
+            )
+            raise ConfigError(name, value, valid)
+    return stored | {"resume": config["resume"]}
+
+
+def _select(config: Config, name: str) -> Any:
+    """The value of a dotted name; a group stands for its ``name``."""
+    for part in name.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config.get("name") if isinstance(config, dict) else config
+
+
+# ---- training ----------------------------------------------------------------------------------
+
+
+def train(jobs: Sequence[Job]) -> None:
+    """Trains jobs of one compiled program together, then measures each on its own.
+
+    Raises:
+        SystemExit: status 130 after SIGINT or SIGTERM, with everything saved.
+    """
+    recorders = [Recorder(job) for job in jobs]
+    try:
+        states = fit(jobs, recorders)
+    except Interrupted:
+        for job in jobs:
+            print(f"saved; go on with: resume={job.folder}")
+        raise SystemExit(130) from None
+    finally:
+        for recorder in recorders:
+            recorder.close()
+    for job, state in zip(jobs, split_lanes(states, jobs), strict=True):
+        figures.training_figure(
+            tables.read_csv(job.folder / "metrics.csv"), job.folder / "figures" / "training.png"
+        )
+        learned = {job.config["agent"]["name"]: evaluation.policies_of(job.learner, state)}
+        try:
+            evaluation.measure(
+                *(job.config, job.folder, job.env, job.params, learned, job.baselines),
+                job.config["eval_episodes"],
+            )
+        except KeyboardInterrupt:
+            print(f"trained but not measured; go on with: resume={job.folder}")
+            raise
+
+
+def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
+    """The states of all lanes after ``num_updates`` updates, from the last checkpoints on."""
+    config = jobs[0].config
+    length, total = config["log_interval"], config["num_updates"]
+    params, params_axes = stack_lanes([job.params for job in jobs], jobs[0].num_seeds)
+    hp, hp_axes = stack_lanes([job.hp for job in jobs], jobs[0].num_seeds)
+    axes = (0, params_axes, hp_axes)
+    init = jax.jit(jax.vmap(partial(strong_init, jobs[0].learner), in_axes=axes))
+    chunk = compiled_chunk(jobs[0].learner, axes, length)
+
+    keys = lane_keys(jobs)
+    target = jax.eval_shape(init, keys, params, hp)
+    starts = [recorder.start(target) for recorder in recorders]
+    update, states = starts[0]  # a resumed job is alone
+    if states is None:
+        states = init(keys, params, hp)
+    if update > total:
+        valid = f"{jobs[0].folder} is at update {update} already; give at least that"
+        raise ConfigError("num_updates", total, valid)
+    with StopSignal() as stop, tqdm(total=total, initial=update, unit="update") as bar:
+        while update < total:
+            states, metrics = chunk(states, params, hp)
+            metrics = jax.device_get(metrics)
+            update += length
+            shown = {name: f"{np.mean(values):.4g}" for name, values in list(metrics.items())[:4]}
+            bar.set_postfix(shown, refresh=False)
+            bar.update(length)
+            due = update % config["checkpoint_interval"] == 0
+            save = due or stop.requested or update >= total
+            parts = split_lanes(states, jobs) if save else [None] * len(jobs)
+            for recorder, own, state in zip(
+                recorders, split_lanes(metrics, jobs), parts, strict=True
+            ):
+                recorder.log(update, own)
+                if save:
+                    recorder.save(update, state, measured=due)
+            if stop.requested and update < total:
+                raise Interrupted
+    return states
+
+
+def strong_init(learner: Learner, key: chex.PRNGKey, params: Any, hp: Any) -> Any:
+    """``learner.init`` without weak types, as a state read from a checkpoint has none."""
+
+    def strong(leaf: chex.Array) -> chex.Array:
+        leaf = jnp.asarray(leaf)
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return leaf if is_key else jax.lax.convert_element_type(leaf, leaf.dtype)
+
+    return jax.tree.map(strong, learner.init(key, params, hp))
+
+
+def compiled_chunk(learner: Learner, axes: tuple[Any, Any, Any], length: int) -> Callable[..., Any]:
+    """``(states, params, hp) -> (states, metrics)`` of ``length`` updates on every lane.
+
+    Metrics are means over the chunk of what is not NaN, ``[num_lanes]`` each.
+    """
+    update = jax.vmap(learner.update, in_axes=axes)
+
+    @partial(jax.jit, donate_argnums=0)
+    def chunk(states: Any, params: Any, hp: Any) -> tuple[Any, dict[str, chex.Array]]:
+        def turn(states: Any, _: None) -> tuple[Any, dict[str, chex.Array]]:
+            return update(states, params, hp)
+
+        states, metrics = jax.lax.scan(turn, states, None, length=length)
+        return states, {name: jnp.nanmean(values, axis=0) for name, values in metrics.items()}
+
+    return chunk
+
+
+def lane_keys(jobs: Sequence[Job]) -> chex.PRNGKey:
+    """Keys ``[num_lanes]``: seed ``i`` of a job is ``fold_in(key(seed), i)``."""
+    keys = [
+        jax.random.fold_in(jax.random.key(job.config["seed"]), i)
+        for job in jobs
+        for i in range(job.num_seeds)
+    ]
+    return jnp.stack(keys)
+
+
+def stack_lanes(trees: Sequence[Any], num_seeds: int) -> tuple[Any, Any]:
+    """One tree for all lanes and its ``vmap`` axes: leaves that no job changes stay shared."""
+    structure = jax.tree.structure(trees[0])
+    leaves, axes = [], []
+    for versions in zip(*map(jax.tree.leaves, trees), strict=True):
+        shared = all(np.array_equal(version, versions[0]) for version in versions)
+        leaves.append(versions[0] if shared else jnp.repeat(jnp.stack(versions), num_seeds, axis=0))
+        axes.append(None if shared else 0)
+    return jax.tree.unflatten(structure, leaves), jax.tree.unflatten(structure, axes)
+
+
+def split_lanes(tree: Any, jobs: Sequence[Job]) -> list[Any]:
+    """The lanes of each job."""
+    if len(jobs) == 1:
+        return [tree]
+    size = jobs[0].num_seeds
+    return [
+        jax.tree.map(lambda leaf, first=i * size: leaf[first : first + size], tree)
+        for i in range(len(jobs))
+    ]
+
+
+class Recorder:
+    """The files and checkpoints of one job while it trains."""
+
+    def __init__(self, job: Job):
+        self.job = job
+        metrics = job.env.metrics
+        self._ranked = metrics[0] if metrics else None
+        self._checkpoints = Checkpoints(
+            job.folder,
+            evaluation.identity(job.learner),
+            job.config["keep_checkpoints"],
+            metrics[0].direction if metrics else "min",
+        )
+        self._loggers: list[Logger] = []
+
+    def start(self, target: Any) -> tuple[int, Any]:
+        """``(update, state)`` of the last readable checkpoint; ``(0, None)`` for a new run."""
+        job, update, state = self.job, 0, None
+        if job.config["resume"] is not None:
+            if self._checkpoints.updates():
+                update, state, skipped = self._checkpoints.restore(target)
+                for line in skipped:
+                    print(f"{line}; going on from update {update}")
+            else:
+                print(f"{job.folder} holds no complete checkpoint; starting from update 0")
+        program.write_records(job.folder, job.config | {"resume": None})
+        for name in ("timing.csv", "progress.csv"):
+            truncate_csv(job.folder / name, update)
+        self._loggers = make_loggers(job.folder, job.config, update)
+        self._began, self._first = time.perf_counter(), update
+        return update, state
+
+    def log(self, update: int, metrics: dict[str, np.ndarray]) -> None:
+        """One row per seed in ``metrics.csv``, one row in ``timing.csv``."""
+        for logger in self._loggers:
+            logger.log(update, metrics)
+        seconds = time.perf_counter() - self._began
+        rate = (update - self._first) / seconds
+        row = {"update": update, "seconds": f"{seconds:.3f}", "updates_per_s": f"{rate:.4g}"}
+        append_csv(self.job.folder / "timing.csv", [row])
+
+    def save(self, update: int, state: Any, measured: bool) -> None:
+        """A checkpoint; where ``measured``, ranked by the policy's mean first metric."""
+        episodes, value = self.job.config["checkpoint_episodes"], None
+        if measured and episodes and self._ranked is not None:
+            terms = evaluate(
+                self.job.env,
+                self.job.params,
+                evaluation.policies_of(self.job.learner, state),
+                evaluation.evaluation_key(self.job.config),
+                episodes,
+                chunk=self.job.config["episodes_per_call"],
+                seeds=True,
+            )
+            rows = tables.seed_rows("", "", self.job.env.metrics, terms)
+            value = float(np.mean([r["mean"] for r in rows if r["metric"] == self._ranked.name]))
+            rows = [{name: (row | {"update": update})[name] for name in PROGRESS} for row in rows]
+            append_csv(self.job.folder / "progress.csv", rows)
+        self._checkpoints.save(update, state, value)
+
+    def close(self) -> None:
+        """Closes files."""
+        for logger in self._loggers:
+            logger.close()
+        self._checkpoints.close()
+
+
+def append_csv(path: Path, rows: Sequence[tables.Row]) -> None:
+    """Adds rows to a CSV file, the header first where it is new."""
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
