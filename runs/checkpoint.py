@@ -168,11 +168,23 @@ def _key_data(key: Any) -> Any:
     return jax.random.key_data(key)
 
 
+def _key_impl(key: Any) -> Any:
+    """The implementation of a key that may be abstract."""
+    found = []
+
+    def note(key: Any) -> Any:
+        found.append(jax.random.key_impl(key))
+        return key
+
+    jax.eval_shape(note, key)
+    return found[0]
+
+
 def _typed(values: list[Any], target: Any) -> Any:
     """Values as the tree of ``target``, key data wrapped again."""
     leaves, structure = jax.tree.flatten(target)
     typed = [
-        jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else value
+        jax.random.wrap_key_data(value, impl=_key_impl(leaf)) if _is_key(leaf) else value
         for value, leaf in zip(values, leaves, strict=True)
     ]
     return jax.tree.unflatten(structure, typed)

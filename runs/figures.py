@@ -1,4 +1,4 @@
-"""Figures of runs: training curves and evaluation bars. The one module of `runs` with matplotlib."""
+"""Figures of runs, training curves and evaluation bars: the one module here with matplotlib."""
 
 from __future__ import annotations
 
