@@ -67,6 +67,14 @@ def test_masks(backend, dtype):
 def test_zero_demand_has_finite_derivatives(backend):
     """Zero demand: no share, derivative 0 by convention; only zeros: equal shares."""
     weights = jnp.array([1.0, -2.0, 3.0, 5.0])
+
+    @jax.jit
+    def derivatives(eta, mask):
+        def total(eta):
+            return proportional.shares(eta, mask, backend) @ weights
+
+        return jax.jacfwd(total)(eta), jax.jacrev(total)(eta), jax.hessian(total)(eta)
+
     for eta, mask, share in (
         ([0, 1, 4, 2], [1, 1, 1, 0], [0, 1 / 3, 2 / 3, 0]),
         ([0, 0, 4, 2], [1, 1, 0, 0], [0.5, 0.5, 0, 0]),
@@ -74,12 +82,8 @@ def test_zero_demand_has_finite_derivatives(backend):
         ([0, 0, 4, 2], [0, 0, 0, 0], [0, 0, 0, 0]),
     ):
         eta, mask = jnp.array(eta, float), jnp.array(mask, bool)
-
-        def total(eta, mask=mask):
-            return proportional.shares(eta, mask, backend) @ weights
-
         np.testing.assert_allclose(proportional.shares(eta, mask, backend), share, rtol=1e-12)
-        for derivative in (jax.jacfwd(total)(eta), jax.jacrev(total)(eta), jax.hessian(total)(eta)):
+        for derivative in derivatives(eta, mask):
             assert bool(jnp.all(jnp.isfinite(derivative)))
             assert bool(jnp.all(derivative[~(mask & (eta > 0))] == 0))
     value_slope = jax.grad(proportional.optimal_value)(jnp.array([0.0, 1.0, 4.0]), ALL)
@@ -117,17 +121,19 @@ def test_derivatives_match_finite_differences(backend):
     tangent, weights = np.random.default_rng(12).normal(size=(2, eta.size))
     tangent *= eta
 
+    @jax.jit
     def total(eta):
         return proportional.shares(eta, mask, backend) @ weights
 
     def slope(fun, step=1e-5):
         return (fun(eta + step * tangent) - fun(eta - step * tangent)) / (2 * step)
 
+    gradient = jax.jit(jax.grad(total))
     forward = jax.jvp(total, (eta,), (tangent,))[1]
     np.testing.assert_allclose(forward, slope(total), rtol=1e-7)
-    np.testing.assert_allclose(jax.grad(total)(eta) @ tangent, forward, rtol=1e-10)
-    product = jax.jvp(jax.grad(total), (eta,), (tangent,))[1]
-    np.testing.assert_allclose(product, slope(jax.grad(total)), rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(gradient(eta) @ tangent, forward, rtol=1e-10)
+    product = jax.jvp(gradient, (eta,), (tangent,))[1]
+    np.testing.assert_allclose(product, slope(gradient), rtol=1e-6, atol=1e-9)
     assert float(jnp.max(jnp.abs(product))) > 1e-3
 
 
@@ -148,10 +154,11 @@ def test_value_derivative_is_the_envelope():
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("dtype", "tol"), [(np.float32, 2e-6), (np.float64, 1e-12)])
 def test_shares_satisfy_the_optimality_conditions(backend, dtype, tol):
+    solve = jax.jit(lambda eta, mask: proportional.shares(eta, mask, backend))
     for seed in range(4):
         eta, mask = random_pool(seed)
         eta = jnp.asarray(eta, dtype)
-        share = proportional.shares(eta, mask, backend)
+        share = solve(eta, mask)
         assert float(proportional.kkt_residual(eta, share, mask)) < tol
         np.testing.assert_allclose(jnp.sum(share), 1, rtol=5e-7)
 
@@ -201,12 +208,13 @@ def test_batches_equal_loops(backend):
     """vmap, leading axes and a loop give the same; one demand vector serves many masks."""
     eta = jnp.asarray([random_pool(s)[0] for s in range(5)])
     mask = jnp.asarray([random_pool(s, num_members=s)[1] for s in range(5)])
-    loop = np.array([proportional.shares(e, m, backend) for e, m in zip(eta, mask, strict=True)])
 
+    @jax.jit
     def one(eta, mask):
         return proportional.shares(eta, mask, backend)
 
-    np.testing.assert_allclose(jax.jit(jax.vmap(one))(eta, mask), loop, rtol=1e-12)
+    loop = np.array([one(e, m) for e, m in zip(eta, mask, strict=True)])
+    np.testing.assert_allclose(jax.vmap(one)(eta, mask), loop, rtol=1e-12)
     np.testing.assert_allclose(one(eta, mask), loop, rtol=1e-12)
     np.testing.assert_allclose(one(eta[0], mask)[3], one(eta[0], mask[3]), rtol=1e-12)
     for law in (proportional.objective, proportional.kkt_residual):

@@ -177,22 +177,22 @@ def test_rayleigh_moments_and_distribution(dtype):
 
 def test_rayleigh_draws_mean_the_same_in_both_precisions():
     with jax.enable_x64(True):
-        double = radio.rayleigh_power_gain(jax.random.key(2), (1000, 300), np.float64)
-        single = radio.rayleigh_power_gain(jax.random.key(2), (1000, 300), np.float32)
+        double = radio.rayleigh_power_gain(jax.random.key(2), (300, 300), np.float64)
+        single = radio.rayleigh_power_gain(jax.random.key(2), (300, 300), np.float32)
         np.testing.assert_allclose(single, double, rtol=1e-6)
-    np.testing.assert_array_equal(radio.rayleigh_power_gain(jax.random.key(2), (1000, 300)), single)
+    np.testing.assert_array_equal(radio.rayleigh_power_gain(jax.random.key(2), (300, 300)), single)
 
 
 @pytest.mark.parametrize("m", [0.5, 1.0, 3.0])
 def test_nakagami_moments(m):
-    gain = radio.nakagami_power_gain(jax.random.key(3), m, (200_000,), jnp.float32)
+    gain = radio.nakagami_power_gain(jax.random.key(3), m, (50_000,), jnp.float32)
     assert gain.dtype == jnp.float32
     assert_moments(gain, 1.0, 1 / m, (3 + 6 / m) / m**2)
 
 
 def test_nakagami_figure_broadcasts():
     figure = jnp.array([0.5, 4.0], jnp.float32)
-    gain = radio.nakagami_power_gain(jax.random.key(4), figure, (100_000, 2), jnp.float32)
+    gain = radio.nakagami_power_gain(jax.random.key(4), figure, (25_000, 2), jnp.float32)
     for column, m in enumerate((0.5, 4.0)):
         assert_moments(gain[:, column], 1.0, 1 / m, (3 + 6 / m) / m**2)
     with jax.enable_x64(True):
