@@ -26,8 +26,8 @@ def while_loop(cond: Cond, body: Body, operands: Any, carry: Any) -> Any:
 
     ``cond`` and ``body`` must be written for leaves with an optional TRAILING batch axis: a vector
     over vehicles is ``[V]`` or ``[V, lanes]``, a scalar ``[]`` or ``[lanes]``; reductions name axis
-    0. Leaves of ``operands`` that are the same for all lanes stay without the axis. Batch-last
-    arrays keep all lanes of one quantity contiguous. The result is that of `jax.lax.while_loop`.
+    0. Vectors of ``operands`` that are the same for all lanes come as ``[V, 1]``. Batch-last arrays
+    keep all lanes of one quantity contiguous. The result is that of `jax.lax.while_loop`.
     """
 
     @jax.custom_batching.custom_vmap
@@ -37,9 +37,10 @@ def while_loop(cond: Cond, body: Body, operands: Any, carry: Any) -> Any:
     @run.def_vmap
     def rule(size: int, batched: list[Any], operands: Any, carry: Any) -> tuple[Any, Any]:
         operand_batched, carry_batched = batched
+        operands, carry = jax.tree.map(jnp.asarray, (operands, carry))
         carry = jax.tree.map(lambda b, x: _lanes_last(b, x, size), carry_batched, carry)
         operands = jax.tree.map(
-            lambda b, x: jnp.moveaxis(x, 0, -1) if b else x, operand_batched, operands
+            lambda b, x: jnp.moveaxis(x, 0, -1) if b else _shared(x), operand_batched, operands
         )
         carry = _run_lanes(cond, body, size, operand_batched, operands, carry)
         carry = jax.tree.map(lambda x: jnp.moveaxis(x, -1, 0), carry)
@@ -51,6 +52,30 @@ def while_loop(cond: Cond, body: Body, operands: Any, carry: Any) -> Any:
 def _lanes_last(batched: bool, x: chex.Array, size: int) -> chex.Array:
     """``x`` with its batch axis last; broadcast along a new one where it has none."""
     return jnp.moveaxis(x, 0, -1) if batched else jnp.broadcast_to(x[..., None], (*x.shape, size))
+
+
+def _shared(x: chex.Array) -> chex.Array:
+    """``x`` such that it broadcasts against lanes."""
+    return x[..., None] if x.ndim else x
+
+
+def per_lane(function: Callable[..., Any], ndims: tuple[int, ...], *args: chex.Array) -> Any:
+    """``function(*args)`` within a body: once for one lane, or mapped over the trailing axis.
+
+    ``ndims`` are the numbers of dimensions that ``function`` expects; an argument with one more has
+    lanes, or is shared by all lanes if that axis has length 1.
+    """
+    extra = [a.ndim > n for a, n in zip(args, ndims, strict=True)]
+    lanes = [more and a.shape[-1] > 1 for more, a in zip(extra, args, strict=True)]
+    args = tuple(
+        a[..., 0] if more and not many else a
+        for more, many, a in zip(extra, lanes, args, strict=True)
+    )
+    if any(lanes):
+        axes = tuple(-1 if many else None for many in lanes)
+        return jax.vmap(function, in_axes=axes, out_axes=-1)(*args)
+    out = function(*args)
+    return jax.tree.map(lambda x: x[..., None], out) if any(extra) else out
 
 
 def _run_lanes(
@@ -66,12 +91,15 @@ def _run_lanes(
     @run.def_vmap
     def rule(outer: int, batched: list[Any], operands: Any, carry: Any) -> tuple[Any, Any]:
         outer_operand_batched, outer_carry_batched = batched
+        operands, carry = jax.tree.map(jnp.asarray, (operands, carry))
 
         def fold(inner: bool, outer_batched: bool, x: chex.Array) -> chex.Array:
             if not inner and not outer_batched:
                 return x
             x = x if outer_batched else jnp.broadcast_to(x, (outer, *x.shape))
-            x = x if inner else jnp.broadcast_to(x[..., None], (*x.shape, size))
+            if not inner:
+                x = x if x.ndim > 1 else x[..., None]
+                x = jnp.broadcast_to(x, (*x.shape[:-1], size))
             x = jnp.moveaxis(x, 0, -2)
             return x.reshape(*x.shape[:-2], outer * size)
 

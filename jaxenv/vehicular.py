@@ -434,7 +434,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
             here = mobility.trace_position(position, active, row, slot_s)
             return direction * here, mobility.trace_row(active, row)
 
-        return _per_lane(
+        return loop.per_lane(
             read,
             (2, 2, 1, 0, 0),
             params.trace_position_m,
@@ -502,7 +502,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         position, _ = self._place(state.draws, params, self._seen_slot(state, params))
         zone = mobility.zone_center(position[vehicle], params.zone_m)
         copies = self._copies(params, zone, vehicle)
-        return zone, copies, jnp.argsort(copies, stable=True)
+        return zone, copies, jnp.argsort(copies, stable=True).astype(jnp.int32)
 
     def _seen_slot(self, state: VehicularState, params: VehicularParams) -> chex.Array:
         """The slot an observer sees: after the end, that of the final observation."""
@@ -639,9 +639,9 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         size_v = self.num_vehicles
         if self.arrivals == "given":
             row = now.slot
-            coin = _per_lane(mobility.trace_row, (2, 0), params.arrival, row)
+            coin = loop.per_lane(mobility.trace_row, (2, 0), params.arrival, row)
             coin = coin & (row < self.table_rows)
-            network = _per_lane(mobility.trace_row, (2, 0), params.model, row)
+            network = loop.per_lane(mobility.trace_row, (2, 0), params.model, row)
         else:
 
             def draw(key_data: chex.Array, slot: chex.Array) -> chex.Array:
@@ -649,7 +649,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
                 return jax.random.uniform(key, (size_v,), self.float_dtype)
 
             # Given that a vehicle asks, uniform/p is uniform again: it draws the network.
-            uniform = _per_lane(draw, (1, 0), key_data, now.slot)
+            uniform = loop.per_lane(draw, (1, 0), key_data, now.slot)
             coin = uniform < params.arrival_probability
             ceiling = jnp.where(params.arrival_probability > 0, params.arrival_probability, 1)
             shares = params.mix / jnp.sum(params.mix, axis=0)
@@ -662,10 +662,8 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
             index = jnp.arange(self.num_networks).reshape((-1,) + (1,) * (params.mix.ndim - 1))
             last = jnp.max(jnp.where(positive, index, -1), axis=0)
             network = jnp.minimum(network, last)
-        enabled = params.vehicle_enabled
-        if enabled.ndim < coin.ndim:
-            enabled = enabled[:, None]
-        asks = (now.phase == IDLE) & coin & enabled & on_road & (now.slot < params.max_steps)
+        able = params.vehicle_enabled & on_road & (now.slot < params.max_steps)
+        asks = (now.phase == IDLE) & coin & able
         return now.replace(
             asking=asks, network=jnp.where(asks, network, now.network).astype(jnp.int32)
         )
@@ -748,7 +746,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
                 generations=self.insga_generations,
             )
 
-        return _per_lane(solve, (1, 0, 1, 1, 1, 1), key_data, now.slot, base, after, leave, pool)
+        return loop.per_lane(solve, (1, 0, 1, 1, 1, 1), key_data, now.slot, base, after, leave, pool)
 
     def _rates(
         self,
@@ -763,7 +761,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         if self.allocation in ("fifo", "serial"):
             share = pools.first_shares(pool, now.entry_slot, now.entry_tau)
         elif self.allocator == "jaxopt":
-            share = _per_lane(self._solved_shares, (1, 1), now.weight, pool)
+            share = loop.per_lane(self._solved_shares, (1, 1), now.weight, pool)
         else:
             share = pools.pooled_shares(now.weight, pool)
         rate = share * jnp.where(
@@ -1208,14 +1206,6 @@ def task_costs(now: Progress, params: VehicularParams) -> chex.Array:
     failed = now.outcome > SUCCESS
     weight = jnp.where(failed, params.failure_weight, 1)
     return jnp.where(now.outcome > NONE, weight * now.latency_s, 0).astype(now.latency_s.dtype)
-
-
-def _per_lane(function: Callable[..., Any], ndims: tuple[int, ...], *args: chex.Array) -> Any:
-    """Calls ``function`` once, or once per lane if any argument has a trailing axis of lanes."""
-    axes = tuple(-1 if a.ndim > n else None for a, n in zip(args, ndims, strict=True))
-    if all(axis is None for axis in axes):
-        return function(*args)
-    return jax.vmap(function, in_axes=axes, out_axes=-1)(*args)
 
 
 def _profiles(networks: Sequence[Any], granularity: str, frame: Sequence[int]) -> list[dnn.Profile]:
