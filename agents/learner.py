@@ -197,7 +197,7 @@ def rollout(
             "state": state,
             "carry": policy.init(policy_key, env, params),
             "bound": bound.init(policy_key, env, params) if bound is not None else (),
-            "sums": {name: zero for name in sources},
+            "sums": dict.fromkeys(sources, zero),
             "steps": zero,
             "done": jnp.asarray(False),
             "count": jnp.int32(0),

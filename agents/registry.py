@@ -13,8 +13,21 @@ from jaxenv.registry import load_object
 _learners: dict[str, type[Learner] | str] = {
     "sac_discrete": "agents.sac_discrete:SACDiscrete",
 }
-_baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {}
-_bounds: dict[str, Callable[[Environment], Bound] | str] = {}
+_baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
+    "vehicular": {
+        "Local": "agents.baselines.vehicular:Local",
+        "Edge": "agents.baselines.vehicular:Edge",
+        "DSL": "agents.baselines.vehicular:DSL",
+        "DSLpipe": "agents.baselines.vehicular:DSLPipelined",
+        "INSGA": "agents.baselines.vehicular:INSGA",
+        "Aware": "agents.baselines.vehicular:Aware",
+        "Greedy": "agents.baselines.vehicular:Greedy",
+        "Social": "agents.baselines.vehicular:Social",
+    },
+}
+_bounds: dict[str, Callable[[Environment], Bound] | str] = {
+    "vehicular": "agents.baselines.vehicular:CapacityBound",
+}
 
 
 def register_learner(name: str, learner: type[Learner] | str) -> None:

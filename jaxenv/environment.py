@@ -126,7 +126,7 @@ class Environment(Generic[TState, TParams]):
         return state.time >= params.max_steps
 
     def validate(self, params: TParams) -> None:
-        """Refuses a scenario (of concrete values) that cannot be simulated, with a `ConfigError`."""
+        """Refuses a scenario of concrete values that cannot be simulated, with a `ConfigError`."""
 
     # ---- owned by the base --------------------------------------------------------------------
 
@@ -162,8 +162,8 @@ class Environment(Generic[TState, TParams]):
         """One step with automatic reset.
 
         At the end of an episode the returned observation and state are those of a new episode drawn
-        from ``key``; ``info["final_observation"]`` and ``info["final_action_mask"]`` are always those
-        of the state the action led to.
+        from ``key``; ``info["final_observation"]`` and ``info["final_action_mask"]`` are
+        always those of the state the action led to.
 
         Returns:
             observation, state, reward, terminated, truncated, info. ``info`` also holds

@@ -473,15 +473,18 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
     ) -> chex.Array:
         """Spectral efficiency of every vehicle to its helper, bit/s/Hz."""
         distance = jnp.abs(tasks.helper_position_m - zone_m)
-        return self._link(distance, draws.power_dbm, tasks.bandwidth_mhz * 1e6, params)
+        return self.spectral_efficiency(
+            distance, draws.power_dbm, tasks.bandwidth_mhz * 1e6, params
+        )
 
-    def _link(
+    def spectral_efficiency(
         self,
         distance_m: chex.Array,
         power_dbm: chex.Array,
         bandwidth_hz: chex.Array,
         params: VehicularParams,
     ) -> chex.Array:
+        """Spectral efficiency e in bit/s/Hz of a link over the whole band, below eq (1)."""
         loss = radio.path_loss_db(
             distance_m,
             params.path_loss_intercept_db,
@@ -746,7 +749,9 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
                 generations=self.insga_generations,
             )
 
-        return loop.per_lane(solve, (1, 0, 1, 1, 1, 1), key_data, now.slot, base, after, leave, pool)
+        return loop.per_lane(
+            solve, (1, 0, 1, 1, 1, 1), key_data, now.slot, base, after, leave, pool
+        )
 
     def _rates(
         self,
@@ -787,21 +792,21 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         params: VehicularParams,
         state: VehicularState,
         going: Callable[[VehicularParams, Progress], chex.Array],
-        arrivals: bool = True,
-        limited: bool = True,
     ) -> Progress:
-        """Turns of the event loop while ``going`` (and while the step has turns left)."""
-        limit = self.turns_per_step if limited else 0
+        """Turns of the event loop while ``going`` and while the step has turns left."""
+        limit = self.turns_per_step
 
         def cond(operands: Any, now: Progress) -> chex.Array:
             more = going(operands[0], now)
             return more & (now.turns < limit) if limit else more
 
         def body(operands: Any, now: Progress) -> Progress:
-            return self._turn(operands, now, arrivals)
+            return self._turn(operands, now, arrivals=True)
 
-        operands = (params, state.draws, state.tasks, jax.random.key_data(state.key))
-        return loop.while_loop(cond, body, operands, state.progress)
+        return loop.while_loop(cond, body, self._operands(state, params), state.progress)
+
+    def _operands(self, state: VehicularState, params: VehicularParams) -> Any:
+        return params, state.draws, state.tasks, jax.random.key_data(state.key)
 
     @staticmethod
     def _awaits_arrival(params: VehicularParams, now: Progress) -> chex.Array:
@@ -842,21 +847,33 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         candidates = jnp.where(jnp.any(now.asking), now.asking, now.phase == IDLE)
         return state.replace(vehicle=jnp.argmax(candidates).astype(jnp.int32))
 
+    def project(
+        self, state: VehicularState, params: VehicularParams, watched: chex.Array
+    ) -> Progress:
+        """Runs on without arrivals or decisions until no watched vehicle ``bool[V]`` is in flight.
+
+        What ended since the state's own step is in ``outcome`` and ``latency_s``.
+        """
+
+        def going(operands: Any, now: Progress) -> chex.Array:
+            (params, *_), watched = operands
+            in_flight = jnp.any(watched & (now.phase > IDLE), axis=0)
+            return in_flight & (now.slot < params.max_slots)
+
+        def body(operands: Any, now: Progress) -> Progress:
+            return self._turn(operands[0], now, arrivals=False)
+
+        operands = (self._operands(state, params), watched)
+        return loop.while_loop(going, body, operands, state.progress)
+
     def projected_cost(self, state: VehicularState, params: VehicularParams) -> chex.Array:
         """Phi: total cost in s of all tasks in flight if nobody else submits."""
         start = state.progress
-        clean = start.replace(
-            asking=jnp.zeros_like(start.asking),
-            outcome=jnp.zeros_like(start.outcome),
-            turns=jnp.zeros_like(start.turns),
+        clean = start.replace(outcome=jnp.zeros_like(start.outcome))
+        everyone = jnp.ones_like(start.asking)
+        return jnp.sum(
+            task_costs(self.project(state.replace(progress=clean), params, everyone), params)
         )
-
-        def going(params: VehicularParams, now: Progress) -> chex.Array:
-            return jnp.any(now.phase > IDLE, axis=0) & (now.slot < params.max_slots)
-
-        state = state.replace(progress=clean)
-        end = self._run(params, state, going, arrivals=False, limited=False)
-        return jnp.sum(task_costs(end, params))
 
     # ---- the contract --------------------------------------------------------------------------
 
