@@ -122,8 +122,9 @@ def measure(
     learned: dict[str, Policy],
     baselines: Sequence[str],
     num_episodes: int,
+    show: bool = True,
 ) -> list[tables.Row]:
-    """Evaluates learned policies (stacked over seeds) and baselines, prints and writes it all.
+    """Evaluates learned policies (stacked over seeds) and baselines, writes and shows the table.
 
     Returns:
         The rows of ``evaluation.csv``.
@@ -152,9 +153,10 @@ def measure(
     tables.write_csv(folder / "evaluation_seeds.csv", tables.EVALUATION_SEEDS, seeds)
     if rows:
         figures.evaluation_figure(rows, folder / "figures" / "evaluation.png")
-    print(f"{scenario}: {num_episodes} episodes, 95 % intervals")
-    print(tables.evaluation_table(rows))
-    print(f"written to {folder}")
+    if show:
+        print(f"{scenario}: {num_episodes} episodes, 95 % intervals")
+        print(tables.evaluation_table(rows))
+        print(f"written to {folder}")
     return rows
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import importlib
+import importlib.util
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from jaxenv.errors import ConfigError
+from runs.program import Config
 from runs.tables import read_csv, write_csv
 
 
@@ -48,8 +49,9 @@ class TensorBoardLogger:
     """TensorBoard event files in the run's folder, one tag per metric and seed."""
 
     def __init__(self, folder: Path):
-        summary = _import("tensorboard.summary", "tensorboard")
-        self._writer = summary.Writer(str(folder / "tensorboard"))
+        from tensorboard.summary import Writer
+
+        self._writer = Writer(str(folder / "tensorboard"))
 
     def log(self, update: int, metrics: dict[str, np.ndarray]) -> None:
         for name, value in _by_seed(metrics).items():
@@ -62,8 +64,9 @@ class TensorBoardLogger:
 class WandbLogger:
     """A run of Weights & Biases."""
 
-    def __init__(self, folder: Path, config: dict[str, Any], project: str, mode: str):
-        wandb = _import("wandb", "wandb")
+    def __init__(self, folder: Path, config: Config, project: str, mode: str):
+        import wandb
+
         self._run = wandb.init(
             project=project, mode=mode, dir=str(folder), name=folder.name, config=config
         )
@@ -78,10 +81,10 @@ class WandbLogger:
 class MLflowLogger:
     """A run of MLflow."""
 
-    def __init__(
-        self, folder: Path, config: dict[str, Any], experiment: str, tracking_uri: str | None
-    ):
-        self._mlflow = _import("mlflow", "mlflow")
+    def __init__(self, folder: Path, config: Config, experiment: str, tracking_uri: str | None):
+        import mlflow
+
+        self._mlflow = mlflow
         self._mlflow.set_tracking_uri(tracking_uri or (folder / "mlruns").absolute().as_uri())
         self._mlflow.set_experiment(experiment)
         self._mlflow.start_run(run_name=folder.name)
@@ -97,17 +100,24 @@ class MLflowLogger:
 LOGGERS = {"tensorboard": TensorBoardLogger, "wandb": WandbLogger, "mlflow": MLflowLogger}
 
 
-def make_loggers(folder: Path, config: dict[str, Any], after: int) -> list[Logger]:
+def check_logger(config: Config) -> None:
+    """Refuses a logger that is unknown or whose package is not installed."""
+    name = config["logger"]["name"]
+    if name not in ("csv", *LOGGERS):
+        raise ConfigError("logger", name, f"choose one of csv, {', '.join(LOGGERS)}")
+    if name != "csv" and importlib.util.find_spec(name) is None:
+        raise ConfigError("logger", name, f"install it first: pip install 'jaxenv[{name}]'")
+
+
+def make_loggers(folder: Path, config: Config, after: int) -> list[Logger]:
     """The loggers of a run that starts, or goes on, ``after`` that many updates."""
     loggers: list[Logger] = [CSVLogger(folder / "metrics.csv", after)]
     options = dict(config["logger"])
     name = options.pop("name")
     if name == "tensorboard":
         loggers.append(TensorBoardLogger(folder))
-    elif name in LOGGERS:
-        loggers.append(LOGGERS[name](folder, config, **options))
     elif name != "csv":
-        raise ConfigError("logger", name, f"choose one of csv, {', '.join(LOGGERS)}")
+        loggers.append(LOGGERS[name](folder, config, **options))
     return loggers
 
 
@@ -129,11 +139,3 @@ def _by_seed(metrics: dict[str, np.ndarray]) -> dict[str, float]:
     for name, values in metrics.items():
         flat |= {f"{name}/{seed}": float(value) for seed, value in enumerate(values)}
     return flat
-
-
-def _import(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        valid = f"install it first: pip install 'jaxenv[{extra}]'"
-        raise ConfigError("logger", extra, valid) from None

@@ -26,14 +26,19 @@ from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 
 CONF = Path(conf.__file__).parent
-FLAGS = ("-m", "--multirun", "-c", "--cfg", "--resolve", "--help", "-h", "--info", "--hydra-help")
+FLAGS = ("-m", "--multirun", "--cfg=job", "--cfg=hydra", "--resolve", "--help", "-h")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint")
 
 Config = dict[str, Any]
 Task = Callable[[Config, Path], Any]
 
 
-def run_program(name: str, task: Task, argv: list[str] | None = None) -> None:
+def run_program(
+    name: str,
+    task: Task,
+    argv: list[str] | None = None,
+    after: Callable[[], None] = lambda: None,
+) -> None:
     """Composes ``conf/NAME.yaml`` with the command line and calls ``task(config, folder)``.
 
     A configuration that cannot be used ends the program with one line on stderr and status 2.
@@ -42,6 +47,7 @@ def run_program(name: str, task: Task, argv: list[str] | None = None) -> None:
         name: of the program and of its YAML file.
         task: gets the resolved configuration and its output folder; called once per job.
         argv: the command line without the program; None takes the process's own.
+        after: called when all jobs are done, in this process.
     """
     import hydra
     from hydra.errors import HydraException
@@ -55,6 +61,7 @@ def run_program(name: str, task: Task, argv: list[str] | None = None) -> None:
         sys.argv = [f"{name}.py", *argv]
         entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
         entry(functools.partial(_job, task))()
+        after()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         fail(_explain(error, name, argv))
     except KeyboardInterrupt:
@@ -83,7 +90,7 @@ def _job(task: Task, composed: Any) -> Any:
         set_up(config)
         return task(config, Path(HydraConfig.get().runtime.output_dir))
     except (ConfigError, OmegaConfBaseException) as error:
-        fail(str(error))
+        fail(_explain(error, "", []))
 
 
 def set_up(config: Config) -> None:
@@ -106,11 +113,13 @@ def set_up(config: Config) -> None:
 def _prepare(argv: list[str]) -> list[str]:
     """Refuses what is no override, adopts a stored run, and makes plugins known to Hydra."""
     for argument in argv:
-        if argument.startswith("-") and argument not in FLAGS:
-            valid = "give key=value, -m for a sweep, or --help"
+        flag = argument.startswith("-")
+        if argument not in FLAGS if flag else "=" not in argument:
+            valid = "give name=value, -m for a sweep, or --help"
             raise ConfigError("argument", argument, valid)
         if argument.startswith(("+", "~")) and not argument[1:].startswith(("+hydra", "hydra")):
             raise ConfigError("argument", argument, "give the name of a setting, without + or ~")
+    argv = sorted(argv, key=lambda argument: not argument.startswith("-"))
     stored_at = _override(argv, "resume") or _override(argv, "checkpoint")
     if isinstance(stored_at, str):
         argv = _adopt(argv, stored_at, resume=bool(_override(argv, "resume")))
@@ -229,13 +238,19 @@ def learner_settings(learner: type[Learner], env_choice: Any = None) -> list[str
 
 def _explain(error: Exception, name: str, argv: list[str]) -> str:
     """Hydra's and OmegaConf's errors as one line naming the setting and what is valid."""
+    from hydra.errors import OverrideParseException
+
     text = str(error).strip()
+    if isinstance(error, OverrideParseException):
+        reason = re.sub(r"^Error parsing override '.*'\s|\s*See https:\S+.*", "", text)
+        return str(ConfigError("argument", error.override, f"give name=value ({reason})"))
+    if "hydra/launcher" in text:
+        choice = _override(argv, "launcher") or _override(argv, "hydra/launcher")
+        valid = f"install it first: pip install 'jaxenv[{choice}]'"
+        return str(ConfigError("launcher", choice, valid))
     missing = re.search(r"Could not find '([\w/]+?)/([^/']+)'", text)
     if missing:
         group, choice = missing.groups()
-        if group == "hydra/launcher":
-            valid = f"install it first: pip install 'jaxenv[{choice}]'"
-            return str(ConfigError("launcher", choice, valid))
         options = getattr(error, "options", None) or _options(text)
         return str(ConfigError(group, choice, f"choose one of {', '.join(sorted(options))}"))
     unknown = re.search(r"Could not override '([^']+)'", text)
@@ -245,8 +260,10 @@ def _explain(error: Exception, name: str, argv: list[str]) -> str:
         names = _known_names(name, key, argv)
         close = difflib.get_close_matches(key.split(".")[-1], names, 1)
         hint = f"did you mean {close[0]}? " if close else ""
-        return str(ConfigError(key, given, f"{hint}known names are {', '.join(names)}"))
-    return text
+        valid = f"known names are {', '.join(names)}" if names else "there is no such setting"
+        return str(ConfigError(key, given, hint + valid))
+    key = getattr(error, "full_key", None)
+    return f"{key}: {text.splitlines()[0]}" if key else text
 
 
 def _options(text: str) -> list[str]:
@@ -275,6 +292,7 @@ def _known_names(name: str, key: str, argv: list[str]) -> list[str]:
 def build_env(config: Config) -> tuple[Environment, Any]:
     """``(env, params)`` of ``config["env"]``; nulls stay at their defaults."""
     options = settings(config["env"])
+    check_sizes(registry.environment_class(config["env"]["name"]), options)
     if options.get("dtype") is None and config["precision"] == "float64":
         options["dtype"] = "float64"
     return registry.make(config["env"]["name"], **options)
@@ -282,9 +300,23 @@ def build_env(config: Config) -> tuple[Environment, Any]:
 
 def build_learner(config: Config, env: Environment) -> tuple[Learner, Any]:
     """``(learner, hp)`` of ``config["agent"]`` on an environment."""
-    return agents_registry.learner_class(config["agent"]["name"]).build(
-        env, **settings(config["agent"])
-    )
+    learner = agents_registry.learner_class(config["agent"]["name"])
+    options = settings(config["agent"])
+    check_sizes(learner, options)
+    return learner.build(env, **options)
+
+
+def check_sizes(owner: type, options: Config) -> None:
+    """Refuses a static field whose value has another type than the field's default."""
+    for field in dataclasses.fields(owner):
+        default, value = field.default, options.get(field.name)
+        accepted = (int, float) if isinstance(default, float) else type(default)
+        if value is None or default in (None, dataclasses.MISSING):
+            continue
+        if not isinstance(value, accepted) or isinstance(value, bool) > isinstance(default, bool):
+            kinds = {bool: "true or false", int: "an integer", float: "a number", tuple: "a list"}
+            valid = f"give {kinds.get(type(default), 'a name')}, as its default {default} is"
+            raise ConfigError(field.name, value, valid)
 
 
 def settings(node: Config) -> Config:

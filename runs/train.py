@@ -28,8 +28,9 @@ from jaxenv.errors import ConfigError
 from runs import evaluate as evaluation
 from runs import figures, program, tables
 from runs.checkpoint import Checkpoints
-from runs.logging import Logger, make_loggers, truncate_csv
+from runs.logging import Logger, check_logger, make_loggers, truncate_csv
 from runs.program import Config, check_integer
+from runs.sweep import SweepFolder, write_sweep
 
 MAY_CHANGE = {
     *("num_updates", "eval_episodes", "eval_seed", "episodes_per_call", "baselines"),
@@ -40,7 +41,10 @@ PROGRESS = ("update", "seed", "metric", "unit", "mean", "episodes")
 
 @dataclasses.dataclass
 class Job:
-    """One training run: what it trains, and where its files go."""
+    """One training run: what it trains, and where its files go.
+
+    alone: whether it is no part of a sweep, and prints its own table.
+    """
 
     config: Config
     folder: Path
@@ -49,6 +53,7 @@ class Job:
     learner: Learner
     hp: Any
     baselines: tuple[str, ...]
+    alone: bool = True
 
     @property
     def num_seeds(self) -> int:
@@ -92,18 +97,8 @@ class StopSignal:
 
 def main(argv: list[str] | None = None) -> None:
     """The program."""
-    from runs.sweep import SweepFolder, write_sweep
-
-    SweepFolder.folder = None
     jobs: list[Job] = []
-    program.run_program("train", partial(run, jobs), argv)
-    try:
-        train_sweep(jobs)
-        if SweepFolder.folder is not None:
-            print(write_sweep(SweepFolder.folder))
-            print(f"written to {SweepFolder.folder}/sweep.csv")
-    except ConfigError as error:
-        program.fail(str(error))
+    program.run_program("train", partial(run, jobs), argv, after=partial(finish_sweep, jobs))
 
 
 def run(jobs: list[Job], config: Config, folder: Path) -> None:
@@ -111,16 +106,16 @@ def run(jobs: list[Job], config: Config, folder: Path) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    job = make_job(config, folder)
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    job = make_job(config, folder, alone=not sweep)
     if sweep and config["launcher"]["name"] in ("basic", "vmap"):
         jobs.append(job)
     else:
         train([job])
 
 
-def train_sweep(jobs: list[Job]) -> None:
-    """Trains gathered jobs: one by one, or in groups that share a compiled program."""
+def finish_sweep(jobs: list[Job]) -> None:
+    """Trains gathered jobs, one by one or in groups of one compiled program; prints the table."""
     groups: dict[Any, list[Job]] = {}
     for number, job in enumerate(jobs):
         together = job.config["launcher"]["name"] == "vmap"
@@ -129,13 +124,18 @@ def train_sweep(jobs: list[Job]) -> None:
         names = ", ".join(job.folder.name for job in group)
         print(f"program {number + 1} of {len(groups)}: job {names}")
         train(group)
+    if SweepFolder.folder is not None:
+        print(write_sweep(SweepFolder.folder))
+        print(f"written to {SweepFolder.folder}/sweep.csv")
+        SweepFolder.folder = None
 
 
-def make_job(config: Config, folder: Path) -> Job:
+def make_job(config: Config, folder: Path, alone: bool = True) -> Job:
     """Checks everything a job needs before anything is written or compiled."""
     if config["resume"] is not None:
         config = resumed(config, folder)
     config = with_intervals(config)
+    check_logger(config)
     env, params = program.build_env(config)
     baselines = program.check_baselines(config, env)
     agent = dict(config["agent"])
@@ -145,7 +145,7 @@ def make_job(config: Config, folder: Path) -> Job:
     learner, hp = program.build_learner(config, env)
     if config["resume"] is None:
         program.claim_folder(folder)
-    return Job(config, folder, env, params, learner, hp, baselines)
+    return Job(config, folder, env, params, learner, hp, baselines, alone)
 
 
 def with_intervals(config: Config) -> Config:
@@ -226,6 +226,7 @@ def train(jobs: Sequence[Job]) -> None:
             evaluation.measure(
                 *(job.config, job.folder, job.env, job.params, learned, job.baselines),
                 job.config["eval_episodes"],
+                show=job.alone,
             )
         except KeyboardInterrupt:
             print(f"trained but not measured; go on with: resume={job.folder}")
