@@ -130,9 +130,7 @@ class Environment(Generic[TState, TParams]):
 
     # ---- owned by the base --------------------------------------------------------------------
 
-    def reset(
-        self, key: chex.PRNGKey, params: TParams | None = None
-    ) -> tuple[chex.Array, TState]:
+    def reset(self, key: chex.PRNGKey, params: TParams | None = None) -> tuple[chex.Array, TState]:
         """``(observation, state)`` at the first decision of the episode that ``key`` determines."""
         params = self.default_params() if params is None else params
         state = self.settle(self.reset_env(as_key(key), params), params)

@@ -26,10 +26,10 @@ from allocators import insga, pools, proportional
 from jaxenv import dnn, loop, spaces
 from jaxenv.environment import Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
-from jaxenv.physics import mobility, radio
+from jaxenv.physics import arrivals, mobility, radio
 
 NETWORKS = ("alexnet", "vgg16", "resnet50")
-IDLE, LOCAL, UPLOAD, HELPER, WIRED, DELIVERER = range(6)
+IDLE, LOCAL, UPLOAD, HELPER, WIRED, DELIVERER, ENDED = range(7)
 NONE, SUCCESS, UPLOAD_FAILURE, DELIVERY_FAILURE, LEFT_ROAD, UNFINISHED = range(6)
 GIGA = 1e-9
 MEGA = 1e-6
@@ -102,6 +102,7 @@ class Tasks:
     deliverer_position_m: chex.Array  # [V] y_d
     work: chex.Array  # [5, V] W_1..W_5 in GFLOP or Mbit; W_2 = 0 means Local
     bandwidth_mhz: chex.Array  # [V] B_h
+    power_over_noise_db: chex.Array  # [V] P_i over the noise of the band B_h
     helper_gflops: chex.Array  # [V] C_h
     deliverer_gflops: chex.Array  # [V] C_d
     local_s: chex.Array  # [V] latency of Local, sum x'/c
@@ -468,15 +469,6 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         was = was & (row > 0)
         return mobility.trace_speed(now, following, before, on_road, stays, was, params.slot_s)
 
-    def _efficiency(
-        self, tasks: Tasks, draws: Draws, params: VehicularParams, zone_m: chex.Array
-    ) -> chex.Array:
-        """Spectral efficiency of every vehicle to its helper, bit/s/Hz."""
-        distance = jnp.abs(tasks.helper_position_m - zone_m)
-        return self.spectral_efficiency(
-            distance, draws.power_dbm, tasks.bandwidth_mhz * 1e6, params
-        )
-
     def spectral_efficiency(
         self,
         distance_m: chex.Array,
@@ -485,14 +477,19 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         params: VehicularParams,
     ) -> chex.Array:
         """Spectral efficiency e in bit/s/Hz of a link over the whole band, below eq (1)."""
+        noise = radio.noise_power_dbm(bandwidth_hz, params.noise_dbm_per_hz)
+        return self._efficiency(distance_m, power_dbm - noise, params)
+
+    def _efficiency(
+        self, distance_m: chex.Array, power_over_noise_db: chex.Array, params: VehicularParams
+    ) -> chex.Array:
         loss = radio.path_loss_db(
             distance_m,
             params.path_loss_intercept_db,
             params.path_loss_slope_db,
             params.min_distance_m,
         )
-        noise = radio.noise_power_dbm(bandwidth_hz, params.noise_dbm_per_hz)
-        return radio.spectral_efficiency(radio.snr_db(power_dbm, loss, noise))
+        return radio.spectral_efficiency(power_over_noise_db - loss)
 
     def road(
         self, state: VehicularState, params: VehicularParams, vehicle: chex.Array
@@ -536,7 +533,8 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         dtype = self.float_dtype
         position, on_road = self._place(draws, params, now.slot)
         zone = mobility.zone_center(position, params.zone_m)
-        efficiency = self._efficiency(tasks, draws, params, zone)
+        distance = jnp.abs(tasks.helper_position_m - zone)
+        efficiency = self._efficiency(distance, tasks.power_over_noise_db, params)
         now = self._refresh_weights(params, draws, tasks, key_data, now, efficiency)
 
         rate = self._rates(params, draws, tasks, now, efficiency)
@@ -554,11 +552,8 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         tau = jnp.where(slot_ends, params.slot_s, now.tau + step).astype(dtype)
 
         # The done tasks enter their next phase with work, or end.
-        order = jnp.arange(1, 6, dtype=jnp.int32).reshape((5,) + (1,) * now.phase.ndim)
-        open_phase = (order > now.phase) & (tasks.work > 0)
-        following = jnp.min(jnp.where(open_phase, order, 6), axis=0)
-        entered = jnp.sum(jnp.where(order == following, tasks.work, 0), axis=0)
-        ends = done & (following == 6)
+        following, entered = next_phase(tasks.work, now.phase)
+        ends = done & (following == ENDED)
         local = tasks.work[UPLOAD - 1] == 0
         in_reach = self._covers(params, tasks.helper_position_m, zone)
         delivered = local | self._covers(params, tasks.deliverer_position_m, zone)
@@ -648,8 +643,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         else:
 
             def draw(key_data: chex.Array, slot: chex.Array) -> chex.Array:
-                key = jax.random.fold_in(jax.random.wrap_key_data(key_data), slot)
-                return jax.random.uniform(key, (size_v,), self.float_dtype)
+                return arrivals.slot_uniforms(key_data, slot, size_v, self.float_dtype)
 
             # Given that a vehicle asks, uniform/p is uniform again: it draws the network.
             uniform = loop.per_lane(draw, (1, 0), key_data, now.slot)
@@ -703,10 +697,11 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
     ) -> Progress:
         """Weights at the start of a slot, after its decisions, with this slot's gains."""
         if self.allocation == "kkt":
-            order = jnp.arange(1, 6, dtype=jnp.int32).reshape((5,) + (1,) * now.phase.ndim)
-            amount = jnp.sum(jnp.where(order == now.phase, tasks.work, 0), axis=0)
-            if self.share_weights == "remaining":
-                amount = now.remaining
+            amount = now.remaining
+            if self.share_weights == "total":
+                amount = tasks.work[UPLOAD - 1]
+                for phase in (HELPER, DELIVERER):
+                    amount = jnp.where(now.phase == phase, tasks.work[phase - 1], amount)
             weight = self._entry_weight(tasks, efficiency, now.phase, amount)
         elif self.allocation == "insga":
             weight = self._insga_weights(params, draws, tasks, key_data, now, efficiency)
@@ -927,6 +922,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
             deliverer_position_m=zeros,
             work=jnp.zeros((5, size_v), dtype),
             bandwidth_mhz=ones,
+            power_over_noise_db=zeros,
             helper_gflops=ones,
             deliverer_gflops=ones,
             local_s=zeros,
@@ -967,7 +963,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         before = state
         now = state.progress
         due = jnp.any(now.asking) & ~state.finished
-        valid = jnp.where(due, self.action_mask(state, params)[action], True)
+        valid = self._is_valid(state, action, params) | ~due
         state = state.replace(
             progress=now.replace(
                 outcome=jnp.zeros_like(now.outcome),
@@ -1099,7 +1095,9 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         )
         local_s = params.compression * total(layer <= depth) / state.draws.vehicle_gflops[j]
         zone, copies, _ = self.road(state, params, j)
-        following = 1 + jnp.argmax(work > 0).astype(jnp.int32)
+        following, entered = next_phase(work, jnp.int32(IDLE))
+        bandwidth = params.bandwidth_hz[helper]
+        noise = radio.noise_power_dbm(bandwidth, params.noise_dbm_per_hz)
         in_reach = self._covers(params, copies[helper], zone)
         cut_off = (following == UPLOAD) & ~in_reach
         tasks = state.tasks
@@ -1109,7 +1107,10 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
             helper_position_m=tasks.helper_position_m.at[j].set(copies[helper]),
             deliverer_position_m=tasks.deliverer_position_m.at[j].set(copies[deliverer]),
             work=tasks.work.at[:, j].set(work),
-            bandwidth_mhz=tasks.bandwidth_mhz.at[j].set(params.bandwidth_hz[helper] * MEGA),
+            bandwidth_mhz=tasks.bandwidth_mhz.at[j].set(bandwidth * MEGA),
+            power_over_noise_db=tasks.power_over_noise_db.at[j].set(
+                state.draws.power_dbm[j] - noise
+            ),
             helper_gflops=tasks.helper_gflops.at[j].set(params.rsu_flops[helper] * GIGA),
             deliverer_gflops=tasks.deliverer_gflops.at[j].set(params.rsu_flops[deliverer] * GIGA),
             local_s=tasks.local_s.at[j].set(local_s),
@@ -1118,7 +1119,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         )
         now = now.replace(
             phase=now.phase.at[j].set(following),
-            remaining=now.remaining.at[j].set(work[following - 1]),
+            remaining=now.remaining.at[j].set(entered),
             weight=now.weight.at[j].set(1),
             entry_slot=now.entry_slot.at[j].set(now.slot),
             entry_tau=now.entry_tau.at[j].set(0),
@@ -1136,12 +1137,34 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         A helper must cover the vehicle at the predicted start of the upload; helper and deliverer
         may be one RSU only without a second cut; Local is one canonical action.
         """
-        size = self.num_rsus
-        j, now = state.vehicle, state.progress
-        first, second = self._pairs()
-        depth = params.num_layers[now.network[j]]
+        covered, depth = self._helper_coverage(state, params)
+        second = jnp.asarray(self._pairs()[1])
+        # Column k1 of the coverage once for every pair (k1, k2), pairs in lexicographic order.
+        repeats = [
+            jnp.broadcast_to(covered[:, k, None], (self.num_rsus, self.max_layers - k))
+            for k in range(self.max_layers)
+        ]
+        covered = jnp.concatenate(repeats, axis=1)
+        same = jnp.eye(self.num_rsus, dtype=bool)[:, :, None]
+        mask = covered[:, None, :] & (second <= depth) & (~same | (second == depth))
+        index = jnp.arange(self.action_space.num_values, dtype=jnp.int32)
+        canonical = self.encode(0, 0, depth, depth)
+        mask = mask.reshape(-1) | (index == canonical)
+        due = jnp.any(state.progress.asking) | state.finished
+        return jnp.where(due, mask, index == 0)
+
+    def _helper_coverage(
+        self, state: VehicularState, params: VehicularParams
+    ) -> tuple[chex.Array, chex.Array]:
+        """Which rolled RSUs cover the predicted start of an upload after each first layer, and K_m.
+
+        ``bool[S, K]``, False for k1 = K_m and beyond.
+        """
+        j = state.vehicle
+        network = state.progress.network[j]
+        depth = params.num_layers[network]
         layer = jnp.arange(1, self.max_layers + 1)
-        flops = jnp.where(layer <= depth, params.layer_flops[now.network[j]], 0) * GIGA
+        flops = jnp.where(layer <= depth, params.layer_flops[network], 0) * GIGA
         start = params.compression * jnp.cumsum(flops) / state.draws.vehicle_gflops[j]
         slots = jnp.floor(start / params.slot_s)
         slot = self._seen_slot(state, params)
@@ -1150,15 +1173,19 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         _, copies, order = self.road(state, params, j)
         ahead = mobility.constant_speed_position(position[j], speed[j], slots * params.slot_s)
         zones = mobility.zone_center(ahead, params.zone_m)
-        covered = self._covers(params, copies[order][:, None], zones[None, :]) & on_road[j]
-        same = jnp.eye(size, dtype=bool)[:, :, None]
-        whole = (second == depth)[None, None, :]
-        inside = ((first < depth) & (second <= depth))[None, None, :]
-        mask = inside & covered[:, first - 1][:, None, :] & (~same | whole)
-        canonical = self.encode(jnp.int32(0), jnp.int32(0), depth, depth)
-        mask = mask.reshape(-1).at[canonical].set(True)
-        due = jnp.any(now.asking)
-        return jnp.where(due | state.finished, mask, jnp.arange(mask.size) == 0)
+        covered = self._covers(params, copies[order][:, None], zones[None, :])
+        return covered & on_road[j] & (layer < depth), depth
+
+    def _is_valid(
+        self, state: VehicularState, action: chex.Array, params: VehicularParams
+    ) -> chex.Array:
+        """The entry of `action_mask` for one action."""
+        helper, deliverer, first, second = self.decode(action)
+        covered, depth = self._helper_coverage(state, params)
+        whole = second == depth
+        remote = covered[helper, first - 1] & (second <= depth) & ((helper != deliverer) | whole)
+        canonical = (helper == 0) & (deliverer == 0) & (first == depth) & whole
+        return remote | canonical
 
     def observe(self, state: VehicularState, params: VehicularParams) -> chex.Array:
         """``float[3S + 4]`` (``paper``), M more with ``model_onehot``, 3S more if ``extended``.
@@ -1216,6 +1243,20 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
                 jnp.sum(served, axis=1).astype(dtype)[order] / self.num_vehicles,
             ]
         return jnp.concatenate(parts).astype(dtype)
+
+
+def next_phase(work: chex.Array, phase: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """The next phase with work and its work, from ``work [5, V]`` and ``phase [V]``.
+
+    Phases without work take no time and are skipped; after the last one comes ``ENDED``.
+    """
+    following, entered = jnp.full_like(phase, ENDED), jnp.zeros_like(work[0])
+    for candidate in reversed(range(LOCAL, ENDED)):
+        amount = work[candidate - 1]
+        opens = (phase < candidate) & (amount > 0)
+        following = jnp.where(opens, candidate, following)
+        entered = jnp.where(opens, amount, entered)
+    return following, entered
 
 
 def task_costs(now: Progress, params: VehicularParams) -> chex.Array:

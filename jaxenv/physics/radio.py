@@ -22,7 +22,7 @@ def _promote(*values: ArrayLike) -> list[jax.Array]:
 
 def db_to_linear(value_db: ArrayLike) -> jax.Array:
     """Ratio of powers `10^(x/10)` of a value in dB (the decibel, IEC 60027-3)."""
-    return jnp.power(10.0, jnp.asarray(value_db) / 10.0)
+    return jnp.exp(jnp.asarray(value_db) * (math.log(10.0) / 10.0))
 
 
 def linear_to_db(ratio: ArrayLike) -> jax.Array:
@@ -102,7 +102,9 @@ def spectral_efficiency(snr_db: ArrayLike) -> jax.Array:
     Source: vehicular paper, below eq (1): `r = beta B log2(1 + rho g / sigma^2)`.
     """
     snr_nats = jnp.asarray(snr_db) * (math.log(10.0) / 10.0)
-    return jnp.logaddexp(snr_nats, 0.0) / math.log(2.0)
+    large = 80.0  # beyond it log(1 + e^x) is x in either precision, and e^x would overflow
+    nats = jnp.log1p(jnp.exp(jnp.minimum(snr_nats, large))) + jnp.maximum(snr_nats - large, 0.0)
+    return nats / math.log(2.0)
 
 
 def shannon_rate(bandwidth_hz: ArrayLike, snr_linear: ArrayLike) -> jax.Array:
