@@ -65,7 +65,7 @@ class Corridor(Environment[CorridorState, CorridorParams]):
         position = jnp.clip(state.position + move, 0, self.length - 1)
         info = {
             "moved": (move != 0).astype(self.dtype),
-            "tried": (action != STAY).astype(self.dtype),
+            "tried": jnp.asarray(action != STAY, self.dtype),
         }
         terminated = position == self.length - 1
         return state.replace(position=position), params.step_reward, terminated, info
