@@ -33,7 +33,7 @@ IDLE, LOCAL, UPLOAD, HELPER, WIRED, DELIVERER, ENDED = range(7)
 NONE, SUCCESS, UPLOAD_FAILURE, DELIVERY_FAILURE, LEFT_ROAD, UNFINISHED = range(6)
 GIGA = 1e-9
 MEGA = 1e-6
-_START_STREAM = 0xFFFFFFFF
+_START_STREAM = -1
 _INSGA_STREAM = 1
 
 
@@ -502,7 +502,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         position, _ = self._place(state.draws, params, self._seen_slot(state, params))
         zone = mobility.zone_center(position[vehicle], params.zone_m)
         copies = self._copies(params, zone, vehicle)
-        return zone, copies, jnp.argsort(copies, stable=True).astype(jnp.int32)
+        return zone, copies, stable_order(copies)
 
     def _seen_slot(self, state: VehicularState, params: VehicularParams) -> chex.Array:
         """The slot an observer sees: after the end, that of the final observation."""
@@ -874,25 +874,24 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
 
     def reset_env(self, key: chex.PRNGKey, params: VehicularParams) -> VehicularState:
         dtype, size_v = self.float_dtype, self.num_vehicles
-        start = jax.random.fold_in(key, _START_STREAM)
-        keys = jax.random.split(start, 5)
+        stream = jnp.int32(_START_STREAM)
+        drawn = arrivals.slot_uniforms(jax.random.key_data(key), stream, 4 * size_v + 1, dtype)
+        unit, last = drawn[:-1].reshape(4, size_v), drawn[-1]
         if self.scenario == "given":
             position, speed = params.initial_position_m, params.initial_speed_mps
             power, flops = params.initial_power_dbm, params.initial_vehicle_flops
         else:
 
-            def uniform(key: chex.PRNGKey, ends: chex.Array) -> chex.Array:
-                unit = jax.random.uniform(key, (size_v,), dtype)
+            def within(unit: chex.Array, ends: chex.Array) -> chex.Array:
                 return ends[0] + unit * (ends[1] - ends[0])
 
-            position = jax.random.uniform(keys[0], (size_v,), dtype) * params.road_period_m
-            speed = uniform(keys[1], params.speed_range_mps)
-            power = uniform(keys[2], params.power_range_dbm)
-            flops = uniform(keys[3], params.vehicle_flops_range)
+            position = unit[0] * params.road_period_m
+            speed = within(unit[1], params.speed_range_mps)
+            power = within(unit[2], params.power_range_dbm)
+            flops = within(unit[3], params.vehicle_flops_range)
         most = jnp.maximum(self.trace_rows - params.max_steps, 0)
-        drawn = jax.random.uniform(keys[4], (), dtype) * (most + 1).astype(dtype)
-        drawn = jnp.minimum(drawn.astype(jnp.int32), most)
-        row = jnp.where(params.trace_start < 0, drawn, params.trace_start).astype(jnp.int32)
+        row = jnp.minimum((last * (most + 1).astype(dtype)).astype(jnp.int32), most)
+        row = jnp.where(params.trace_start < 0, row, params.trace_start).astype(jnp.int32)
         zeros = jnp.zeros((size_v,), dtype)
         ints = jnp.zeros((size_v,), jnp.int32)
         zero = jnp.int32(0)
@@ -1101,31 +1100,34 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         in_reach = self._covers(params, copies[helper], zone)
         cut_off = (following == UPLOAD) & ~in_reach
         tasks = state.tasks
+        mine = jnp.arange(self.num_vehicles) == j
+
+        def put(old: chex.Array, new: chex.Array) -> chex.Array:
+            return jnp.where(mine, new, old).astype(old.dtype)
+
         tasks = Tasks(
-            helper=tasks.helper.at[j].set(helper),
-            deliverer=tasks.deliverer.at[j].set(deliverer),
-            helper_position_m=tasks.helper_position_m.at[j].set(copies[helper]),
-            deliverer_position_m=tasks.deliverer_position_m.at[j].set(copies[deliverer]),
-            work=tasks.work.at[:, j].set(work),
-            bandwidth_mhz=tasks.bandwidth_mhz.at[j].set(bandwidth * MEGA),
-            power_over_noise_db=tasks.power_over_noise_db.at[j].set(
-                state.draws.power_dbm[j] - noise
-            ),
-            helper_gflops=tasks.helper_gflops.at[j].set(params.rsu_flops[helper] * GIGA),
-            deliverer_gflops=tasks.deliverer_gflops.at[j].set(params.rsu_flops[deliverer] * GIGA),
-            local_s=tasks.local_s.at[j].set(local_s),
-            slot=tasks.slot.at[j].set(now.slot),
-            decision=tasks.decision.at[j].set(state.decisions),
+            helper=put(tasks.helper, helper),
+            deliverer=put(tasks.deliverer, deliverer),
+            helper_position_m=put(tasks.helper_position_m, copies[helper]),
+            deliverer_position_m=put(tasks.deliverer_position_m, copies[deliverer]),
+            work=put(tasks.work, work[:, None]),
+            bandwidth_mhz=put(tasks.bandwidth_mhz, bandwidth * MEGA),
+            power_over_noise_db=put(tasks.power_over_noise_db, state.draws.power_dbm[j] - noise),
+            helper_gflops=put(tasks.helper_gflops, params.rsu_flops[helper] * GIGA),
+            deliverer_gflops=put(tasks.deliverer_gflops, params.rsu_flops[deliverer] * GIGA),
+            local_s=put(tasks.local_s, local_s),
+            slot=put(tasks.slot, now.slot),
+            decision=put(tasks.decision, state.decisions),
         )
         now = now.replace(
-            phase=now.phase.at[j].set(following),
-            remaining=now.remaining.at[j].set(entered),
-            weight=now.weight.at[j].set(1),
-            entry_slot=now.entry_slot.at[j].set(now.slot),
-            entry_tau=now.entry_tau.at[j].set(0),
-            asking=now.asking.at[j].set(False),
+            phase=put(now.phase, following),
+            remaining=put(now.remaining, entered),
+            weight=put(now.weight, 1),
+            entry_slot=put(now.entry_slot, now.slot),
+            entry_tau=put(now.entry_tau, 0),
+            asking=now.asking & ~mine,
         )
-        outcome = jnp.zeros_like(now.outcome).at[j].set(jnp.where(cut_off, UPLOAD_FAILURE, NONE))
+        outcome = jnp.where(mine & cut_off, UPLOAD_FAILURE, NONE)
         now = self._record(params, tasks, now, outcome)
         return state.replace(tasks=tasks, progress=now, decisions=state.decisions + 1)
 
@@ -1243,6 +1245,15 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
                 jnp.sum(served, axis=1).astype(dtype)[order] / self.num_vehicles,
             ]
         return jnp.concatenate(parts).astype(dtype)
+
+
+def stable_order(values: chex.Array) -> chex.Array:
+    """Indices that sort a short vector, ties by index: all pairs beat a sort of a few numbers."""
+    index = jnp.arange(values.shape[0], dtype=jnp.int32)
+    before = values[None, :] < values[:, None]
+    tied = (values[None, :] == values[:, None]) & (index[None, :] < index[:, None])
+    rank = jnp.sum(before | tied, axis=1, dtype=jnp.int32)
+    return jnp.sum(jnp.where(rank[None, :] == index[:, None], index[None, :], 0), axis=1)
 
 
 def next_phase(work: chex.Array, phase: chex.Array) -> tuple[chex.Array, chex.Array]:
