@@ -1,0 +1,70 @@
+"""Benchmarks by suite and name: functions from a configuration to measurements.
+
+A benchmark registers as ``register_benchmark(suite, name, "module:function")``; the function takes
+the program's resolved configuration and returns a list of `Measurement`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from jaxenv.errors import ConfigError
+from jaxenv.registry import load_object
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """One measured number.
+
+    ratio_to: the name of the measurement in the same run that ``ratio`` compares it with.
+    median_of: how many repetitions ``value`` is the median of.
+    """
+
+    name: str
+    value: float
+    unit: str
+    median_of: int = 1
+    ratio_to: str | None = None
+    ratio: float | None = None
+
+
+Benchmark = Callable[[dict[str, Any]], list[Measurement]]
+
+_benchmarks: dict[str, dict[str, Benchmark | str]] = {
+    "env": {"steps": "runs.benchmarks.environments:benchmark_steps"},
+    "train": {"updates": "runs.benchmarks.training:benchmark_updates"},
+    "allocators": {},
+}
+
+
+def register_benchmark(suite: str, name: str, benchmark: Benchmark | str) -> None:
+    """Adds a benchmark, a function or its path ``"module:function"``, to a suite."""
+    _benchmarks.setdefault(suite, {})[name] = benchmark
+
+
+def suites() -> tuple[str, ...]:
+    """The names of all suites."""
+    return tuple(sorted(_benchmarks))
+
+
+def suite_benchmarks(suite: str) -> dict[str, Benchmark]:
+    """The benchmarks of a suite by name."""
+    if suite not in _benchmarks:
+        raise ConfigError("suite", suite, f"choose one of {', '.join(suites())}")
+    return {name: load_object(target) for name, target in _benchmarks[suite].items()}
+
+
+def median_seconds(call: Callable[[], Any], repeats: int) -> float:
+    """The median wall time of ``call``, each waited for; call it once before to compile."""
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(call())
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)

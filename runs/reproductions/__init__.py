@@ -1,0 +1,80 @@
+"""Published figures by name: functions from a configuration to rows, verdicts and a figure.
+
+A figure registers as ``register_figure("system/fig05", "module:function")``. The function takes the
+program's resolved configuration (``scale`` is ``smoke`` or ``paper``) and returns a `Reproduction`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from jaxenv.errors import ConfigError
+from jaxenv.registry import load_object
+
+HOLDS, FAILS, NOT_COMPARABLE = "holds", "fails", "not comparable"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """Whether a published claim holds here.
+
+    paper: what the paper reports. expected: what the claim demands of a measurement. measured:
+    the number, with its interval. verdict: ``holds``, ``fails`` or ``not comparable``.
+    """
+
+    claim: str
+    paper: str
+    expected: str
+    measured: float | None
+    ci_low: float | None
+    ci_high: float | None
+    verdict: str
+    why: str
+
+    def __post_init__(self) -> None:
+        if self.verdict not in (HOLDS, FAILS, NOT_COMPARABLE):
+            valid = f"choose {HOLDS}, {FAILS} or {NOT_COMPARABLE}"
+            raise ConfigError("verdict", self.verdict, valid)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduction:
+    """A reproduced figure.
+
+    rows: the figure's data, one dictionary per point, all with the same names. figure: a
+    matplotlib figure (see `runs.figures.new_figure`), or None where there is nothing to draw.
+    """
+
+    rows: list[dict[str, Any]]
+    verdicts: list[Verdict]
+    figure: Any = None
+
+
+Function = Callable[[dict[str, Any]], Reproduction]
+
+_figures: dict[str, Function | str] = {}
+
+
+def register_figure(name: str, function: Function | str) -> None:
+    """Makes ``figure=name`` call ``function``, or what its path ``"module:function"`` names."""
+    _figures[name] = function
+
+
+def figures() -> tuple[str, ...]:
+    """The names of all figures."""
+    return tuple(sorted(_figures))
+
+
+def selected(name: str | None) -> dict[str, Function]:
+    """The figure ``name``; ``system/all`` stands for every figure of a system."""
+    system = name.removesuffix("all") if isinstance(name, str) and name.endswith("/all") else None
+    chosen = [
+        known for known in figures() if known == name or (system and known.startswith(system))
+    ]
+    if not chosen:
+        systems = sorted({known.split("/")[0] + "/all" for known in figures()})
+        valid = f"choose one of {', '.join([*systems, *figures()]) or '(none)'}"
+        raise ConfigError("figure", name, valid)
+    return {known: load_object(_figures[known]) for known in chosen}

@@ -1,0 +1,529 @@
+"""Figures 3 to 16 of "SAFE: Intelligent Online Scheduling for Collaborative DNN Inference in
+Vehicular Network".
+
+Figures that show the same experiment form a group, and a group is measured once:
+
+    training    figures 3, 4     learning curves on VGG-16
+    cores       figures 5 to 8   4, 8, 12, 16 cores per RSU, three networks
+    bandwidth   figures 9 to 12  5, 10, 15, 20 MHz per RSU, three networks
+    mix         figures 13, 14   single networks and the mixes 1:1:1 and 1:2:1
+    scale       figures 15, 16   10 RSUs with 20, 30, 40, 50 vehicles
+
+    python -m runs.reproduce figure=vehicular/cores scale=smoke
+    python -m runs.reproduce figure=vehicular/fig06 scale=smoke lookahead=true
+    python -m runs.reproduce figure=vehicular/all scale=paper
+
+``smoke`` trains ONE policy per group, each of the learner's environments at its own place in the
+sweep, and takes minutes on 2 cores. ``paper`` trains one policy per point and seed, all in one
+compiled program, for at least the paper's 3000 episodes, and is meant for a GPU. Either way all
+points of a group are evaluated in one vmapped call per policy, on the same episodes.
+``checkpoint=DIR`` takes the policy of a training run instead (its sizes must be the group's).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from agents import registry as agents_registry
+from agents.learner import Bound, EpisodeTerms, Policy, rollout, rollout_seeds
+from jaxenv.environment import Environment
+from jaxenv.errors import ConfigError
+from jaxenv.vehicular import GIGA, Vehicular, VehicularParams
+from runs import evaluate as evaluation
+from runs import program, tables, train
+from runs.program import Config
+from runs.reproductions import vehicular_claims as claims
+from runs.reproductions import vehicular_figures as plots
+from runs.reproductions.vehicular_claims import (
+    BANDWIDTHS_MHZ,
+    CORES,
+    LATENCY_GAIN,
+    MIXES,
+    NETWORKS,
+    SUCCESS_GAIN,
+    VEHICLES,
+    Table,
+)
+
+FIGURES = {
+    "training": ("fig03", "fig04"),
+    "cores": ("fig05", "fig06", "fig07", "fig08"),
+    "bandwidth": ("fig09", "fig10", "fig11", "fig12"),
+    "mix": ("fig13", "fig14"),
+    "scale": ("fig15", "fig16"),
+}
+BASELINES = ("Local", "Edge", "DSL", "INSGA", "Aware")
+LOOK_AHEAD = ("Greedy", "Social")
+PAPER_EPISODES = 3000
+NUM_RESAMPLES = 1000
+ONE_HOT = np.eye(len(NETWORKS))
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """One place of a sweep.
+
+    scenario: as in every table. x: where it stands on the axis of the figures. network: whose
+    panel it belongs to. leaves: those of the scenario that the sweep changes.
+    """
+
+    scenario: str
+    x: float
+    network: str
+    leaves: Mapping[str, Any] = dataclasses.field(hash=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How long a group trains and how it is measured."""
+
+    num_seeds: int
+    num_updates: int
+    eval_episodes: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NormalizedVehicular(Vehicular):
+    """The environment that smoke policies learn on: rewards in units of the mean Local latency.
+
+    Networks whose latencies differ by a factor of twenty then weigh alike in one replay buffer.
+    """
+
+    def step_env(
+        self, key: chex.PRNGKey, state: Any, action: chex.Array, params: VehicularParams
+    ) -> tuple[Any, chex.Array, chex.Array, dict[str, Any]]:
+        state, reward, terminated, info = super().step_env(key, state, action, params)
+        scale = mean_local_latency_s(params)
+        finished = info["finished"] | {"reward": info["finished"]["reward"] / scale}
+        return state, reward / scale, terminated, info | {"finished": finished}
+
+
+def mean_local_latency_s(params: VehicularParams) -> chex.Array:
+    """Mean latency of computing a task of the mix in the vehicle."""
+    depth = params.num_layers[:, None]
+    inside = jnp.arange(params.layer_flops.shape[1]) < depth
+    gflop = params.compression * jnp.sum(jnp.where(inside, params.layer_flops, 0) * GIGA, axis=1)
+    share = params.mix / jnp.sum(params.mix)
+    return jnp.sum(share * gflop) / (jnp.mean(params.vehicle_flops_range) * GIGA)
+
+
+# ---- the sweeps --------------------------------------------------------------------------------
+
+
+def group_of(figure: str) -> str:
+    """The group of a figure or of a group's own name."""
+    for group, figures in FIGURES.items():
+        if figure == group or figure in figures:
+            return group
+    known = ", ".join(["all", *FIGURES, *(name for names in FIGURES.values() for name in names)])
+    raise ConfigError("figure", f"vehicular/{figure}", f"choose vehicular/ and one of {known}")
+
+
+def sizes(group: str) -> dict[str, Any]:
+    """The static fields of a group's environment that differ from the defaults."""
+    large = {"num_rsus": 10, "num_vehicles": max(VEHICLES)}
+    return {"model_onehot": group in ("cores", "bandwidth", "mix")} | (
+        large if group == "scale" else {}
+    )
+
+
+def points(group: str) -> list[Point]:
+    """Where a group is measured."""
+    if group == "cores":
+        return [
+            Point(claims.at_cores(n, c), c, n, {"rsu_flops": c * 5e9, "mix": ONE_HOT[i]})
+            for i, n in enumerate(NETWORKS)
+            for c in CORES
+        ]
+    if group == "bandwidth":
+        return [
+            Point(claims.at_bandwidth(n, b), b, n, {"bandwidth_hz": b * 1e6, "mix": ONE_HOT[i]})
+            for i, n in enumerate(NETWORKS)
+            for b in BANDWIDTHS_MHZ
+        ]
+    if group == "mix":
+        return [
+            Point(claims.at_mix(ratio), i, "mixed", {"mix": np.array(ratio, float)})
+            for i, ratio in enumerate(MIXES)
+        ]
+    if group == "scale":
+        most = np.arange(max(VEHICLES))
+        return [
+            Point(claims.at_vehicles(v), v, "VGG-16", {"vehicle_enabled": most < v})
+            for v in VEHICLES
+        ]
+    return [Point(claims.DEFAULT, 0, "VGG-16", {})]
+
+
+def stacked(env: Environment, places: Sequence[Point]) -> tuple[Any, dict[str, chex.Array]]:
+    """``(params, varying)``: the first point's scenario, and leaves ``[num_points, ...]``.
+
+    Raises:
+        ConfigError: a point that cannot be simulated.
+    """
+    built = [env.make_params(**place.leaves) for place in places]
+    names = {name for place in places for name in place.leaves}
+    varying = {
+        name: jnp.stack([getattr(params, name) for params in built]) for name in sorted(names)
+    }
+    return built[0], varying
+
+
+def randomized(group: str, env: Environment, num_envs: int) -> Any:
+    """A scenario whose swept leaves have an axis of environments that covers the sweep's ranges.
+
+    Environments are spread evenly: over the networks (the mixes) in turn, and for each of them
+    over the whole range of cores, bandwidth or vehicles, both ends included.
+    """
+    lane = np.arange(num_envs)
+    params = env.default_params()
+    if group == "training":
+        return params
+    if group == "mix":
+        ratios = np.array(MIXES, float)
+        return _with_lanes(params, {"mix": ratios[lane % len(ratios)]})
+    if group == "scale":
+        count = np.round(_spread(lane, num_envs, VEHICLES))
+        return _with_lanes(
+            params, {"vehicle_enabled": np.arange(env.num_vehicles) < count[:, None]}
+        )
+    name, unit, values = {
+        "cores": ("rsu_flops", 5e9, CORES),
+        "bandwidth": ("bandwidth_hz", 1e6, BANDWIDTHS_MHZ),
+    }[group]
+    turns = math.ceil(num_envs / len(NETWORKS))
+    amount = unit * _spread(lane // len(NETWORKS), turns, values)
+    each = np.broadcast_to(amount[:, None], (num_envs, env.num_rsus))
+    return _with_lanes(params, {name: each, "mix": ONE_HOT[lane % len(NETWORKS)]})
+
+
+def _spread(place: np.ndarray, count: int, values: Sequence[float]) -> np.ndarray:
+    """``place`` of 0..count-1 as a number from the least to the largest of ``values``."""
+    return min(values) + (max(values) - min(values)) * place / max(count - 1, 1)
+
+
+def _with_lanes(params: Any, leaves: dict[str, np.ndarray]) -> Any:
+    return params.replace(
+        **{name: jnp.asarray(leaf, getattr(params, name).dtype) for name, leaf in leaves.items()}
+    )
+
+
+# ---- measuring ---------------------------------------------------------------------------------
+
+
+@partial(jax.jit, static_argnames=("env", "num_episodes", "seeds", "per_point"))
+def rollout_points(
+    env: Environment,
+    params: Any,
+    varying: dict[str, chex.Array],
+    policy: Policy,
+    key: chex.PRNGKey,
+    num_episodes: int,
+    bound: Bound | None = None,
+    seeds: bool = False,
+    per_point: bool = False,
+) -> EpisodeTerms:
+    """Terms ``[num_points, (num_seeds,) num_episodes]`` of a policy at every point of a sweep.
+
+    varying: leaves of ``params`` with an axis of points. seeds: whether ``policy`` has an axis of
+    seeds. per_point: whether it has an axis of points before that. Episode ``i`` has the same draws
+    at all points.
+    """
+    run = rollout_seeds if seeds else rollout
+
+    def at_point(leaves: dict[str, chex.Array], policy: Policy) -> EpisodeTerms:
+        return run(env, params.replace(**leaves), policy, key, num_episodes, bound)
+
+    if not varying:
+        return jax.tree.map(lambda x: x[None], at_point({}, policy))
+    return jax.vmap(at_point, (0, 0 if per_point else None))(varying, policy)
+
+
+def measure(
+    env: Environment,
+    places: Sequence[Point],
+    policies: dict[str, tuple[Policy, bool, bool]],
+    key: chex.PRNGKey,
+    num_episodes: int,
+    chunk: int = 256,
+) -> tuple[list[tables.Row], dict[str, EpisodeTerms]]:
+    """Every policy and the bound at every point.
+
+    Args:
+        env: the group's environment.
+        places: its points.
+        policies: by name, each with ``seeds`` and ``per_point`` of `rollout_points`.
+        key: of the episodes; the same for all.
+        num_episodes: at each point.
+        chunk: episodes that run in parallel at each point.
+
+    Returns:
+        Rows of ``evaluation.csv``, and every policy's terms.
+    """
+    params, varying = stacked(env, places)
+    bound = agents_registry.bound(env)
+    rows: list[tables.Row] = []
+    everything: dict[str, EpisodeTerms] = {}
+    with tqdm(total=num_episodes * len(policies), unit="episode") as bar:
+        for name, (policy, seeds, per_point) in policies.items():
+            bar.set_description(f"evaluate {name} at {len(places)} points")
+            parts, finished = [], 0
+            while finished < num_episodes:
+                size = min(chunk, num_episodes - finished)
+                fold = jax.random.fold_in(key, finished)
+                part = rollout_points(
+                    *(env, params, varying, policy, fold, size, bound, seeds, per_point)
+                )
+                parts.append(jax.device_get(part))
+                finished += size
+                bar.update(size)
+            terms = jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
+            everything[name] = terms
+            for index, place in enumerate(places):
+                own = jax.tree.map(lambda leaf, index=index: leaf[index], terms)
+                rows += tables.policy_rows(place.scenario, name, env.metrics, own, bound.metric)
+                if len(everything) == 1:
+                    rows += tables.bound_rows(place.scenario, env.metrics, own, bound.metric)
+    return rows, everything
+
+
+def gain_rows(places: Sequence[Point], terms: dict[str, EpisodeTerms]) -> list[tables.Row]:
+    """Success gain over Edge in points and latency gain over Local in percent, of every policy.
+
+    Intervals are bootstraps over seeds and over the episodes, which all policies share: both terms
+    of a difference are resampled together. The change of the latency gain from the first to the
+    last point of a network's sweep is a row of the scenario ``claims.sweep_of(network)``.
+    """
+    rows = []
+    of_network: dict[str, list[int]] = {}
+    for index, place in enumerate(places):
+        of_network.setdefault(place.network, []).append(index)
+    for name in terms:
+        gains = {}
+        for index, place in enumerate(places):
+            edge, local, own = (
+                {m: _resampled(terms[n], m, index) for m in ("success_rate", "latency_s")}
+                for n in ("Edge", "Local", name)
+            )
+            success = own["success_rate"] - edge["success_rate"]
+            gains[index] = 100 * (1 - own["latency_s"] / local["latency_s"])
+            rows.append(_row(place.scenario, name, SUCCESS_GAIN, "points", success, terms[name]))
+            rows.append(_row(place.scenario, name, LATENCY_GAIN, "%", gains[index], terms[name]))
+        for network, indices in of_network.items():
+            if len(indices) > 1:
+                change = gains[indices[-1]] - gains[indices[0]]
+                scenario = claims.sweep_of(network)
+                rows.append(_row(scenario, name, LATENCY_GAIN, "points", change, terms[name]))
+    return rows
+
+
+def _resampled(terms: EpisodeTerms, metric: str, index: int) -> np.ndarray:
+    """The metric at a point, then its values over `NUM_RESAMPLES` shared resamples."""
+    numerator, denominator = (
+        np.atleast_2d(np.asarray(part[metric][index], np.float64))
+        for part in (terms.numerator, terms.denominator)
+    )
+    seeds, episodes = numerator.shape
+    of_episode, of_seed = (np.random.default_rng(stream) for stream in (0, 1))
+    times = of_episode.multinomial(episodes, np.full(episodes, 1 / episodes), NUM_RESAMPLES)
+    chosen = of_seed.multinomial(seeds, np.full(seeds, 1 / seeds), NUM_RESAMPLES)
+    times = np.vstack([np.ones((1, episodes)), times])
+    chosen = np.vstack([np.ones((1, seeds)), chosen])
+    total = np.einsum("rs,se,re->r", chosen, numerator, times)
+    count = np.einsum("rs,se,re->r", chosen, denominator, times)
+    return np.where(count > 0, total / np.where(count > 0, count, 1), 0.0)
+
+
+def _row(
+    scenario: str, policy: str, metric: str, unit: str, values: np.ndarray, terms: EpisodeTerms
+) -> tables.Row:
+    """A row of ``evaluation.csv`` from a value and its resamples."""
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    shape = np.shape(terms.numerator["cost_s"])
+    return {
+        "scenario": scenario,
+        "policy": policy,
+        "metric": metric,
+        "unit": unit,
+        "mean": float(values[0]),
+        "ci_low": float(low),
+        "ci_high": float(high),
+        "gap_to_bound": None,
+        "episodes": shape[-1],
+        "seeds": shape[1] if len(shape) == 3 else 1,
+    }
+
+
+# ---- training ----------------------------------------------------------------------------------
+
+
+def schedule(config: Config, group: str, num_envs: int = 64) -> Schedule:
+    """What the configuration gives, else the scale's own: minutes on 2 cores, or the paper's.
+
+    ``paper`` makes enough decisions for 3000 episodes even if a vehicle asked at every arrival.
+    """
+    if config["scale"] == "paper":
+        vehicles = sizes(group).get("num_vehicles", 10)
+        updates = math.ceil(PAPER_EPISODES * vehicles * 200 * 0.1 / num_envs)
+        own = Schedule(num_seeds=5, num_updates=updates, eval_episodes=1024)
+    else:
+        updates = {"training": 1500, "scale": 600}.get(group, 2000)
+        own = Schedule(
+            num_seeds=3 if group == "training" else 1,
+            num_updates=updates,
+            eval_episodes=32 if group == "scale" else 64,
+        )
+    given = {f.name: config.get(f.name) for f in dataclasses.fields(Schedule)}
+    return dataclasses.replace(own, **{k: v for k, v in given.items() if v is not None})
+
+
+def learned_policies(
+    config: Config, folder: Path, group: str, plan: Schedule
+) -> tuple[Environment, Policy, bool, list[Path]]:
+    """``(env, policies, per_point, run folders)`` of a group, trained or from a checkpoint.
+
+    Policies have an axis of seeds, after one of points where ``per_point``.
+    """
+    options = program.settings(config["env"]) | sizes(group)
+    if config.get("checkpoint") is not None:
+        stored = program.stored_config(program.run_folder(config["checkpoint"]))
+        env, params = program.build_env(stored | {"precision": config["precision"]})
+        wanted, _ = Vehicular.build(**options)
+        for name in ("num_rsus", "num_vehicles"):
+            if getattr(env, name) != getattr(wanted, name):
+                valid = f"vehicular/{group} has {name}={getattr(wanted, name)}"
+                raise ConfigError("checkpoint", config["checkpoint"], valid)
+        settings = {"step": "last", **config}
+        return env, evaluation.stored_policy(settings, stored, env, params), False, []
+    places = points(group)
+    alone = config["scale"] == "paper" and len(places) > 1
+    jobs = []
+    for place in places if alone else [None]:
+        name = "randomized" if place is None else place.scenario
+        path = folder / "training" / "".join(c if c.isalnum() else "_" for c in name)
+        jobs.append(_job(config, path, group, plan, place))
+    recorders = [train.Recorder(job) for job in jobs]
+    try:
+        states = train.fit(jobs, recorders)
+    except train.Interrupted:
+        raise SystemExit(130) from None
+    finally:
+        for recorder in recorders:
+            recorder.close()
+    policies = evaluation.policies_of(jobs[0].learner, states)
+    if alone:
+        policies = jax.tree.map(
+            lambda leaf: leaf.reshape(len(places), plan.num_seeds, *leaf.shape[1:]), policies
+        )
+    env, _ = Vehicular.build(**options)
+    return env, policies, alone, [job.folder for job in jobs]
+
+
+def _job(
+    config: Config, folder: Path, group: str, plan: Schedule, place: Point | None
+) -> train.Job:
+    """A training run at one point, or over the ranges of the whole sweep."""
+    leaves = {} if place is None else {k: np.asarray(v).tolist() for k, v in place.leaves.items()}
+    fixed = {
+        "schedule_updates": None,
+        "log_interval": None,
+        "checkpoint_interval": None,
+        "keep_checkpoints": 1,
+        "checkpoint_episodes": 0,
+        "resume": None,
+        "launcher": {"name": "basic"},
+        "logger": {"name": "csv"},
+        "baselines": (),
+    }
+    own = {
+        "env": config["env"] | sizes(group) | leaves,
+        "agent": config["agent"] | {"reward_scale": 1.0},
+        "scenario": group if place is None else place.scenario,
+        "num_updates": plan.num_updates,
+        "num_seeds": plan.num_seeds,
+        "eval_episodes": plan.eval_episodes,
+    }
+    shared = ("seed", "eval_seed", "episodes_per_call", "precision", "plugins")
+    job = train.make_job({k: config[k] for k in shared} | fixed | own, folder)
+    statics = {f.name: getattr(job.env, f.name) for f in dataclasses.fields(job.env) if f.init}
+    env = NormalizedVehicular(**statics)
+    params = job.params if place else randomized(group, env, job.learner.num_envs)
+    return dataclasses.replace(
+        job, env=env, params=params, learner=dataclasses.replace(job.learner, env=env)
+    )
+
+
+# ---- the program -------------------------------------------------------------------------------
+
+
+def reproduce(config: Config, folder: Path, figure: str) -> list[tables.Row]:
+    """Trains, measures, draws and judges the group of a figure; ``all`` does every group.
+
+    Writes ``evaluation.csv``, ``verdicts.csv`` and, per figure, ``figures/NAME.png`` and
+    ``figures/NAME.csv``.
+
+    Args:
+        config: ``scale`` (smoke or paper), ``env``, ``agent``, ``seed``, ``eval_seed``,
+            ``episodes_per_call``, ``precision``, ``plugins``; optional: ``checkpoint``,
+            ``lookahead`` (adds Greedy and Social), ``num_seeds``, ``num_updates``,
+            ``eval_episodes``.
+        folder: of the run.
+        figure: the name after ``vehicular/``.
+
+    Returns:
+        The rows of ``verdicts.csv``.
+    """
+    if config["scale"] not in ("smoke", "paper"):
+        raise ConfigError("scale", config["scale"], "choose smoke or paper")
+    groups = list(FIGURES) if figure == "all" else [group_of(figure)]
+    rows: list[tables.Row] = []
+    verdicts: list[tables.Row] = []
+    for group in groups:
+        path = folder / group if figure == "all" else folder
+        measured, judged = reproduce_group(config, path, group)
+        rows += measured
+        verdicts += judged
+    tables.write_csv(folder / "evaluation.csv", tables.EVALUATION, rows)
+    tables.write_csv(folder / "verdicts.csv", claims.VERDICTS, verdicts)
+    return verdicts
+
+
+def reproduce_group(
+    config: Config, folder: Path, group: str
+) -> tuple[list[tables.Row], list[tables.Row]]:
+    """``(rows of evaluation.csv, rows of verdicts.csv)`` of one group; draws its figures."""
+    plan = schedule(config, group, config["agent"].get("num_envs") or 64)
+    for name, value in dataclasses.asdict(plan).items():
+        program.check_integer({name: value}, name)
+    env, policies, per_point, runs = learned_policies(config, folder, group, plan)
+    learned = config["agent"]["name"]
+    names = BASELINES + (LOOK_AHEAD if config.get("lookahead") else ())
+    measured = {learned: (policies, True, per_point)} | {
+        name: (agents_registry.baseline(name, env), False, False) for name in names
+    }
+    places = points(group)
+    chunk = min(config["episodes_per_call"], max(1, 4096 // len(places)))
+    rows, terms = measure(
+        *(env, places, measured, evaluation.evaluation_key(config), plan.eval_episodes, chunk)
+    )
+    curves: list[claims.Curves] = []
+    if group == "training":
+        curves = [claims.curves(tables.read_csv(run / "metrics.csv")) for run in runs]
+    else:
+        rows += gain_rows(places, terms)
+    verdicts = claims.judge(group, Table(rows, learned, names), *curves)
+    plots.draw(group, rows, places, folder / "figures", learned, *curves)
+    tables.write_csv(folder / "evaluation.csv", tables.EVALUATION, rows)
+    tables.write_csv(folder / "verdicts.csv", claims.VERDICTS, verdicts)
+    return rows, verdicts
