@@ -15,9 +15,8 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
-from jaxenv import spaces
+from jaxenv import spaces, struct
 from jaxenv.errors import ConfigError
 
 

@@ -20,10 +20,9 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
 from allocators import insga, pools, proportional
-from jaxenv import dnn, loop, spaces
+from jaxenv import dnn, loop, spaces, struct
 from jaxenv.environment import Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals, mobility, radio
@@ -154,7 +153,7 @@ class VehicularState(State):
     decisions: chex.Array
     finished: chex.Array
     carried_cost: chex.Array
-    last_observation: chex.Array
+    last_observation: chex.Array | None  # None with reward_mode="completion"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -528,7 +527,10 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         now: Progress,
         arrivals: bool,
     ) -> Progress:
-        """Runs to the next event or to the end of the slot, whichever comes first."""
+        """Runs to the next event or to the end of the slot, whichever comes first.
+
+        Where slot starts change nothing (no uploads, no arrivals) it skips them.
+        """
         params, draws, tasks, key_data = operands
         dtype = self.float_dtype
         position, on_road = self._place(draws, params, now.slot)
@@ -543,13 +545,27 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         time_to_finish = jnp.where(running, now.remaining / jnp.where(running, rate, 1), jnp.inf)
         left = params.slot_s - now.tau
         first = jnp.min(time_to_finish, axis=0)
+        slots_left = params.max_slots - now.slot
+        if self._may_skip_slots:
+            quiet = jnp.any(running, axis=0) & ~jnp.any(now.phase == UPLOAD, axis=0)
+            quiet = quiet & ((now.slot >= params.max_steps) | (not arrivals))
+            left = jnp.where(quiet, slots_left.astype(dtype) * params.slot_s - now.tau, left)
         slot_ends = left <= first
         step = jnp.where(slot_ends, left, first)
         tolerance = 1e-12 if self.dtype == "float64" else 1e-6
         done = running & (time_to_finish <= step * (1 + tolerance))
         remaining = jnp.where(busy, now.remaining - rate * step, now.remaining)
         remaining = jnp.maximum(jnp.where(done, 0, remaining), 0)
-        tau = jnp.where(slot_ends, params.slot_s, now.tau + step).astype(dtype)
+        tau = now.tau + step
+        slot = now.slot
+        if self._may_skip_slots:
+            passed = jnp.maximum(jnp.ceil(tau / params.slot_s) - 1, 0)
+            passed = jnp.where(slot_ends, slots_left - 1, passed.astype(jnp.int32))
+            passed = jnp.where(quiet, passed, 0)
+            slot, tau = slot + passed, tau - passed.astype(dtype) * params.slot_s
+            position, _ = self._place(draws, params, slot)
+            zone = mobility.zone_center(position, params.zone_m)
+        tau = jnp.where(slot_ends, params.slot_s, tau).astype(dtype)
 
         # The done tasks enter their next phase with work, or end.
         following, entered = next_phase(tasks.work, now.phase)
@@ -565,6 +581,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         keeps_key = (phase != UPLOAD) if self.allocation == "serial" else jnp.zeros_like(done)
         stamped = goes_on & ~keeps_key
         now = now.replace(
+            slot=slot,
             tau=tau,
             fresh=jnp.zeros_like(now.fresh),
             phase=phase,
@@ -572,13 +589,19 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
             weight=jnp.where(
                 goes_on, self._entry_weight(tasks, efficiency, following, entered), now.weight
             ),
-            entry_slot=jnp.where(stamped, now.slot + slot_ends, now.entry_slot),
+            entry_slot=jnp.where(stamped, slot + slot_ends, now.entry_slot),
             entry_tau=jnp.where(stamped, jnp.where(slot_ends, 0, tau), now.entry_tau),
             turns=now.turns + 1,
         )
         now = self._record(params, tasks, now, outcome)
         after = self._next_slot(params, draws, tasks, key_data, now, arrivals)
         return jax.tree.map(lambda new, old: jnp.where(slot_ends, new, old), after, now)
+
+    @property
+    def _may_skip_slots(self) -> bool:
+        """Whether a slot start without uploads and arrivals changes nothing."""
+        reweighs = self.share_weights == "remaining" or self.allocation == "insga"
+        return self.mobility == "constant" and not reweighs
 
     def _covers(
         self, params: VehicularParams, center_m: chex.Array, zone_m: chex.Array
@@ -707,6 +730,8 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
             weight = self._insga_weights(params, draws, tasks, key_data, now, efficiency)
         else:
             return now
+        if self.allocation == "kkt" and self.share_weights == "total":
+            return now.replace(weight=weight)  # a function of the phase and of this slot's gain
         return now.replace(weight=jnp.where(now.fresh, weight, now.weight))
 
     def _insga_weights(
@@ -928,7 +953,10 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
             slot=ints,
             decision=ints - 1,
         )
-        size = self.observation_space.shape if self.reward_mode != "completion" else (0,)
+        if self.reward_mode == "completion":
+            last_observation = None
+        else:
+            last_observation = jnp.zeros(self.observation_space.shape, dtype)
         state = VehicularState(
             key=key,
             time=zero,
@@ -940,7 +968,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
             decisions=zero,
             finished=jnp.asarray(False),
             carried_cost=jnp.zeros((), dtype),
-            last_observation=jnp.zeros(size, dtype),
+            last_observation=last_observation,
         )
         return self._pick_vehicle(state)
 
@@ -1026,7 +1054,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
 
     def _episode_summary(self, totals: Totals, over: chex.Array) -> dict[str, chex.Array]:
         """Episode metrics, filled when the episode is over, else 0."""
-        tasks = jnp.sum(totals.outcomes[1:])
+        tasks = jnp.sum(totals.outcomes[1:], dtype=jnp.int32)
         succeeded = totals.outcomes[SUCCESS]
         dtype = self.float_dtype
         floor = jnp.maximum(tasks, 1).astype(dtype)
