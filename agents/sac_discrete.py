@@ -1,0 +1,653 @@
+"""SAC-Discrete: soft actor-critic with expectations over a masked discrete action space.
+
+Two critics give Q(s, .) of all actions, so every expectation over the policy is an exact sum. The
+temperature (lambda) is learned. Source: P. Christodoulou, "Soft Actor-Critic for Discrete Action
+Settings" (2019); as used, and with its objectives corrected, for the scheduler of "SAFE: Intelligent
+Online Scheduling for Collaborative DNN Inference in Vehicular Network", eqs (11) to (14).
+
+With ``reward_mode="own"`` an environment pays each decision when its own task ends, in
+``info["finished"]``; the learner holds the transition until then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, ClassVar, Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from agents import replay
+from agents.learner import Learner, Policy
+from agents.networks import MLP, ActionValues
+from jaxenv import spaces
+from jaxenv.environment import Environment, as_key
+from jaxenv.errors import ConfigError
+
+_MASKED_LOGIT = -1e9
+
+
+@struct.dataclass
+class Hyperparameters:
+    """Traced scalars; a grid of them trains as one vmapped program.
+
+    lr: Adam's learning rate of actor and critics. temperature_lr_ratio: that of the temperature,
+    relative to ``lr``; 0 keeps the temperature fixed. discount: per decision (gamma). tau: rate at
+    which the target critics follow (tau_soft). temperature: lambda at the start.
+    temperature_floor: least lambda. entropy_scale: kappa of ``target_entropy="valid"``.
+    reward_scale: multiplies every reward that is learned from.
+    """
+
+    lr: chex.Array
+    temperature_lr_ratio: chex.Array
+    discount: chex.Array
+    tau: chex.Array
+    temperature: chex.Array
+    temperature_floor: chex.Array
+    entropy_scale: chex.Array
+    reward_scale: chex.Array
+
+
+@struct.dataclass
+class Transition:
+    """Rows of the replay buffer. Masks are packed, one bit per action. Rewards are unscaled."""
+
+    observation: chex.Array
+    mask: chex.Array
+    action: chex.Array
+    reward: chex.Array
+    next_observation: chex.Array
+    next_mask: chex.Array
+    terminated: chex.Array
+
+
+@struct.dataclass
+class Held:
+    """Transitions of one environment that are not complete yet.
+
+    One row per vehicle where each decision is paid on its own, else one row. Leaves ``[rows, ...]``.
+
+    transition: as far as known. decision: index of the decision in its episode. open: the row is in
+    use. paid: its reward is complete. followed: its next observation is known.
+    """
+
+    transition: Transition
+    decision: chex.Array
+    open: chex.Array
+    paid: chex.Array
+    followed: chex.Array
+
+
+@struct.dataclass
+class Lane:
+    """One environment that collects.
+
+    env_state: its state. deciding: whether that waits for a decision. decisions: taken so far in
+    the episode. steps, sums: of the declared metrics' terms, over the episode so far.
+    """
+
+    env_state: Any
+    deciding: chex.Array
+    decisions: chex.Array
+    held: Held
+    steps: chex.Array
+    sums: dict[str, chex.Array]
+
+
+@struct.dataclass
+class Networks:
+    """All that is learned by gradients: parameters of the actor, of both critics (leading axis 2)
+    and the logarithm of the temperature."""
+
+    actor: Any
+    critics: Any
+    log_temperature: chex.Array
+
+
+@struct.dataclass
+class SACState:
+    """A whole training run: one pytree, from which it resumes exactly."""
+
+    networks: Networks
+    target_critics: Any
+    optimizer: Any
+    replay: replay.Replay
+    lanes: Lane
+    key: chex.PRNGKey
+
+
+@struct.dataclass
+class SACPolicy(Policy):
+    """The learned policy: the most probable valid action, or one drawn if ``sample``."""
+
+    actor: Any
+    network: MLP = struct.field(pytree_node=False)
+    sample: bool = struct.field(pytree_node=False, default=False)
+
+    def act(self, carry, key, observation, mask, state, params):
+        logits = masked_logits(self.network.apply(self.actor, observation), mask)
+        if self.sample:
+            action = jax.random.categorical(key, logits, axis=-1)
+        else:
+            action = jnp.argmax(logits, axis=-1)
+        return action.astype(jnp.int32), carry
+
+
+@dataclasses.dataclass(frozen=True)
+class SACDiscrete(Learner):
+    """SAC-Discrete on an environment with one Discrete action space.
+
+    hidden: widths of the hidden layers of actor and critics. num_envs: environments that collect in
+    parallel. steps_per_iteration: steps of each of them per `update`. updates_per_iteration:
+    gradient updates per `update`. batch_size, buffer_size: transitions. learning_starts:
+    transitions to collect before the first gradient update. target_entropy: ``valid`` is
+    entropy_scale * log(valid actions of the state), which has a fixed point; ``paper`` is
+    -log(1 + actions), below any entropy, so the temperature only falls.
+    """
+
+    hidden: tuple[int, ...] = (512, 256)
+    num_envs: int = 64
+    steps_per_iteration: int = 1
+    updates_per_iteration: int = 16
+    batch_size: int = 256
+    buffer_size: int = 100_000
+    learning_starts: int = 1000
+    target_entropy: Literal["paper", "valid"] = "valid"
+
+    name: ClassVar[str] = "sac_discrete"
+
+    def __post_init__(self) -> None:
+        sizes = (
+            "num_envs",
+            "steps_per_iteration",
+            "updates_per_iteration",
+            "batch_size",
+            "buffer_size",
+            "learning_starts",
+        )
+        for name in sizes:
+            if not _is_positive_int(getattr(self, name)):
+                raise ConfigError(name, getattr(self, name), "give a positive integer")
+        try:
+            widths = tuple(self.hidden)
+        except TypeError:
+            widths = ()
+        if not widths or not all(map(_is_positive_int, widths)):
+            raise ConfigError("hidden", self.hidden, "give a list of positive integers")
+        object.__setattr__(self, "hidden", widths)
+        if self.target_entropy not in ("paper", "valid"):
+            raise ConfigError("target_entropy", self.target_entropy, "choose paper or valid")
+        if self.learning_starts > self.buffer_size:
+            valid = f"give at most buffer_size ({self.buffer_size})"
+            raise ConfigError("learning_starts", self.learning_starts, valid)
+        rows = self.num_envs * self._held_rows
+        if self.buffer_size < rows:
+            valid = f"give at least {rows}, which one step can add"
+            raise ConfigError("buffer_size", self.buffer_size, valid)
+
+    # ---- the contract -------------------------------------------------------------------------
+
+    @classmethod
+    def unsupported(cls, env: Environment) -> str | None:
+        if not isinstance(env.action_space, spaces.Discrete):
+            return f"it needs a Discrete action space, not {type(env.action_space).__name__}"
+        if env.num_agents != 1:
+            return f"it needs one agent, not {env.num_agents}"
+        if not isinstance(env.observation_space, spaces.Box):
+            return f"it needs a Box observation, not {type(env.observation_space).__name__}"
+        if len(env.observation_space.shape) != 1:
+            return f"it needs a flat observation, not shape {env.observation_space.shape}"
+        return None
+
+    def default_hp(self) -> Hyperparameters:
+        values = {
+            "lr": 3e-4,
+            "temperature_lr_ratio": 1.0,
+            "discount": 0.9,
+            "tau": 0.01,
+            "temperature": 1.0 if self.target_entropy == "paper" else 0.1,
+            "temperature_floor": 1e-4,
+            "entropy_scale": 0.3,
+            "reward_scale": 1.0,
+        }
+        dtype = self.env.float_dtype
+        return Hyperparameters(**{name: jnp.asarray(x, dtype) for name, x in values.items()})
+
+    def validate(self, hp: Hyperparameters) -> None:
+        positive = "give a positive finite number"
+        unit, share = "give a number in [0, 1]", "give a number in (0, 1]"
+        _require(hp, "lr", lambda x: (x > 0) & np.isfinite(x), positive)
+        _require(
+            hp,
+            "temperature_lr_ratio",
+            lambda x: (x >= 0) & np.isfinite(x),
+            "give a finite number, 0 or more",
+        )
+        _require(hp, "discount", lambda x: (x >= 0) & (x <= 1), unit)
+        _require(hp, "tau", lambda x: (x > 0) & (x <= 1), share)
+        _require(hp, "temperature", lambda x: (x > 0) & np.isfinite(x), positive)
+        _require(hp, "temperature_floor", lambda x: (x > 0) & np.isfinite(x), positive)
+        _require(hp, "entropy_scale", lambda x: (x > 0) & (x <= 1), share)
+        _require(hp, "reward_scale", lambda x: (x > 0) & np.isfinite(x), positive)
+
+    def init(self, key: chex.PRNGKey, params: Any, hp: Hyperparameters) -> SACState:
+        key, key_actor, key_critics, key_envs = jax.random.split(as_key(key), 4)
+        space, dtype = self.env.observation_space, self.env.float_dtype
+        observation = jnp.zeros(space.shape, space.dtype)
+        critics = jax.vmap(self.critic.init, (0, None))(jax.random.split(key_critics), observation)
+        networks = Networks(
+            actor=self.actor.init(key_actor, observation),
+            critics=critics,
+            log_temperature=jnp.log(jnp.asarray(hp.temperature, dtype)),
+        )
+        reset = jax.vmap(self._first_lane, (0, self._params_axes(params)))
+        lanes = reset(jax.random.split(key_envs, self.num_envs), params)
+        row = jax.tree.map(lambda leaf: leaf[0, 0], lanes.held.transition)
+        return SACState(
+            networks=networks,
+            target_critics=jax.tree.map(jnp.copy, critics),
+            optimizer=_adam.init(networks),
+            replay=replay.create(self.buffer_size, row),
+            lanes=lanes,
+            key=key,
+        )
+
+    def update(
+        self, state: SACState, params: Any, hp: Hyperparameters
+    ) -> tuple[SACState, dict[str, chex.Array]]:
+        """Steps every environment ``steps_per_iteration`` times, then learns.
+
+        Args:
+            state: of the run so far.
+            params: the scenario; each leaf may carry a leading axis ``num_envs``.
+            hp: the hyperparameters.
+
+        Returns:
+            The state and scalars. Means over the gradient updates: ``critic_loss``,
+            ``actor_loss``, ``temperature_loss``, ``entropy`` (nat), ``q`` (of the actions taken);
+            zero as long as ``gradient_updates`` is. ``temperature`` after them. ``reward``: mean
+            over the ``transitions`` that entered the buffer. ``decisions`` taken. ``episodes``
+            that ended, and of those, for every declared metric that pools by sums, its
+            ``numerator/NAME`` and ``denominator/NAME``: add them up over updates, then divide.
+        """
+        dtype = self.env.float_dtype
+        hp = jax.tree.map(lambda x: jnp.asarray(x, dtype), hp)
+        key, key_collect, key_learn = jax.random.split(state.key, 3)
+        state = state.replace(key=key)
+        state, collected = self._collect(state, key_collect, params)
+        state, learned = self._learn(state, key_learn, hp)
+        temperature = jnp.exp(state.networks.log_temperature)
+        return state, collected | learned | {"temperature": temperature}
+
+    def policy(self, state: SACState) -> SACPolicy:
+        return SACPolicy(actor=state.networks.actor, network=self.actor)
+
+    # ---- networks and losses ------------------------------------------------------------------
+
+    @property
+    def actor(self) -> MLP:
+        """From an observation to the logits of all actions."""
+        return MLP(self.hidden, self.env.num_actions, 0.01, self.env.float_dtype)
+
+    @property
+    def critic(self) -> ActionValues:
+        """From an observation to Q of all actions."""
+        return ActionValues(self.hidden, self.env.num_actions, self.env.float_dtype)
+
+    def loss(
+        self, networks: Networks, target_critics: Any, batch: Transition, hp: Hyperparameters
+    ) -> tuple[chex.Array, dict[str, chex.Array]]:
+        """The sum of the three losses, each with a gradient to its own part of ``networks`` only.
+
+        With pi and H of the actor, H_target of the state, expectations over the batch:
+        J_Q = sum_v mean 1/2*(y - Q_v(s, a))^2, y of `target_values`;
+        J_pi = mean sum_a pi(a|s)*[lambda*log pi(a|s) - min_v Q_v(s, a)], lambda and Q detached;
+        J(lambda) = mean lambda*(H - H_target), pi detached.
+
+        Returns:
+            The sum, and its terms with the mean entropy and the mean Q of the actions taken.
+        """
+        mask = replay.unpack_mask(batch.mask, self.env.num_actions)
+        temperature = jnp.exp(networks.log_temperature)
+        detached = jax.lax.stop_gradient(temperature)
+
+        target = jax.lax.stop_gradient(
+            self.target_values(networks.actor, target_critics, detached, batch, hp)
+        )
+        taken, values = jax.vmap(
+            lambda critic: self.critic.apply(
+                critic, batch.observation, batch.action, method="taken_and_all"
+            )
+        )(networks.critics)
+        critic_loss = 0.5 * jnp.sum(jnp.mean(jnp.square(target - taken), axis=-1))
+
+        probability, log_probability = masked_policy(
+            self.actor.apply(networks.actor, batch.observation), mask
+        )
+        entropy = -jnp.sum(probability * log_probability, axis=-1)
+        expected_value = jnp.sum(probability * jnp.min(values, axis=0), axis=-1)
+        actor_loss = jnp.mean(-detached * entropy - expected_value)
+
+        gap = jax.lax.stop_gradient(entropy) - self._entropy_goal(mask, hp)
+        temperature_loss = jnp.mean(temperature * gap)
+
+        return critic_loss + actor_loss + temperature_loss, {
+            "critic_loss": critic_loss,
+            "actor_loss": actor_loss,
+            "temperature_loss": temperature_loss,
+            "entropy": jnp.mean(entropy),
+            "q": jnp.mean(taken),
+        }
+
+    def target_values(
+        self,
+        actor: Any,
+        target_critics: Any,
+        temperature: chex.Array,
+        batch: Transition,
+        hp: Hyperparameters,
+    ) -> chex.Array:
+        """y = r + gamma*(1 - terminated)*sum_a pi(a|s')*[min_v Q'_v(s', a) - lambda*log pi(a|s')].
+
+        A truncated episode bootstraps from its final observation.
+        """
+        mask = replay.unpack_mask(batch.next_mask, self.env.num_actions)
+        probability, log_probability = masked_policy(
+            self.actor.apply(actor, batch.next_observation), mask
+        )
+        values = jax.vmap(self.critic.apply, (0, None))(target_critics, batch.next_observation)
+        soft = jnp.min(values, axis=0) - temperature * log_probability
+        bootstrap = jnp.sum(probability * soft, axis=-1)
+        return hp.reward_scale * batch.reward + hp.discount * jnp.where(
+            batch.terminated, 0.0, bootstrap
+        )
+
+    def _entropy_goal(self, mask: chex.Array, hp: Hyperparameters) -> chex.Array:
+        if self.target_entropy == "paper":
+            return jnp.asarray(-math.log(1 + self.env.num_actions), self.env.float_dtype)
+        valid = jnp.sum(mask, axis=-1, dtype=self.env.float_dtype)
+        return hp.entropy_scale * jnp.log(valid)
+
+    # ---- learning -----------------------------------------------------------------------------
+
+    def _learn(
+        self, state: SACState, key: chex.PRNGKey, hp: Hyperparameters
+    ) -> tuple[SACState, dict[str, chex.Array]]:
+        """``updates_per_iteration`` gradient updates, once the buffer holds enough."""
+        learned = (state.networks, state.target_critics, state.optimizer)
+        keys = jax.random.split(key, self.updates_per_iteration)
+
+        def gradient_update(learned, key):
+            networks, target_critics, optimizer = learned
+            batch = replay.sample(state.replay, key, self.batch_size)
+            gradients, metrics = jax.grad(self.loss, has_aux=True)(
+                networks, target_critics, batch, hp
+            )
+            directions, optimizer = _adam.update(gradients, optimizer)
+            rates = Networks(hp.lr, hp.lr, hp.lr * hp.temperature_lr_ratio)
+            networks = jax.tree.map(
+                lambda rate, part, direction: jax.tree.map(
+                    lambda x, d: x - rate * d, part, direction
+                ),
+                rates,
+                networks,
+                directions,
+            )
+            floor = jnp.log(hp.temperature_floor)
+            networks = networks.replace(
+                log_temperature=jnp.maximum(networks.log_temperature, floor)
+            )
+            target_critics = jax.tree.map(
+                lambda x, target: hp.tau * x + (1 - hp.tau) * target,
+                networks.critics,
+                target_critics,
+            )
+            return (networks, target_critics, optimizer), metrics
+
+        def learn(learned):
+            learned, metrics = jax.lax.scan(gradient_update, learned, keys)
+            metrics = {name: jnp.mean(metrics[name]) for name in _LOSS_METRICS}
+            return learned, metrics | {"gradient_updates": jnp.int32(self.updates_per_iteration)}
+
+        def wait(learned):
+            zeros = {name: jnp.zeros((), self.env.float_dtype) for name in _LOSS_METRICS}
+            return learned, zeros | {"gradient_updates": jnp.int32(0)}
+
+        ready = state.replay.size >= self.learning_starts
+        learned, metrics = jax.lax.cond(ready, learn, wait, learned)
+        networks, target_critics, optimizer = learned
+        state = state.replace(networks=networks, target_critics=target_critics, optimizer=optimizer)
+        return state, metrics
+
+    # ---- collecting ---------------------------------------------------------------------------
+
+    def _collect(
+        self, state: SACState, key: chex.PRNGKey, params: Any
+    ) -> tuple[SACState, dict[str, chex.Array]]:
+        """``steps_per_iteration`` steps of every environment, their transitions stored."""
+        axes = self._params_axes(params)
+
+        def step(carry, key):
+            lanes, buffer = carry
+            key_action, key_restart = jax.random.split(key)
+            env_states = lanes.env_state
+            observation = jax.vmap(self.env.observe, (0, axes))(env_states, params)
+            mask = jax.vmap(self.env.action_mask, (0, axes))(env_states, params)
+            logits = masked_logits(self.actor.apply(state.networks.actor, observation), mask)
+            action = jax.random.categorical(key_action, logits, axis=-1).astype(jnp.int32)
+            lanes, rows, complete, ended = jax.vmap(self._lane_step, (0, 0, 0, 0, 0, axes))(
+                lanes,
+                jax.random.split(key_restart, self.num_envs),
+                observation,
+                mask,
+                action,
+                params,
+            )
+            rows, complete = jax.tree.map(
+                lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (rows, complete)
+            )
+            counts = {
+                "reward": jnp.sum(rows.reward, where=complete),
+                "transitions": jnp.sum(complete, dtype=jnp.int32),
+            }
+            counts |= {name: jnp.sum(values, axis=0) for name, values in ended.items()}
+            return (lanes, replay.add(buffer, rows, complete)), counts
+
+        keys = jax.random.split(key, self.steps_per_iteration)
+        (lanes, buffer), counts = jax.lax.scan(step, (state.lanes, state.replay), keys)
+        metrics = {name: jnp.sum(values, axis=0) for name, values in counts.items()}
+        metrics["reward"] /= jnp.maximum(metrics["transitions"], 1)
+        return state.replace(lanes=lanes, replay=buffer), metrics
+
+    def _lane_step(
+        self,
+        lane: Lane,
+        key: chex.PRNGKey,
+        observation: chex.Array,
+        mask: chex.Array,
+        action: chex.Array,
+        params: Any,
+    ) -> tuple[Lane, Transition, chex.Array, dict[str, chex.Array]]:
+        """One step of one environment: the lane after it, rows, which are complete, and counts."""
+        slot = lane.env_state.vehicle if self._pays_own else 0
+        held = _open(lane.held, slot, lane.deciding, observation, mask, action, lane.decisions)
+        final_observation, env_state, reward, terminated, truncated, info = self.env.transition(
+            lane.env_state, action, params
+        )
+        done = terminated | truncated
+        deciding = info["decision_pending"] | done
+        if self._pays_own:
+            held = _pay_own(held, info["finished"])
+        else:
+            held = _pay(held, reward, deciding)
+        final_mask = self.env.action_mask(env_state, params)
+        held = _follow(held, deciding, final_observation, final_mask, terminated)
+        complete = held.open & held.paid & held.followed
+
+        terms = info | {"reward": reward}
+        sums = {name: total + terms[name] for name, total in lane.sums.items()}
+        steps = lane.steps + deciding
+        counts = {"decisions": lane.deciding.astype(jnp.int32), "episodes": done.astype(jnp.int32)}
+        for metric in self._pooled_metrics:
+            over = {"ratio": sums.get(metric.over), "mean": steps, "sum": jnp.ones_like(steps)}
+            counts[f"numerator/{metric.name}"] = done * sums[metric.of] * metric.scale
+            counts[f"denominator/{metric.name}"] = done * over[metric.pool]
+
+        def unless_done(x: chex.Array) -> chex.Array:
+            return jnp.where(done, jnp.zeros_like(x), x)
+
+        lane = Lane(
+            env_state=self.env.restart(key, env_state, done, params),
+            deciding=deciding,
+            decisions=unless_done(lane.decisions + lane.deciding),
+            held=held.replace(open=held.open & ~complete & ~done),
+            steps=unless_done(steps),
+            sums=jax.tree.map(unless_done, sums),
+        )
+        return lane, held.transition, complete, counts
+
+    def _first_lane(self, key: chex.PRNGKey, params: Any) -> Lane:
+        observation, env_state = self.env.reset(key, params)
+        packed = replay.pack_mask(jnp.zeros((self.env.num_actions,), bool))
+        zero, no = jnp.zeros((), self.env.float_dtype), jnp.asarray(False)
+        empty = Transition(
+            observation=jnp.zeros_like(observation),
+            mask=packed,
+            action=jnp.int32(0),
+            reward=zero,
+            next_observation=jnp.zeros_like(observation),
+            next_mask=packed,
+            terminated=no,
+        )
+        held = Held(empty, decision=jnp.int32(-1), open=no, paid=no, followed=no)
+        sources = {s for m in self._pooled_metrics for s in (m.of, m.over) if s is not None}
+        return Lane(
+            env_state=env_state,
+            deciding=jnp.asarray(True),
+            decisions=jnp.int32(0),
+            held=jax.tree.map(lambda x: jnp.stack([x] * self._held_rows), held),
+            steps=zero,
+            sums={name: zero for name in sorted(sources)},
+        )
+
+    @property
+    def _pays_own(self) -> bool:
+        return getattr(self.env, "reward_mode", None) == "own"
+
+    @property
+    def _held_rows(self) -> int:
+        return self.env.num_vehicles if self._pays_own else 1
+
+    @property
+    def _pooled_metrics(self) -> list:
+        return [metric for metric in self.env.metrics if metric.pool != "quantile"]
+
+    def _params_axes(self, params: Any) -> Any:
+        """Per leaf, 0 where ``params`` carries an axis of environments, else None."""
+        return jax.tree.map(
+            lambda leaf, one: 0 if jnp.ndim(leaf) > jnp.ndim(one) else None,
+            params,
+            jax.eval_shape(self.env.default_params),
+        )
+
+
+_adam = optax.scale_by_adam()
+_LOSS_METRICS = ("critic_loss", "actor_loss", "temperature_loss", "entropy", "q")
+
+
+def masked_logits(logits: chex.Array, mask: chex.Array) -> chex.Array:
+    """``logits`` with -1e9 where ``mask`` is False."""
+    return jnp.where(mask, logits, jnp.asarray(_MASKED_LOGIT, logits.dtype))
+
+
+def masked_policy(logits: chex.Array, mask: chex.Array) -> tuple[chex.Array, chex.Array]:
+    """pi(a|s), exactly 0 where invalid, and log pi(a|s), set to 0 there (0*log 0 := 0)."""
+    log_probability = jax.nn.log_softmax(masked_logits(logits, mask), axis=-1)
+    log_probability = jnp.where(mask, log_probability, 0.0)
+    return jnp.where(mask, jnp.exp(log_probability), 0.0), log_probability
+
+
+# ---- held transitions of one environment ----------------------------------------------------
+
+
+def _open(
+    held: Held,
+    slot: chex.Array,
+    deciding: chex.Array,
+    observation: chex.Array,
+    mask: chex.Array,
+    action: chex.Array,
+    decision: chex.Array,
+) -> Held:
+    """Row ``slot`` starts a transition, if a decision is being taken."""
+    rows = held.open.shape[0]
+    place = jnp.where(deciding, slot, rows)
+
+    def write(leaf: chex.Array, value: Any) -> chex.Array:
+        return leaf.at[place].set(value, mode="drop")
+
+    transition = held.transition
+    transition = transition.replace(
+        observation=write(transition.observation, observation),
+        mask=write(transition.mask, replay.pack_mask(mask)),
+        action=write(transition.action, action),
+        reward=write(transition.reward, 0.0),
+    )
+    return Held(
+        transition=transition,
+        decision=write(held.decision, decision),
+        open=write(held.open, True),
+        paid=write(held.paid, False),
+        followed=write(held.followed, False),
+    )
+
+
+def _pay(held: Held, reward: chex.Array, deciding: chex.Array) -> Held:
+    """Adds a scalar reward; all of it is paid when the next decision is reached."""
+    total = held.transition.reward + reward
+    return held.replace(transition=held.transition.replace(reward=total), paid=held.paid | deciding)
+
+
+def _pay_own(held: Held, finished: dict[str, chex.Array]) -> Held:
+    """Pays the rows whose own tasks have ended."""
+    paid = finished["mask"] & held.open & (finished["decision"] == held.decision)
+    reward = jnp.where(paid, finished["reward"], held.transition.reward)
+    return held.replace(transition=held.transition.replace(reward=reward), paid=held.paid | paid)
+
+
+def _follow(
+    held: Held,
+    deciding: chex.Array,
+    observation: chex.Array,
+    mask: chex.Array,
+    terminated: chex.Array,
+) -> Held:
+    """Gives the latest row its next observation, if that of a decision or an end was reached."""
+    follow = deciding & held.open & ~held.followed
+    transition = held.transition
+
+    def write(leaf: chex.Array, value: chex.Array) -> chex.Array:
+        chosen = follow.reshape(-1, *(1,) * value.ndim)
+        return jnp.where(chosen, value, leaf)
+
+    transition = transition.replace(
+        next_observation=write(transition.next_observation, observation),
+        next_mask=write(transition.next_mask, replay.pack_mask(mask)),
+        terminated=write(transition.terminated, terminated),
+    )
+    return held.replace(transition=transition, followed=held.followed | follow)
+
+
+def _is_positive_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _require(hp: Hyperparameters, name: str, holds: Any, valid: str) -> None:
+    value = np.asarray(getattr(hp, name))
+    if not np.all(holds(value)):
+        raise ConfigError(name, value.item() if value.ndim == 0 else value.tolist(), valid)
