@@ -22,6 +22,9 @@ def run(config: Config, folder: Path) -> None:
     for name in ("num_steps", "num_seeds", "num_updates", "repeats"):
         check_integer(config, name)
     check_integer(config, "seed", low=0)
+    sizes = config["num_envs"]
+    if not isinstance(sizes, list) or not all(isinstance(n, int) and n > 0 for n in sizes):
+        raise ConfigError("num_envs", sizes, "give a list of positive integers")
     functions = benchmarks.suite_benchmarks(config["suite"])
     if not functions:
         raise ConfigError("suite", config["suite"], "no benchmark is registered in it")

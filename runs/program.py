@@ -177,11 +177,9 @@ def run_folder(path: str | Path) -> Path:
 
 def stored_config(folder: Path) -> Config:
     """The resolved configuration that a training run wrote into its folder."""
-    from omegaconf import OmegaConf
-
     path = folder / "config.yaml"
     try:
-        config = OmegaConf.to_container(OmegaConf.load(path))
+        config = stored_yaml(path)
         wanted = {"env", "agent", "plugins", "seed", "num_seeds", "precision"} - set(config)
     except Exception as error:
         valid = f"it cannot be read ({type(error).__name__}); give the folder of a training run"
@@ -190,6 +188,13 @@ def stored_config(folder: Path) -> Config:
         valid = f"it lacks {', '.join(sorted(wanted))}; give the folder of a training run"
         raise ConfigError("config.yaml", str(path), valid)
     return config
+
+
+def stored_yaml(path: Path) -> Config:
+    """A YAML file as a dictionary."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_container(OmegaConf.load(path))
 
 
 def _names(field: str, value: Any) -> list[str]:

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxenv.environment import Environment
-from jaxenv.errors import ConfigError
 from runs import program
 from runs.benchmarks import Measurement, median_seconds
 
@@ -57,13 +56,10 @@ def benchmark_steps(config: dict[str, Any]) -> list[Measurement]:
     """Decisions per second at each of ``num_envs``, after ``num_steps`` unmeasured steps."""
     env, params = program.build_env(config)
     repeats, num_steps = config["repeats"], config["num_steps"]
-    sizes = config["num_envs"] if isinstance(config["num_envs"], list) else [config["num_envs"]]
-    if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
-        raise ConfigError("num_envs", config["num_envs"], "give a list of positive integers")
     key = jax.random.key(config["seed"])
     first: Measurement | None = None
     measurements = []
-    for size in sizes:
+    for size in config["num_envs"]:
         keys = jax.random.split(key, size)
         _, states = jax.jit(jax.vmap(lambda k: env.reset(k, params)))(keys)
         states, _ = random_steps(env, params, key, states, num_steps)

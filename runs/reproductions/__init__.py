@@ -54,7 +54,17 @@ class Reproduction:
 
 Function = Callable[[dict[str, Any]], Reproduction]
 
-_figures: dict[str, Function | str] = {}
+_figures: dict[str, Function | str] = {
+    f"vehicular/fig{number:02d}": f"runs.reproductions.vehicular:fig{number:02d}"
+    for number in range(3, 17)
+}
+_groups: dict[str, tuple[str, ...]] = {
+    "vehicular/training": ("vehicular/fig03", "vehicular/fig04"),
+    "vehicular/cores": tuple(f"vehicular/fig{number:02d}" for number in range(5, 9)),
+    "vehicular/bandwidth": tuple(f"vehicular/fig{number:02d}" for number in range(9, 13)),
+    "vehicular/mix": ("vehicular/fig13", "vehicular/fig14"),
+    "vehicular/scale": ("vehicular/fig15", "vehicular/fig16"),
+}
 
 
 def register_figure(name: str, function: Function | str) -> None:
@@ -68,13 +78,14 @@ def figures() -> tuple[str, ...]:
 
 
 def selected(name: str | None) -> dict[str, Function]:
-    """The figure ``name``; ``system/all`` stands for every figure of a system."""
+    """The figure ``name``, or a group's; ``system/all`` stands for every figure of a system."""
+    group = _groups.get(name, (name,)) if isinstance(name, str) else ()
     system = name.removesuffix("all") if isinstance(name, str) and name.endswith("/all") else None
     chosen = [
-        known for known in figures() if known == name or (system and known.startswith(system))
+        known for known in figures() if known in group or (system and known.startswith(system))
     ]
     if not chosen:
         systems = sorted({known.split("/")[0] + "/all" for known in figures()})
-        valid = f"choose one of {', '.join([*systems, *figures()]) or '(none)'}"
+        valid = f"choose one of {', '.join([*systems, *_groups, *figures()]) or '(none)'}"
         raise ConfigError("figure", name, valid)
     return {known: load_object(_figures[known]) for known in chosen}

@@ -17,13 +17,16 @@ Figures that show the same experiment form a group, and a group is measured once
 sweep, and takes minutes on 2 cores. ``paper`` trains one policy per point and seed, all in one
 compiled program, for at least the paper's 3000 episodes, and is meant for a GPU. Either way all
 points of a group are evaluated in one vmapped call per policy, on the same episodes.
-``checkpoint=DIR`` takes the policy of a training run instead (its sizes must be the group's).
+``checkpoint=DIR`` takes the policy of a training run instead, whose sizes must be the group's.
+Figures of one group that are asked for together share its training and its measurements.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -37,12 +40,13 @@ from tqdm import tqdm
 
 from agents import registry as agents_registry
 from agents.learner import Bound, EpisodeTerms, Policy, rollout, rollout_seeds
-from jaxenv.environment import Environment
+from jaxenv.environment import Environment, cast_leaf
 from jaxenv.errors import ConfigError
 from jaxenv.vehicular import GIGA, Vehicular, VehicularParams
 from runs import evaluate as evaluation
 from runs import program, tables, train
 from runs.program import Config
+from runs.reproductions import Reproduction
 from runs.reproductions import vehicular_claims as claims
 from runs.reproductions import vehicular_figures as plots
 from runs.reproductions.vehicular_claims import (
@@ -65,6 +69,7 @@ FIGURES = {
 }
 BASELINES = ("Local", "Edge", "DSL", "INSGA", "Aware")
 LOOK_AHEAD = ("Greedy", "Social")
+SLOW = ("INSGA", *LOOK_AHEAD)  # simulate or evolve at every turn: measured on fewer episodes
 PAPER_EPISODES = 3000
 NUM_RESAMPLES = 1000
 ONE_HOT = np.eye(len(NETWORKS))
@@ -95,7 +100,7 @@ class Schedule:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NormalizedVehicular(Vehicular):
-    """The environment that smoke policies learn on: rewards in units of the mean Local latency.
+    """The environment that policies learn on: rewards in units of the mean Local latency.
 
     Networks whose latencies differ by a factor of twenty then weigh alike in one replay buffer.
     """
@@ -119,15 +124,6 @@ def mean_local_latency_s(params: VehicularParams) -> chex.Array:
 
 
 # ---- the sweeps --------------------------------------------------------------------------------
-
-
-def group_of(figure: str) -> str:
-    """The group of a figure or of a group's own name."""
-    for group, figures in FIGURES.items():
-        if figure == group or figure in figures:
-            return group
-    known = ", ".join(["all", *FIGURES, *(name for names in FIGURES.values() for name in names)])
-    raise ConfigError("figure", f"vehicular/{figure}", f"choose vehicular/ and one of {known}")
 
 
 def sizes(group: str) -> dict[str, Any]:
@@ -166,28 +162,22 @@ def points(group: str) -> list[Point]:
     return [Point(claims.DEFAULT, 0, "VGG-16", {})]
 
 
-def stacked(env: Environment, places: Sequence[Point]) -> tuple[Any, dict[str, chex.Array]]:
-    """``(params, varying)``: the first point's scenario, and leaves ``[num_points, ...]``.
-
-    Raises:
-        ConfigError: a point that cannot be simulated.
-    """
-    built = [env.make_params(**place.leaves) for place in places]
-    names = {name for place in places for name in place.leaves}
-    varying = {
-        name: jnp.stack([getattr(params, name) for params in built]) for name in sorted(names)
+def stacked(params: Any, places: Sequence[Point]) -> dict[str, chex.Array]:
+    """The leaves of ``params`` that the points change, ``[num_points, ...]``."""
+    names = sorted({name for place in places for name in place.leaves})
+    return {
+        name: jnp.stack([cast_leaf(name, p.leaves[name], getattr(params, name)) for p in places])
+        for name in names
     }
-    return built[0], varying
 
 
-def randomized(group: str, env: Environment, num_envs: int) -> Any:
-    """A scenario whose swept leaves have an axis of environments that covers the sweep's ranges.
+def randomized(group: str, params: Any, num_envs: int) -> Any:
+    """``params`` with swept leaves ``[num_envs, ...]`` that cover the sweep's ranges.
 
     Environments are spread evenly: over the networks (the mixes) in turn, and for each of them
     over the whole range of cores, bandwidth or vehicles, both ends included.
     """
     lane = np.arange(num_envs)
-    params = env.default_params()
     if group == "training":
         return params
     if group == "mix":
@@ -195,16 +185,14 @@ def randomized(group: str, env: Environment, num_envs: int) -> Any:
         return _with_lanes(params, {"mix": ratios[lane % len(ratios)]})
     if group == "scale":
         count = np.round(_spread(lane, num_envs, VEHICLES))
-        return _with_lanes(
-            params, {"vehicle_enabled": np.arange(env.num_vehicles) < count[:, None]}
-        )
+        return _with_lanes(params, {"vehicle_enabled": np.arange(max(VEHICLES)) < count[:, None]})
     name, unit, values = {
         "cores": ("rsu_flops", 5e9, CORES),
         "bandwidth": ("bandwidth_hz", 1e6, BANDWIDTHS_MHZ),
     }[group]
     turns = math.ceil(num_envs / len(NETWORKS))
     amount = unit * _spread(lane // len(NETWORKS), turns, values)
-    each = np.broadcast_to(amount[:, None], (num_envs, env.num_rsus))
+    each = np.broadcast_to(amount[:, None], (num_envs, *getattr(params, name).shape))
     return _with_lanes(params, {name: each, "mix": ONE_HOT[lane % len(NETWORKS)]})
 
 
@@ -252,6 +240,7 @@ def rollout_points(
 
 def measure(
     env: Environment,
+    params: Any,
     places: Sequence[Point],
     policies: dict[str, tuple[Policy, bool, bool]],
     key: chex.PRNGKey,
@@ -261,26 +250,27 @@ def measure(
     """Every policy and the bound at every point.
 
     Args:
-        env: the group's environment.
+        env, params: the group's environment, and the scenario that its points change.
         places: its points.
         policies: by name, each with ``seeds`` and ``per_point`` of `rollout_points`.
         key: of the episodes; the same for all.
-        num_episodes: at each point.
+        num_episodes: at each point, but `SLOW` policies run one chunk.
         chunk: episodes that run in parallel at each point.
 
     Returns:
         Rows of ``evaluation.csv``, and every policy's terms.
     """
-    params, varying = stacked(env, places)
+    varying = stacked(params, places)
     bound = agents_registry.bound(env)
     rows: list[tables.Row] = []
     everything: dict[str, EpisodeTerms] = {}
-    with tqdm(total=num_episodes * len(policies), unit="episode") as bar:
+    wanted = {n: min(chunk, num_episodes) if n in SLOW else num_episodes for n in policies}
+    with tqdm(total=sum(wanted.values()), unit="episode") as bar:
         for name, (policy, seeds, per_point) in policies.items():
             bar.set_description(f"evaluate {name} at {len(places)} points")
             parts, finished = [], 0
-            while finished < num_episodes:
-                size = min(chunk, num_episodes - finished)
+            while finished < wanted[name]:
+                size = min(chunk, wanted[name] - finished)
                 fold = jax.random.fold_in(key, finished)
                 part = rollout_points(
                     *(env, params, varying, policy, fold, size, bound, seeds, per_point)
@@ -312,8 +302,9 @@ def gain_rows(places: Sequence[Point], terms: dict[str, EpisodeTerms]) -> list[t
     for name in terms:
         gains = {}
         for index, place in enumerate(places):
+            episodes = np.shape(terms[name].numerator["cost_s"])[-1]
             edge, local, own = (
-                {m: _resampled(terms[n], m, index) for m in ("success_rate", "latency_s")}
+                {m: _resampled(terms[n], m, index, episodes) for m in ("success_rate", "latency_s")}
                 for n in ("Edge", "Local", name)
             )
             success = own["success_rate"] - edge["success_rate"]
@@ -328,13 +319,13 @@ def gain_rows(places: Sequence[Point], terms: dict[str, EpisodeTerms]) -> list[t
     return rows
 
 
-def _resampled(terms: EpisodeTerms, metric: str, index: int) -> np.ndarray:
-    """The metric at a point, then its values over `NUM_RESAMPLES` shared resamples."""
+def _resampled(terms: EpisodeTerms, metric: str, index: int, episodes: int) -> np.ndarray:
+    """The metric over the first episodes at a point, then over `NUM_RESAMPLES` resamples."""
     numerator, denominator = (
-        np.atleast_2d(np.asarray(part[metric][index], np.float64))
+        np.atleast_2d(np.asarray(part[metric][index], np.float64))[:, :episodes]
         for part in (terms.numerator, terms.denominator)
     )
-    seeds, episodes = numerator.shape
+    seeds = numerator.shape[0]
     of_episode, of_seed = (np.random.default_rng(stream) for stream in (0, 1))
     times = of_episode.multinomial(episodes, np.full(episodes, 1 / episodes), NUM_RESAMPLES)
     chosen = of_seed.multinomial(seeds, np.full(seeds, 1 / seeds), NUM_RESAMPLES)
@@ -378,7 +369,7 @@ def schedule(config: Config, group: str, num_envs: int = 64) -> Schedule:
         updates = math.ceil(PAPER_EPISODES * vehicles * 200 * 0.1 / num_envs)
         own = Schedule(num_seeds=5, num_updates=updates, eval_episodes=1024)
     else:
-        updates = {"training": 1500, "scale": 600}.get(group, 2000)
+        updates = {"training": 600, "scale": 150}.get(group, 400)
         own = Schedule(
             num_seeds=3 if group == "training" else 1,
             num_updates=updates,
@@ -390,22 +381,21 @@ def schedule(config: Config, group: str, num_envs: int = 64) -> Schedule:
 
 def learned_policies(
     config: Config, folder: Path, group: str, plan: Schedule
-) -> tuple[Environment, Policy, bool, list[Path]]:
-    """``(env, policies, per_point, run folders)`` of a group, trained or from a checkpoint.
+) -> tuple[Environment, Any, Policy, bool, list[Path]]:
+    """``(env, params, policies, per_point, run folders)`` of a group, trained or from a checkpoint.
 
     Policies have an axis of seeds, after one of points where ``per_point``.
     """
-    options = program.settings(config["env"]) | sizes(group)
     if config.get("checkpoint") is not None:
         stored = program.stored_config(program.run_folder(config["checkpoint"]))
         env, params = program.build_env(stored | {"precision": config["precision"]})
-        wanted, _ = Vehicular.build(**options)
-        for name in ("num_rsus", "num_vehicles"):
+        wanted = Vehicular(**sizes(group))
+        for name in ("num_rsus", "num_vehicles", "model_onehot"):
             if getattr(env, name) != getattr(wanted, name):
-                valid = f"vehicular/{group} has {name}={getattr(wanted, name)}"
+                valid = f"vehicular/{group} needs a policy of {name}={getattr(wanted, name)}"
                 raise ConfigError("checkpoint", config["checkpoint"], valid)
         settings = {"step": "last", **config}
-        return env, evaluation.stored_policy(settings, stored, env, params), False, []
+        return env, params, evaluation.stored_policy(settings, stored, env, params), False, []
     places = points(group)
     alone = config["scale"] == "paper" and len(places) > 1
     jobs = []
@@ -426,14 +416,18 @@ def learned_policies(
         policies = jax.tree.map(
             lambda leaf: leaf.reshape(len(places), plan.num_seeds, *leaf.shape[1:]), policies
         )
-    env, _ = Vehicular.build(**options)
-    return env, policies, alone, [job.folder for job in jobs]
+    env, params = program.build_env(config | {"env": config["env"] | sizes(group)})
+    return env, params, policies, alone, [job.folder for job in jobs]
 
 
 def _job(
     config: Config, folder: Path, group: str, plan: Schedule, place: Point | None
 ) -> train.Job:
-    """A training run at one point, or over the ranges of the whole sweep."""
+    """A training run at one point, or over the ranges of the whole sweep.
+
+    Rewards are normalized unless it is one point's and ``agent.reward_scale`` is given.
+    """
+    normalized = place is None or config["agent"].get("reward_scale") is None
     leaves = {} if place is None else {k: np.asarray(v).tolist() for k, v in place.leaves.items()}
     fixed = {
         "schedule_updates": None,
@@ -448,7 +442,7 @@ def _job(
     }
     own = {
         "env": config["env"] | sizes(group) | leaves,
-        "agent": config["agent"] | {"reward_scale": 1.0},
+        "agent": config["agent"] | ({"reward_scale": 1.0} if normalized else {}),
         "scenario": group if place is None else place.scenario,
         "num_updates": plan.num_updates,
         "num_seeds": plan.num_seeds,
@@ -456,74 +450,105 @@ def _job(
     }
     shared = ("seed", "eval_seed", "episodes_per_call", "precision", "plugins")
     job = train.make_job({k: config[k] for k in shared} | fixed | own, folder)
+    if not normalized:
+        return job
     statics = {f.name: getattr(job.env, f.name) for f in dataclasses.fields(job.env) if f.init}
     env = NormalizedVehicular(**statics)
-    params = job.params if place else randomized(group, env, job.learner.num_envs)
+    params = job.params if place else randomized(group, job.params, job.learner.num_envs)
     return dataclasses.replace(
         job, env=env, params=params, learner=dataclasses.replace(job.learner, env=env)
     )
 
 
-# ---- the program -------------------------------------------------------------------------------
+# ---- the figures -------------------------------------------------------------------------------
 
 
-def reproduce(config: Config, folder: Path, figure: str) -> list[tables.Row]:
-    """Trains, measures, draws and judges the group of a figure; ``all`` does every group.
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A group that was trained and measured: rows of ``evaluation.csv``, and training curves."""
 
-    Writes ``evaluation.csv``, ``verdicts.csv`` and, per figure, ``figures/NAME.png`` and
-    ``figures/NAME.csv``.
+    rows: list[tables.Row]
+    learned: str
+    curves: claims.Curves | None
+
+
+_last: dict[str, tuple[str, Measured]] = {}
+
+
+def measured_group(config: Config, group: str) -> Measured:
+    """A group's measurements, kept for the other figures of the group in this process."""
+    settings = repr(sorted((name, value) for name, value in config.items() if name != "figure"))
+    if group not in _last or _last[group][0] != settings:
+        _last[group] = (settings, run_group(config, group))
+    return _last[group][1]
+
+
+def run_group(config: Config, group: str) -> Measured:
+    """Trains and measures a group.
+
+    Within a program its output folder gets ``GROUP/evaluation.csv`` with every measurement, and
+    ``GROUP/NAME/`` with the checkpoints and metrics of every training run.
+    """
+    config = config | {
+        "env": config["env"] | {"reward_mode": config["env"].get("reward_mode") or "marginal"},
+        "episodes_per_call": config["episodes_per_call"] or 256,
+        "eval_seed": config.get("eval_seed", 0),
+    }
+    learned = config["agent"]["name"]
+    num_envs = config["agent"].get("num_envs") or 64
+    plan = schedule(config, group, num_envs)
+    places = points(group)
+    with _output_folder() as folder:
+        path = Path(folder) / group
+        env, params, policies, per_point, runs = learned_policies(config, path, group, plan)
+        names = BASELINES + (LOOK_AHEAD if config.get("lookahead") else ())
+        measured = {learned: (policies, True, per_point)} | {
+            name: (agents_registry.baseline(name, env), False, False) for name in names
+        }
+        key = evaluation.evaluation_key(config)
+        chunk = min(config["episodes_per_call"], max(1, plan.eval_episodes // 4))
+        rows, terms = measure(env, params, places, measured, key, plan.eval_episodes, chunk)
+        curves = None
+        if group == "training":
+            curves = claims.curves(tables.read_csv(runs[0] / "metrics.csv")) if runs else None
+        else:
+            rows += gain_rows(places, terms)
+        tables.write_csv(path / "evaluation.csv", tables.EVALUATION, rows)
+    return Measured(rows, learned, curves)
+
+
+def _output_folder() -> contextlib.AbstractContextManager[str]:
+    """The running program's output folder; a temporary one outside of any program."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if HydraConfig.initialized():
+        return contextlib.nullcontext(HydraConfig.get().runtime.output_dir)
+    return tempfile.TemporaryDirectory()
+
+
+def reproduce(figure: str, config: Config) -> Reproduction:
+    """A figure of the paper: its data, its drawing and the verdicts on its claims.
 
     Args:
-        config: ``scale`` (smoke or paper), ``env``, ``agent``, ``seed``, ``eval_seed``,
-            ``episodes_per_call``, ``precision``, ``plugins``; optional: ``checkpoint``,
-            ``lookahead`` (adds Greedy and Social), ``num_seeds``, ``num_updates``,
-            ``eval_episodes``.
-        folder: of the run.
-        figure: the name after ``vehicular/``.
-
-    Returns:
-        The rows of ``verdicts.csv``.
+        figure: ``fig03`` to ``fig16``.
+        config: of ``runs.reproduce``. ``scale``, ``env``, ``agent``, ``seed`` and what every
+            program has; ``num_seeds``, ``num_updates``, ``eval_episodes`` replace the scale's own
+            schedule; ``checkpoint`` replaces training; ``lookahead`` adds Greedy and Social.
     """
-    if config["scale"] not in ("smoke", "paper"):
-        raise ConfigError("scale", config["scale"], "choose smoke or paper")
-    groups = list(FIGURES) if figure == "all" else [group_of(figure)]
-    rows: list[tables.Row] = []
-    verdicts: list[tables.Row] = []
-    for group in groups:
-        path = folder / group if figure == "all" else folder
-        measured, judged = reproduce_group(config, path, group)
-        rows += measured
-        verdicts += judged
-    tables.write_csv(folder / "evaluation.csv", tables.EVALUATION, rows)
-    tables.write_csv(folder / "verdicts.csv", claims.VERDICTS, verdicts)
-    return verdicts
-
-
-def reproduce_group(
-    config: Config, folder: Path, group: str
-) -> tuple[list[tables.Row], list[tables.Row]]:
-    """``(rows of evaluation.csv, rows of verdicts.csv)`` of one group; draws its figures."""
-    plan = schedule(config, group, config["agent"].get("num_envs") or 64)
-    for name, value in dataclasses.asdict(plan).items():
-        program.check_integer({name: value}, name)
-    env, policies, per_point, runs = learned_policies(config, folder, group, plan)
-    learned = config["agent"]["name"]
-    names = BASELINES + (LOOK_AHEAD if config.get("lookahead") else ())
-    measured = {learned: (policies, True, per_point)} | {
-        name: (agents_registry.baseline(name, env), False, False) for name in names
-    }
-    places = points(group)
-    chunk = min(config["episodes_per_call"], max(1, 4096 // len(places)))
-    rows, terms = measure(
-        *(env, places, measured, evaluation.evaluation_key(config), plan.eval_episodes, chunk)
-    )
-    curves: list[claims.Curves] = []
+    group = next(group for group, figures in FIGURES.items() if figure in figures)
+    measured = measured_group(config, group)
+    verdicts = claims.judge(group, Table(measured.rows, measured.learned), measured.curves)
     if group == "training":
-        curves = [claims.curves(tables.read_csv(run / "metrics.csv")) for run in runs]
-    else:
-        rows += gain_rows(places, terms)
-    verdicts = claims.judge(group, Table(rows, learned, names), *curves)
-    plots.draw(group, rows, places, folder / "figures", learned, *curves)
-    tables.write_csv(folder / "evaluation.csv", tables.EVALUATION, rows)
-    tables.write_csv(folder / "verdicts.csv", claims.VERDICTS, verdicts)
-    return rows, verdicts
+        if measured.curves is None:
+            return Reproduction([], verdicts.get(figure, []))
+        rows = plots.curve_rows(measured.curves)
+        drawing = plots.draw_curves(figure, measured.curves)
+        return Reproduction(rows, verdicts[figure], drawing)
+    places = [(place.scenario, place.network, place.x) for place in points(group)]
+    rows = plots.figure_rows(figure, measured.rows, places)
+    return Reproduction(rows, verdicts[figure], plots.draw(figure, rows, measured.learned))
+
+
+fig03, fig04, fig05, fig06, fig07, fig08, fig09, fig10, fig11, fig12, fig13, fig14, fig15, fig16 = (
+    partial(reproduce, f"fig{number:02d}") for number in range(3, 17)
+)

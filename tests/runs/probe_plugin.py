@@ -87,6 +87,7 @@ class Guess(Environment[GuessState, GuessParams]):
 
     def draw(self, axes, state, params):
         axes.bar(range(self.num_choices), self.observe(state, params))
+        axes.set_title(f"step {int(state.time)}")
 
 
 @struct.dataclass
@@ -178,13 +179,18 @@ class PolicyGradient(Learner):
 
 
 def _crash_for_tests(count: chex.Array) -> None:
-    """Sends this process the signal ``PROBE_SIGNAL`` at update ``PROBE_AT``, if both are set."""
+    """Sends this process the signal ``PROBE_SIGNAL`` once, at update ``PROBE_AT``, if both are set.
+
+    The callback runs once per seed.
+    """
     if "PROBE_AT" not in os.environ:
         return
 
     def crash(count: Any) -> None:
-        if int(count) == int(os.environ["PROBE_AT"]):
-            os.kill(os.getpid(), getattr(signal, os.environ["PROBE_SIGNAL"]))
+        name = os.environ.get("PROBE_SIGNAL")
+        if name and int(count) == int(os.environ["PROBE_AT"]):
+            del os.environ["PROBE_SIGNAL"]
+            os.kill(os.getpid(), getattr(signal, name))
 
     jax.debug.callback(crash, count)
 

@@ -1,0 +1,159 @@
+"""Evaluate, benchmark, render and reproduce on the probe; the shipped configuration."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import jaxenv
+from agents import registry as agents_registry
+from runs import benchmark, evaluate, program, render, reproduce, train
+from runs.benchmarks.environments import state_bytes
+from runs.figures import new_figure
+from runs.reproductions import Reproduction, Verdict, register_figure
+from runs.tables import EVALUATION, read_csv
+from tests.runs.conftest import PROBE, TRAIN
+
+
+def test_evaluate_measures_a_checkpoint_in_another_scenario(workplace, capsys):
+    """The learned policy never errs: its cost stays base_cost while wrong_cost triples."""
+    train.main([*TRAIN, "num_updates=200", "agent.lr=0.2", "num_seeds=2", "hydra.run.dir=run"])
+    capsys.readouterr()
+    options = ["num_episodes=20", "env.wrong_cost=3", "episodes_per_call=8"]
+    evaluate.main(["checkpoint=run", *options, "hydra.run.dir=there"])
+    rows = read_csv(workplace / "there/evaluation.csv")
+    assert tuple(rows[0]) == EVALUATION
+    cost = {row["policy"]: row for row in rows if row["metric"] == "cost"}
+    assert list(cost) == ["reinforce", "random", "constant", "bound"]
+    assert float(cost["reinforce"]["mean"]) == float(cost["bound"]["mean"]) == 0.5
+    assert (cost["reinforce"]["episodes"], cost["reinforce"]["seeds"]) == ("20", "2")
+    success = {row["policy"]: float(row["mean"]) for row in rows if row["metric"] == "success"}
+    for policy in ("random", "constant"):  # cost = base_cost + wrong_cost * (1 - success)
+        expected = 0.5 + 3 * (1 - success[policy] / 100)
+        assert float(cost[policy]["mean"]) == pytest.approx(expected, rel=1e-5)
+    assert "gap to bound" in capsys.readouterr().out
+
+
+def test_two_programs_meet_the_same_episodes(workplace):
+    train.main([*TRAIN, "hydra.run.dir=run"])
+    evaluate.main(["checkpoint=run", "num_episodes=8", "hydra.run.dir=again"])
+    assert (workplace / "run/evaluation.csv").read_text() == (
+        workplace / "again/evaluation.csv"
+    ).read_text()
+
+
+def test_evaluate_without_a_checkpoint_measures_baselines(workplace):
+    arguments = ["baselines=[constant]", "num_episodes=8", "hydra.run.dir=there"]
+    evaluate.main([*PROBE, *arguments])
+    rows = read_csv(workplace / "there/evaluation.csv")
+    assert {row["policy"] for row in rows} == {"constant", "bound"}
+
+
+def test_benchmark_writes_what_it_measured_and_where(workplace, capsys):
+    sizes = ["num_envs=[1,8]", "num_steps=4", "repeats=3"]
+    benchmark.main([*PROBE, "suite=env", *sizes, "hydra.run.dir=env"])
+    records = json.loads((workplace / "env/benchmark.json").read_text())
+    assert [r["name"] for r in records] == ["guess at 1", "guess at 8", "guess state"]
+    one, eight, state = records
+    assert eight["ratio"] == pytest.approx(eight["value"] / one["value"])
+    assert (eight["ratio_to"], eight["median_of"]) == ("guess at 1", 3)
+    assert state["value"] == 8 + 4 + 4  # key, time, context
+    assert records[0]["versions"]["packages"]["jaxenv"] == jaxenv.__version__
+    assert "guess at 8" in capsys.readouterr().out
+
+
+def test_benchmark_of_training(workplace):
+    sizes = ["agent=reinforce", "num_updates=2", "repeats=2", "num_seeds=2"]
+    benchmark.main([*PROBE, "suite=train", *sizes, "hydra.run.dir=train"])
+    records = json.loads((workplace / "train/benchmark.json").read_text())
+    units = [record["unit"] for record in records]
+    assert units[:4] == ["updates/s", "s", "s", "MiB"]
+    assert all(record["value"] > 0 for record in records)
+
+
+def test_state_bytes_counts_keys():
+    env, params = jaxenv.make("guess")
+    import jax
+
+    assert state_bytes(env.reset(jax.random.key(0), params)[1]) == 16
+
+
+def test_render_draws_every_frame_of_an_episode(workplace):
+    render.main([*PROBE, "baseline=constant", "hydra.run.dir=there"])
+    with Image.open(workplace / "there/figures/episode.gif") as image:
+        assert image.n_frames == 6  # the first state and max_steps = 5 steps
+    render.main([*PROBE, "baseline=constant", "format=png", "hydra.run.dir=still"])
+    assert (workplace / "still/figures/episode.png").exists()
+
+
+def test_render_refuses_an_environment_that_cannot_draw(workplace, monkeypatch, capsys):
+    monkeypatch.setattr(jaxenv.registry.environment_class("guess"), "draw", None)
+    with pytest.raises(SystemExit):
+        render.main([*PROBE, "baseline=constant"])
+    assert "it has no method draw(axes, state, params)" in capsys.readouterr().err
+
+
+def probe_figure(config):
+    rows = [{"x": x, "y": x * config["seed"]} for x in range(3)]
+    holds = Verdict("y grows", "line 1", "slope > 0", 2.0, 1.5, 2.5, "holds", "")
+    unknown = Verdict("y is fast", "none", "", None, None, None, "not comparable", "no hardware")
+    figure, (axes,) = new_figure(1)
+    axes.plot([row["x"] for row in rows], [row["y"] for row in rows])
+    return Reproduction(rows, [holds, unknown], figure)
+
+
+def test_reproduce_writes_data_figure_and_verdicts(workplace, capsys):
+    register_figure("probe/fig01", probe_figure)
+    register_figure("probe/fig02", "tests.runs.test_programs:probe_figure")
+    reproduce.main(["figure=probe/fig01", "seed=2", "hydra.run.dir=one"])
+    rows = read_csv(workplace / "one/probe_fig01.csv")
+    assert rows == [{"x": str(x), "y": str(2 * x)} for x in range(3)]
+    assert (workplace / "one/figures/probe_fig01.png").exists()
+    verdicts = read_csv(workplace / "one/verdicts.csv")
+    columns = "claim paper expected measured ci_low ci_high verdict why"
+    assert list(verdicts[0]) == columns.split()
+    assert [v["verdict"] for v in verdicts] == ["holds", "not comparable"]
+    assert "2 [1.5, 2.5]" in capsys.readouterr().out
+    reproduce.main(["figure=probe/all", "hydra.run.dir=all"])
+    assert len(read_csv(workplace / "all/verdicts.csv")) == 4
+    assert (workplace / "all/probe_fig02.csv").exists()
+
+
+def test_a_verdict_is_one_of_three():
+    with pytest.raises(jaxenv.ConfigError, match="choose holds, fails or not comparable"):
+        Verdict("claim", "", "", None, None, None, "maybe", "")
+
+
+@pytest.mark.parametrize("name", [p.stem for p in (program.CONF / "env").glob("*.yaml")])
+def test_environment_yaml_lists_every_setting(name):
+    text = program.stored_yaml(program.CONF / "env" / f"{name}.yaml")
+    environment = jaxenv.registry.environment_class(text.pop("name"))
+    assert sorted(text) == sorted(program.environment_settings(environment))
+
+
+@pytest.mark.parametrize("name", [p.stem for p in (program.CONF / "agent").glob("*.yaml")])
+def test_agent_yaml_lists_every_setting(name):
+    text = program.stored_yaml(program.CONF / "agent" / f"{name}.yaml")
+    learner = agents_registry.learner_class(text.pop("name"))
+    assert sorted(text) == sorted(program.learner_settings(learner))
+
+
+@pytest.mark.parametrize("name", [p.stem for p in (program.CONF / "experiment").glob("*.yaml")])
+def test_experiments_build(name):
+    """Every preset composes into an environment and a learner that fits it."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    with initialize_config_dir(str(program.CONF), version_base="1.3"):
+        composed = compose("train", overrides=[f"experiment={name}"])
+    config = train.with_intervals(OmegaConf.to_container(composed, resolve=True))
+    env, params = program.build_env(config)
+    learner, hp = program.build_learner(config, env)
+    assert learner.unsupported(env) is None
+    assert set(program.check_baselines(config, env)) <= set(
+        agents_registry.baseline_names(env.name)
+    )
+    assert np.isfinite(np.asarray(hp.lr))
