@@ -226,13 +226,14 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
     def build(cls, **options: Any) -> tuple[Vehicular, VehicularParams]:
         """Sizes, leaves of the scenario, and these ways of describing one:
 
-        networks, granularity, frame_shape, input_bits: the profiles of `jaxenv.dnn` (names or
-        `Profile` objects). spacing_m: distance between RSUs. num_cores: of an RSU, 5 GFLOP/s each.
+        networks, granularity, frame_shape, input_bits: the profiles of `jaxenv.dnn` (names, CSV
+        paths or `Profile` objects). spacing_m: distance between RSUs. num_cores: of an RSU, 5 GFLOP/s each.
         trace: a `jaxenv.data.sumo.Trace`, or the path of a SUMO file. road_period_m defaults to
         S * spacing_m, or to a trace's extent plus the RSUs' reach.
         """
         options = {name: value for name, value in options.items() if value is not None}
         networks = options.pop("networks", NETWORKS)
+        networks = tuple(networks) if isinstance(networks, list) else networks
         granularity = options.pop("granularity", "block")
         frame = options.pop("frame_shape", (3, 720, 1280))
         input_bits = options.pop("input_bits", 8)
@@ -1274,6 +1275,12 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
             ]
         return jnp.concatenate(parts).astype(dtype)
 
+    def draw(self, axes: Any, state: VehicularState, params: VehicularParams) -> None:
+        """Draws a state into a matplotlib ``Axes``; see `jaxenv.rendering.vehicular`."""
+        from jaxenv.rendering.vehicular import draw_road
+
+        draw_road(axes, self, state, params)
+
 
 def stable_order(values: chex.Array) -> chex.Array:
     """Indices that sort a short vector, ties by index: all pairs beat a sort of a few numbers."""
@@ -1306,18 +1313,19 @@ def task_costs(now: Progress, params: VehicularParams) -> chex.Array:
 
 
 def _profiles(networks: Sequence[Any], granularity: str, frame: Sequence[int]) -> list[dnn.Profile]:
-    if isinstance(networks, str) or len(networks) < 1:
+    if not isinstance(networks, tuple) or len(networks) < 1:
         raise ConfigError("networks", networks, "give a list of at least one network")
+
+    def profile(network: Any) -> dnn.Profile:
+        if isinstance(network, dnn.Profile):
+            return network
+        if str(network).endswith(".csv"):
+            return dnn.read_csv(network)
+        return dnn.profile(network, input_shape=tuple(frame), granularity=granularity)
+
     try:
-        return [
-            n
-            if isinstance(n, dnn.Profile)
-            else dnn.profile(n, input_shape=tuple(frame), granularity=granularity)
-            for n in networks
-        ]
-    except ConfigError:
-        raise
-    except ValueError as error:
+        return [profile(network) for network in networks]
+    except (ValueError, OSError) as error:
         raise ConfigError("networks", list(networks), str(error)) from None
 
 
