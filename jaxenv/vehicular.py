@@ -13,6 +13,7 @@ event loop, at a decision, and what is observed.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -241,6 +242,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         cores = options.pop("num_cores", None)
         trace = options.pop("trace", None)
         profiles = _profiles(networks, granularity, frame)
+        input_bits = _positive("input_bits", input_bits, ())
         longest = max(profile.num_layers for profile in profiles)
         options.setdefault("num_networks", len(profiles))
         options.setdefault("max_layers", max(longest, 9 if networks == NETWORKS else 1))
@@ -248,10 +250,13 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         if mix is None:
             mix = (0.0, 1.0, 0.0) if networks == NETWORKS else (1.0,) * len(profiles)
             options["mix"] = mix
-        if "model_onehot" not in options and np.ndim(mix) == 1:
-            options["model_onehot"] = int(np.count_nonzero(np.asarray(mix, object))) > 1
+        if "model_onehot" not in options and np.ndim(mix) < 2:
+            alike = 1 if np.ndim(mix) else len(profiles)
+            options["model_onehot"] = alike * int(np.count_nonzero(np.asarray(mix, object))) > 1
         for given, rows in (("arrival", "table_rows"), ("trace_position_m", "trace_rows")):
             if given in options and rows not in options:
+                if np.ndim(options[given]) != 2:
+                    raise ConfigError(given, options[given], f"give an array [{rows}, vehicles]")
                 options[rows] = len(options[given])
         if trace is not None:
             options = _trace_options(trace) | options
@@ -269,13 +274,14 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         if cores is not None:
             if "rsu_flops" in leaves:
                 raise ConfigError("num_cores", cores, "give num_cores or rsu_flops, not both")
-            leaves["rsu_flops"] = _positive("num_cores", cores) * 5e9
+            leaves["rsu_flops"] = _positive("num_cores", cores, (env.num_rsus,)) * 5e9
         if spacing is not None:
-            spacing = _positive("spacing_m", spacing)
+            spacing = _positive("spacing_m", spacing, ())
             leaves.setdefault("rsu_position_m", spacing * (np.arange(env.num_rsus) + 0.5))
             leaves.setdefault("road_period_m", spacing * env.num_rsus)
-        if "max_steps" in leaves:
-            leaves.setdefault("max_slots", 4 * np.asarray(leaves["max_steps"]))
+        steps = np.asarray(leaves.get("max_steps"))
+        if steps.dtype.kind in "iu":
+            leaves.setdefault("max_slots", 4 * steps)
         return env, env.make_params(**leaves)
 
     def default_params(self) -> VehicularParams:
@@ -348,6 +354,8 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         _check("arrival_probability", p.arrival_probability, _is_fraction, "give 0 to 1")
         _check("failure_weight", p.failure_weight, lambda x: x >= 1, "give at least 1")
         _check("tolerance_m", p.tolerance_m, lambda x: x >= 0, "give at least 0")
+        speeds = p.initial_speed_mps
+        _check("initial_speed_mps", speeds, lambda x: x >= 0, "give finite speeds of at least 0")
         for name in ("speed_range_mps", "power_range_dbm", "vehicle_flops_range"):
             low, high = getattr(p, name)
             if low > high:
@@ -1315,6 +1323,12 @@ def task_costs(now: Progress, params: VehicularParams) -> chex.Array:
 def _profiles(networks: Sequence[Any], granularity: str, frame: Sequence[int]) -> list[dnn.Profile]:
     if not isinstance(networks, tuple) or len(networks) < 1:
         raise ConfigError("networks", networks, "give a list of at least one network")
+    if granularity not in ("block", "layer", "unit"):
+        raise ConfigError("granularity", granularity, "choose one of block, layer, unit")
+    sides = np.asarray(frame, object)
+    if sides.shape != (3,) or any(not isinstance(n, (int, np.integer)) or n < 1 for n in sides):
+        valid = "give (channels, height, width), three positive integers"
+        raise ConfigError("frame_shape", frame, valid)
 
     def profile(network: Any) -> dnn.Profile:
         if isinstance(network, dnn.Profile):
@@ -1324,13 +1338,17 @@ def _profiles(networks: Sequence[Any], granularity: str, frame: Sequence[int]) -
         return dnn.profile(network, input_shape=tuple(frame), granularity=granularity)
 
     try:
-        return [profile(network) for network in networks]
+        profiles = [profile(network) for network in networks]
     except (ValueError, OSError) as error:
         raise ConfigError("networks", list(networks), str(error)) from None
+    for network, made in zip(networks, profiles, strict=True):
+        if made.num_layers < 2:
+            raise ConfigError("networks", network, "give networks of at least 2 layers")
+    return profiles
 
 
 def _profile_tables(
-    profiles: Sequence[dnn.Profile], max_layers: int, input_bits: int, rows: int | None = None
+    profiles: Sequence[dnn.Profile], max_layers: int, input_bits: float, rows: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     rows = len(profiles) if rows is None else rows
     flops, bits = np.zeros((rows, max_layers)), np.ones((rows, max_layers))
@@ -1343,10 +1361,12 @@ def _profile_tables(
 
 
 def _trace_options(trace: Any) -> dict[str, Any]:
-    if isinstance(trace, str):
-        from jaxenv.data import sumo
+    from jaxenv.data import sumo
 
+    if isinstance(trace, (str, os.PathLike)):
         trace = sumo.read_fcd(trace)
+    if not isinstance(trace, sumo.Trace):
+        raise ConfigError("trace", trace, "give a jaxenv.data.sumo.Trace or a path")
     positions = trace.position_m[trace.active]
     return {
         "mobility": "trace",
@@ -1360,10 +1380,16 @@ def _trace_options(trace: Any) -> dict[str, Any]:
     }
 
 
-def _positive(name: str, value: Any) -> np.ndarray:
-    array = np.asarray(value)
-    if array.dtype.kind not in "iuf" or not (np.isfinite(array) & (array > 0)).all():
-        raise ConfigError(name, value, "give positive finite numbers")
+def _positive(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """``value`` as an array if it is a positive number, or positive numbers of ``shape``."""
+    try:
+        array = np.asarray(value)
+        usable = array.dtype.kind in "iuf" and array.shape in ((), shape)
+    except ValueError:
+        usable = False
+    if not usable or not (np.isfinite(array) & (array > 0)).all():
+        several = f" or an array of shape {shape}" if shape else ""
+        raise ConfigError(name, value, f"give a positive finite number{several}")
     return array
 
 
@@ -1418,6 +1444,5 @@ _FINITE = (
     "path_loss_slope_db",
     "noise_dbm_per_hz",
     "initial_position_m",
-    "initial_speed_mps",
     "initial_power_dbm",
 )

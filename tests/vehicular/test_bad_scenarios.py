@@ -1,0 +1,217 @@
+"""What cannot be simulated is refused in one line that names the field and the value."""
+
+import numpy as np
+import pytest
+
+import jaxenv
+from agents.baselines.vehicular import Fixed
+from jaxenv import dnn
+from jaxenv.errors import ConfigError
+
+NAN, INF = float("nan"), float("inf")
+TABLE = np.ones((5, 10), bool)
+PATH = np.zeros((5, 10))
+
+BAD = [
+    # options, field that the message names, words of the message
+    ({"num_rsus": 0}, "num_rsus", "0 is not valid; give an integer of at least 1"),
+    ({"num_rsus": 2.0}, "num_rsus", "2.0"),
+    ({"num_rsus": "5"}, "num_rsus", "'5'"),
+    ({"num_rsus": True}, "num_rsus", "True"),
+    ({"num_vehicles": -1}, "num_vehicles", "-1"),
+    ({"num_networks": 2}, "num_networks", "networks has 3"),
+    ({"max_layers": 8}, "max_layers", "8 is not valid; the networks need 9"),
+    ({"max_layers": 1}, "max_layers", "at least 2"),
+    ({"granularity": "layer", "max_layers": 9}, "max_layers", "the networks need 23"),
+    ({"allocation": "greedy"}, "allocation", "choose one of kkt, equal, fifo, serial, insga"),
+    ({"allocation": ["kkt"]}, "allocation", "['kkt']"),
+    ({"allocator": "osqp"}, "allocator", "choose one of closed, jaxopt"),
+    ({"allocator": "jaxopt", "allocation": "fifo"}, "allocator", 'allocation="kkt" only'),
+    ({"share_weights": "half"}, "share_weights", "'half'"),
+    ({"reward_mode": "dense"}, "reward_mode", "completion, own, marginal"),
+    ({"observation": "full"}, "observation", "paper, extended"),
+    ({"scenario": "random"}, "scenario", "drawn, given"),
+    ({"arrivals": "poisson"}, "arrivals", "drawn, given"),
+    ({"mobility": "walk"}, "mobility", "constant, trace"),
+    ({"model_onehot": 1}, "model_onehot", "give true or false"),
+    ({"turns_per_step": -1}, "turns_per_step", "-1"),
+    ({"insga_population": 1}, "insga_population", "at least 2"),
+    ({"insga_generations": 0}, "insga_generations", "at least 1"),
+    ({"dtype": "float64"}, "dtype", "enable 64-bit mode first"),
+    ({"dtype": "float16"}, "dtype", "choose float32 or float64"),
+    ({"bandwidth_hz": -1.0}, "bandwidth_hz", "-1.0"),
+    ({"bandwidth_hz": [1e6] * 4 + [0.0]}, "bandwidth_hz", "positive finite numbers"),
+    ({"bandwidth_hz": NAN}, "bandwidth_hz", "nan"),
+    ({"bandwidth_hz": INF}, "bandwidth_hz", "inf"),
+    ({"bandwidth_hz": "10 MHz"}, "bandwidth_hz", "'10 MHz'"),
+    ({"bandwidth_hz": [1e6] * 4}, "bandwidth_hz", "shape (5,), not shape (4,)"),
+    ({"bandwidth_hz": {}}, "bandwidth_hz", "{}"),
+    ({"bandwith_hz": 1e6}, "vehicular.bandwith_hz", "known names are"),
+    ({"wired_rate_bps": 0}, "wired_rate_bps", "positive"),
+    ({"rsu_flops": -6e10}, "rsu_flops", "positive"),
+    ({"rsu_flops": 6e10, "num_cores": 12}, "num_cores", "not both"),
+    ({"num_cores": 0}, "num_cores", "0 is not valid"),
+    ({"num_cores": [12] * 4}, "num_cores", "shape (5,)"),
+    ({"num_cores": "12"}, "num_cores", "'12'"),
+    ({"speed_range_mps": [0, 0]}, "speed_range_mps", "positive"),
+    ({"speed_range_mps": [20, 10]}, "speed_range_mps", "low <= high"),
+    ({"speed_range_mps": [1, 2, 3]}, "speed_range_mps", "shape (2,)"),
+    ({"power_range_dbm": [10, 5]}, "power_range_dbm", "low <= high"),
+    ({"power_range_dbm": [-INF, 5]}, "power_range_dbm", "finite"),
+    ({"vehicle_flops_range": [0, 5e9]}, "vehicle_flops_range", "positive"),
+    ({"spacing_m": 0}, "spacing_m", "0 is not valid; give a positive finite number"),
+    ({"spacing_m": [300, 300]}, "spacing_m", "[300, 300]"),
+    ({"spacing_m": "300"}, "spacing_m", "'300'"),
+    ({"road_period_m": 0}, "road_period_m", "positive"),
+    ({"radius_m": -1}, "radius_m", "-1.0"),
+    ({"zone_m": 0}, "zone_m", "positive"),
+    ({"min_distance_m": 0}, "min_distance_m", "positive"),
+    ({"tolerance_m": -0.5}, "tolerance_m", "-0.5 is not valid; give at least 0"),
+    ({"slot_s": 0}, "slot_s", "positive"),
+    ({"max_steps": 0}, "max_steps", "at least 1"),
+    ({"max_steps": 10.5}, "max_steps", "10.5 is not valid; give an integer"),
+    ({"max_steps": "200"}, "max_steps", "'200'"),
+    ({"max_steps": [10, 20]}, "max_steps", "[10, 20]"),
+    ({"max_steps": 100, "max_slots": 50}, "max_slots", "50 is not valid; give at least max_steps"),
+    ({"max_slots": 10}, "max_slots", "give at least max_steps = 200"),
+    ({"arrival_probability": 1.5}, "arrival_probability", "1.5 is not valid; give 0 to 1"),
+    ({"arrival_probability": -0.5}, "arrival_probability", "-0.5"),
+    ({"arrival_probability": "often"}, "arrival_probability", "'often'"),
+    ({"failure_weight": 0.5}, "failure_weight", "at least 1"),
+    ({"failure_weight": INF}, "failure_weight", "inf"),
+    ({"compression": 0}, "compression", "positive"),
+    ({"mix": (0, 0, 0)}, "mix", "at least one positive frequency"),
+    ({"mix": (1, -1, 1)}, "mix", "frequencies of at least 0"),
+    ({"mix": (NAN, 1, 0)}, "mix", "without NaN"),
+    ({"mix": (1, 1)}, "mix", "shape (3,), not shape (2,)"),
+    ({"mix": "vgg16"}, "mix", "'vgg16'"),
+    ({"networks": ["vgg19"]}, "networks", "vgg19"),
+    ({"networks": "vgg16"}, "networks", "give a list of at least one network"),
+    ({"networks": []}, "networks", "give a list of at least one network"),
+    ({"networks": ["nowhere.csv"]}, "networks", "No such file"),
+    ({"networks": 7}, "networks", "7 is not valid"),
+    ({"networks": [3]}, "networks", "[3]"),
+    ({"granularity": "neuron"}, "granularity", "block, layer, unit"),
+    ({"frame_shape": (720, 1280)}, "frame_shape", "three positive integers"),
+    ({"frame_shape": (3, -720, 1280)}, "frame_shape", "-720"),
+    ({"frame_shape": 720}, "frame_shape", "720 is not valid"),
+    ({"frame_shape": (3, 4, 4)}, "networks", "(3, 4, 4) is not valid for alexnet"),
+    ({"input_bits": 0}, "input_bits", "positive"),
+    ({"input_bits": "8"}, "input_bits", "'8'"),
+    ({"vehicle_enabled": [True] * 9}, "vehicle_enabled", "shape (10,)"),
+    ({"vehicle_enabled": 0.5}, "vehicle_enabled", "true or false"),
+    ({"path_loss_slope_db": INF}, "path_loss_slope_db", "finite"),
+    ({"noise_dbm_per_hz": "quiet"}, "noise_dbm_per_hz", "'quiet'"),
+    ({"rsu_position_m": [0, 1, 2]}, "rsu_position_m", "shape (5,), not shape (3,)"),
+    ({"layer_flops": -1.0}, "layer_flops", "FLOPs of at least 0"),
+    ({"layer_flops": 0.0}, "layer_flops", "positive sum"),
+    ({"layer_output_bits": 0.0}, "layer_output_bits", "positive number of bits"),
+    ({"num_layers": [1, 9, 7]}, "num_layers", "give 2 to max_layers = 9"),
+    ({"num_layers": 10}, "num_layers", "give 2 to max_layers = 9"),
+    ({"initial_position_m": INF}, "initial_position_m", "finite"),
+    ({"initial_speed_mps": -5.0}, "initial_speed_mps", "at least 0"),
+    ({"initial_vehicle_flops": 0}, "initial_vehicle_flops", "positive"),
+    ({"arrivals": "given"}, "table_rows", 'arrivals="given" needs at least 1'),
+    ({"arrivals": "given", "arrival": True}, "arrival", "[table_rows, vehicles]"),
+    ({"arrivals": "given", "arrival": TABLE[:, :9]}, "arrival", "not shape (5, 9)"),
+    ({"arrivals": "given", "arrival": TABLE, "model": 3}, "model", "network indices 0 to 2"),
+    ({"arrivals": "given", "arrival": TABLE * 1.0}, "arrival", "true or false"),
+    ({"mobility": "trace"}, "trace_rows", 'mobility="trace" needs at least 2'),
+    ({"mobility": "trace", "trace_position_m": PATH}, "trace_active", "one active vehicle"),
+    ({"mobility": "trace", "trace_position_m": 0.0}, "trace_position_m", "[trace_rows, vehicles]"),
+    (
+        {"mobility": "trace", "trace_position_m": PATH, "trace_active": True, "trace_direction": 2},
+        "trace_direction",
+        "give +1 or -1",
+    ),
+    ({"trace": "nowhere.xml"}, "fcd file", "nowhere.xml"),
+    ({"trace": 5}, "trace", "5 is not valid"),
+]
+
+
+def refusal(build):
+    with pytest.raises(ConfigError) as caught:
+        build()
+    text = str(caught.value)
+    assert "\n" not in text and len(text) < 1200
+    assert text.startswith(f"{caught.value.field}: ") and " is not valid; " in text
+    return caught.value.field, text
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "words"), BAD, ids=[f"{i}-{case[1]}" for i, case in enumerate(BAD)]
+)
+def test_refused_by_make(options, field, words):
+    named, text = refusal(lambda: jaxenv.make("vehicular", **options))
+    assert named == field
+    assert words in text
+
+
+def test_unknown_system():
+    field, text = refusal(lambda: jaxenv.make("vehicle"))
+    assert field == "env" and "'vehicle'" in text and "vehicular" in text
+
+
+HEADER = "layer,work [FLOP],output [element],parameters [count]\ninput,0,12,0\n"
+CSV_PROBLEMS = [
+    ("layer,flops\ninput,0\n", "'work [FLOP]' is missing"),
+    (HEADER + "conv,much,4,0\n", "much"),
+    (HEADER + "conv,-5,4,0\n", "-5"),
+    (HEADER + "conv,5,nan,0\n", "nan"),
+    (HEADER, "at least 2 layers"),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize(("text", "word"), CSV_PROBLEMS, ids=range(len(CSV_PROBLEMS)))
+def test_bad_profile_files(tmp_path, text, word):
+    path = tmp_path / "net.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError) as caught:
+        jaxenv.make("vehicular", networks=[str(path)])
+    message = str(caught.value)
+    assert "\n" not in message and "net.csv" in message and word in message
+
+
+def test_a_profile_without_work_or_output_is_refused():
+    def build(flops, elements):
+        profile = dnn.Profile(
+            name="toy",
+            names=("input", "conv"),
+            flops=np.array(flops, float),
+            output_elements=np.array(elements),
+            parameters=np.array([0, 0]),
+        )
+        return jaxenv.make("vehicular", networks=[profile])
+
+    env, params = build([0, 1e9], [12, 4])
+    assert env.max_layers == 2 and env.num_networks == 1
+    np.testing.assert_allclose(params.layer_flops, [[0, 1e9]])
+    np.testing.assert_allclose(params.layer_output_bits, [[96, 128]])
+    with pytest.raises(ValueError, match="is not valid"):
+        build([0, 0], [12, 4])
+    with pytest.raises(ValueError, match="is not valid"):
+        build([0, 1e9], [12, 0])
+
+
+@pytest.mark.parametrize(
+    ("kappa1", "kappa2", "field"),
+    [(0, 1, "kappa1"), (10, 10, "kappa1"), (3, 2, "kappa2"), (1, 10, "kappa2"), (1.0, 2, "kappa1")],
+)
+def test_layers_beyond_the_network(kappa1, kappa2, field):
+    env, _ = jaxenv.make("vehicular")
+    named, _ = refusal(lambda: Fixed(env=env, kappa1=kappa1, kappa2=kappa2))
+    assert named == field
+
+
+def test_a_scalar_stands_for_every_entry():
+    env, params = jaxenv.make("vehicular", mix=1, speed_range_mps=15, bandwidth_hz=5e6)
+    assert env.model_onehot
+    np.testing.assert_array_equal(params.mix, [1, 1, 1])
+    np.testing.assert_array_equal(params.speed_range_mps, [15, 15])
+    np.testing.assert_array_equal(params.bandwidth_hz, [5e6] * 5)
+    env, params = jaxenv.make("vehicular", num_rsus=4, num_cores=8, spacing_m=200, max_steps=50)
+    assert not env.model_onehot
+    np.testing.assert_array_equal(params.rsu_flops, [40e9] * 4)
+    np.testing.assert_array_equal(params.rsu_position_m, [100, 300, 500, 700])
+    assert params.road_period_m == 800 and params.max_slots == 200
