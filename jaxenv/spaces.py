@@ -32,9 +32,10 @@ class Discrete:
 
     def sample(self, key: chex.PRNGKey, mask: chex.Array | None = None) -> chex.Array:
         """One value, uniform over those allowed by ``mask``."""
-        mask = self.mask() if mask is None else mask
-        logits = jnp.where(mask, jnp.float32(0.0), -jnp.inf)
-        return jax.random.categorical(key, logits).astype(jnp.int32)
+        count = jnp.cumsum(self.mask() if mask is None else mask, dtype=jnp.int32)
+        drawn = jax.random.uniform(key, (), jnp.float32) * count[-1].astype(jnp.float32)
+        drawn = jnp.minimum(drawn.astype(jnp.int32), count[-1] - 1)
+        return jnp.sum(count <= drawn, dtype=jnp.int32)
 
     def contains(self, value: Any) -> chex.Array:
         value = jnp.asarray(value)

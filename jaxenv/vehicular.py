@@ -228,7 +228,8 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         """Sizes, leaves of the scenario, and these ways of describing one:
 
         networks, granularity, frame_shape, input_bits: the profiles of `jaxenv.dnn` (names, CSV
-        paths or `Profile` objects). spacing_m: distance between RSUs. num_cores: of an RSU, 5 GFLOP/s each.
+        paths or `Profile` objects). spacing_m: distance between RSUs. num_cores: of an RSU, of
+        5 GFLOP/s each.
         trace: a `jaxenv.data.sumo.Trace`, or the path of a SUMO file. road_period_m defaults to
         S * spacing_m, or to a trace's extent plus the RSUs' reach.
         """
@@ -988,6 +989,13 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         parked = start.replace(asking=start.asking | ~fresh, slot=jnp.where(fresh, start.slot, -1))
         advanced = self._advance(state.replace(progress=parked), params)
         return jax.tree.map(lambda new, old: jnp.where(fresh, new, old), advanced, state)
+
+    def reward_unit(self, params: VehicularParams) -> chex.Array:
+        """Mean latency of Local over the mix, in s."""
+        inside = jnp.arange(self.max_layers) < params.num_layers[:, None]
+        flops = jnp.sum(jnp.where(inside, params.layer_flops, 0), axis=1)
+        latency = params.compression * flops / jnp.mean(params.vehicle_flops_range)
+        return jnp.sum(params.mix * latency) / jnp.sum(params.mix)
 
     def is_truncated(self, state: VehicularState, params: VehicularParams) -> chex.Array:
         return state.finished
