@@ -58,6 +58,7 @@ SHOWN = (
     | dict.fromkeys(("fig07", "fig11"), (SUCCESS_GAIN,))
     | dict.fromkeys(("fig08", "fig12"), (LATENCY_GAIN,))
 )
+TRIVIAL = {SUCCESS_GAIN: ("Edge", "Local"), LATENCY_GAIN: ("Local",)}
 PANEL = (3.4, 2.6)
 Place = tuple[str, str, float]  # scenario, network, x
 
@@ -65,7 +66,9 @@ Place = tuple[str, str, float]  # scenario, network, x
 def figure_rows(figure: str, rows: Sequence[Row], places: Sequence[Place]) -> list[Row]:
     """The data of a figure: rows of ``evaluation.csv`` with where they stand.
 
-    Figures 7, 8, 11 and 12 show every network, the other sweeps VGG-16 (or the mixes).
+    Figures 7, 8, 11 and 12 show every network, without the policy that gains nothing by
+    definition; the other sweeps show VGG-16 or the mixes. Local never fails, so that its success
+    gain says nothing either.
     """
     gains = figure in ("fig07", "fig08", "fig11", "fig12")
     chosen = {s: (n, x) for s, n, x in places if gains or n in ("VGG-16", "mixed")}
@@ -73,7 +76,9 @@ def figure_rows(figure: str, rows: Sequence[Row], places: Sequence[Place]) -> li
         {"network": chosen[row["scenario"]][0], "x": chosen[row["scenario"]][1]} | row
         for metric in SHOWN[figure]
         for row in rows
-        if row["scenario"] in chosen and row["metric"] == metric
+        if row["scenario"] in chosen
+        and row["metric"] == metric
+        and row["policy"] not in TRIVIAL.get(metric, ())
     ]
 
 
@@ -107,10 +112,12 @@ def draw(figure: str, rows: Sequence[Row], learned: str) -> Any:
         if len(networks) > 1:
             ax.set_title(network, fontsize=9)
         if metric == COST and _spans(own):
+            low, high = ax.get_ylim()
             ax.set_yscale("log")
-            ax.yaxis.set_major_formatter("{x:g}")
-            ax.yaxis.set_minor_formatter("{x:g}")
-            ax.tick_params(axis="y", which="minor", labelsize=6)
+            ticks = [n * 10.0**k for k in range(-2, 5) for n in (1, 2, 5)]
+            ticks = [tick for tick in ticks if max(low, 0.1) < tick < high]
+            ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+            ax.set_yticks([], minor=True)
         if metric == SUCCESS:
             ax.set_ylim(bottom=0, top=104)
     handles = {
@@ -173,7 +180,7 @@ def _lines(ax: Any, rows: Sequence[Row], learned: str) -> None:
     names = _policies(rows)
     for place, policy in enumerate(reversed(names)):
         x, mean, error = _series(rows, policy)
-        apart = 0.012 * np.ptp(x) * (place - (len(names) - 1) / 2)
+        apart = 0.006 * np.ptp(x) * (place - (len(names) - 1) / 2)
         colour, marker, line = _style(policy, learned)
         front = policy == learned
         ax.errorbar(
