@@ -11,7 +11,8 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
-from flax import struct
+
+from jaxenv import struct
 
 
 @struct.dataclass
@@ -33,7 +34,7 @@ class Replay:
 
 
 def create(capacity: int, row: Any) -> Replay:
-    """An empty buffer for rows of the shapes and dtypes of ``row`` (arrays or their descriptions)."""
+    """An empty buffer for rows of the shapes and dtypes of the leaves of ``row``."""
     rows = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), row)
     return Replay(rows, jnp.int32(0), jnp.int32(0))
 
@@ -70,7 +71,9 @@ def sample(replay: Replay, key: chex.PRNGKey, num_rows: int) -> Any:
 
     An empty buffer gives rows of zeros.
     """
-    index = jax.random.randint(key, (num_rows,), 0, jnp.maximum(replay.size, 1), jnp.int32)
+    # The modulo's bias is below capacity / 2**32.
+    bits = jax.random.bits(key, (num_rows,), jnp.uint32)
+    index = (bits % jnp.maximum(replay.size, 1).astype(jnp.uint32)).astype(jnp.int32)
     return jax.tree.map(lambda leaf: leaf[index], replay.rows)
 
 

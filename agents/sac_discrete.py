@@ -2,8 +2,8 @@
 
 Two critics give Q(s, .) of all actions, so every expectation over the policy is an exact sum. The
 temperature (lambda) is learned. Source: P. Christodoulou, "Soft Actor-Critic for Discrete Action
-Settings" (2019); as used, and with its objectives corrected, for the scheduler of "SAFE: Intelligent
-Online Scheduling for Collaborative DNN Inference in Vehicular Network", eqs (11) to (14).
+Settings" (2019); as used, and with its objectives corrected, for the scheduler of "SAFE:
+Intelligent Online Scheduling for Collaborative DNN Inference in Vehicular Network", eqs (11)-(14).
 
 With ``reward_mode="own"`` an environment pays each decision when its own task ends, in
 ``info["finished"]``; the learner holds the transition until then.
@@ -20,12 +20,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import struct
 
 from agents import replay
 from agents.learner import Learner, Policy
 from agents.networks import MLP, ActionValues
-from jaxenv import spaces
+from jaxenv import spaces, struct
 from jaxenv.environment import Environment, as_key
 from jaxenv.errors import ConfigError
 
@@ -70,7 +69,7 @@ class Transition:
 class Held:
     """Transitions of one environment that are not complete yet.
 
-    One row per vehicle where each decision is paid on its own, else one row. Leaves ``[rows, ...]``.
+    One row per vehicle where each decision is paid on its own, else one. Leaves ``[rows, ...]``.
 
     transition: as far as known. decision: index of the decision in its episode. open: the row is in
     use. paid: its reward is complete. followed: its next observation is known.
@@ -277,10 +276,13 @@ class SACDiscrete(Learner):
         """
         dtype = self.env.float_dtype
         hp = jax.tree.map(lambda x: jnp.asarray(x, dtype), hp)
-        key, key_collect, key_learn = jax.random.split(state.key, 3)
-        state = state.replace(key=key)
-        state, collected = self._collect(state, key_collect, params)
-        state, learned = self._learn(state, key_learn, hp)
+        # One split for all: every other one would be compiled again.
+        shape = (self.steps_per_iteration, 1 + self.num_envs)
+        keys = jax.random.split(state.key, 1 + math.prod(shape) + self.updates_per_iteration)
+        key, keys_collect, keys_learn = jnp.split(keys, (1, 1 + math.prod(shape)))
+        state, collected = self._collect(state, keys_collect.reshape(shape), params)
+        state, learned = self._learn(state, keys_learn, hp)
+        state = state.replace(key=key[0])
         temperature = jnp.exp(state.networks.log_temperature)
         return state, collected | learned | {"temperature": temperature}
 
@@ -376,11 +378,10 @@ class SACDiscrete(Learner):
     # ---- learning -----------------------------------------------------------------------------
 
     def _learn(
-        self, state: SACState, key: chex.PRNGKey, hp: Hyperparameters
+        self, state: SACState, keys: chex.PRNGKey, hp: Hyperparameters
     ) -> tuple[SACState, dict[str, chex.Array]]:
         """``updates_per_iteration`` gradient updates, once the buffer holds enough."""
         learned = (state.networks, state.target_critics, state.optimizer)
-        keys = jax.random.split(key, self.updates_per_iteration)
 
         def gradient_update(learned, key):
             networks, target_critics, optimizer = learned
@@ -427,22 +428,21 @@ class SACDiscrete(Learner):
     # ---- collecting ---------------------------------------------------------------------------
 
     def _collect(
-        self, state: SACState, key: chex.PRNGKey, params: Any
+        self, state: SACState, keys: chex.PRNGKey, params: Any
     ) -> tuple[SACState, dict[str, chex.Array]]:
         """``steps_per_iteration`` steps of every environment, their transitions stored."""
         axes = self._params_axes(params)
 
-        def step(carry, key):
+        def step(carry, keys):
             lanes, buffer = carry
-            key_action, key_restart = jax.random.split(key)
             env_states = lanes.env_state
             observation = jax.vmap(self.env.observe, (0, axes))(env_states, params)
             mask = jax.vmap(self.env.action_mask, (0, axes))(env_states, params)
             logits = masked_logits(self.actor.apply(state.networks.actor, observation), mask)
-            action = jax.random.categorical(key_action, logits, axis=-1).astype(jnp.int32)
+            action = jax.random.categorical(keys[0], logits, axis=-1).astype(jnp.int32)
             lanes, rows, complete, ended = jax.vmap(self._lane_step, (0, 0, 0, 0, 0, axes))(
                 lanes,
-                jax.random.split(key_restart, self.num_envs),
+                keys[1:],
                 observation,
                 mask,
                 action,
@@ -455,12 +455,11 @@ class SACDiscrete(Learner):
                 "reward": jnp.sum(rows.reward, where=complete),
                 "transitions": jnp.sum(complete, dtype=jnp.int32),
             }
-            counts |= {name: jnp.sum(values, axis=0) for name, values in ended.items()}
+            counts |= {name: _total(values) for name, values in ended.items()}
             return (lanes, replay.add(buffer, rows, complete)), counts
 
-        keys = jax.random.split(key, self.steps_per_iteration)
         (lanes, buffer), counts = jax.lax.scan(step, (state.lanes, state.replay), keys)
-        metrics = {name: jnp.sum(values, axis=0) for name, values in counts.items()}
+        metrics = {name: _total(values) for name, values in counts.items()}
         metrics["reward"] /= jnp.maximum(metrics["transitions"], 1)
         return state.replace(lanes=lanes, replay=buffer), metrics
 
@@ -476,17 +475,15 @@ class SACDiscrete(Learner):
         """One step of one environment: the lane after it, rows, which are complete, and counts."""
         slot = lane.env_state.vehicle if self._pays_own else 0
         held = _open(lane.held, slot, lane.deciding, observation, mask, action, lane.decisions)
-        final_observation, env_state, reward, terminated, truncated, info = self.env.transition(
-            lane.env_state, action, params
+        _, env_state, reward, terminated, truncated, info = self.env.step(
+            key, lane.env_state, action, params
         )
         done = terminated | truncated
         deciding = info["decision_pending"] | done
-        if self._pays_own:
-            held = _pay_own(held, info["finished"])
-        else:
-            held = _pay(held, reward, deciding)
-        final_mask = self.env.action_mask(env_state, params)
-        held = _follow(held, deciding, final_observation, final_mask, terminated)
+        held = _pay_own(held, info["finished"]) if self._pays_own else _pay(held, reward, deciding)
+        held = _follow(
+            held, deciding, info["final_observation"], info["final_action_mask"], terminated
+        )
         complete = held.open & held.paid & held.followed
 
         terms = info | {"reward": reward}
@@ -502,7 +499,7 @@ class SACDiscrete(Learner):
             return jnp.where(done, jnp.zeros_like(x), x)
 
         lane = Lane(
-            env_state=self.env.restart(key, env_state, done, params),
+            env_state=env_state,
             deciding=deciding,
             decisions=unless_done(lane.decisions + lane.deciding),
             held=held.replace(open=held.open & ~complete & ~done),
@@ -532,7 +529,7 @@ class SACDiscrete(Learner):
             decisions=jnp.int32(0),
             held=jax.tree.map(lambda x: jnp.stack([x] * self._held_rows), held),
             steps=zero,
-            sums={name: zero for name in sorted(sources)},
+            sums=dict.fromkeys(sorted(sources), zero),
         )
 
     @property
@@ -641,6 +638,10 @@ def _follow(
         terminated=write(transition.terminated, terminated),
     )
     return held.replace(transition=transition, followed=held.followed | follow)
+
+
+def _total(values: chex.Array) -> chex.Array:
+    return jnp.sum(values, axis=0, dtype=values.dtype)
 
 
 def _is_positive_int(value: Any) -> bool:
