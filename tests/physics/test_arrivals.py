@@ -1,0 +1,102 @@
+"""The random numbers of a slot: uniform, independent in every direction, the same in any dtype."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxenv.physics import arrivals
+
+KEYS, SLOTS, COUNT = 100, 50, 20
+SIZE = KEYS * SLOTS * COUNT
+
+
+@partial(jax.jit, static_argnums=(2, 3))
+def draws(key_data, slots, count, dtype):
+    def one(key, slot):
+        return arrivals.slot_uniforms(key, slot, count, dtype)
+
+    return jax.vmap(jax.vmap(one, in_axes=(None, 0)), in_axes=(0, None))(key_data, slots)
+
+
+def key_data(kind):
+    if kind == "consecutive":  # raw words 0, 1, 2, ...: the least random keys there are
+        return np.stack([np.zeros(KEYS), np.arange(KEYS)], axis=-1).astype(np.uint32)
+    return jax.random.key_data(jax.random.split(jax.random.key(5), KEYS))
+
+
+@pytest.fixture(scope="module", params=["split", "consecutive"])
+def sample(request):
+    return np.asarray(draws(key_data(request.param), np.arange(SLOTS), COUNT, "float32"), float)
+
+
+def test_in_the_half_open_unit_interval(sample):
+    assert sample.shape == (KEYS, SLOTS, COUNT)
+    assert sample.min() >= 0 and sample.max() < 1
+    assert sample.min() < 1e-4 and sample.max() > 1 - 1e-4
+
+
+def test_mean_and_variance(sample):
+    assert abs(sample.mean() - 1 / 2) < 4 * np.sqrt(1 / 12 / SIZE)
+    # The fourth central moment of a uniform number is 1/80.
+    assert abs(sample.var() - 1 / 12) < 4 * np.sqrt((1 / 80 - 1 / 144) / SIZE)
+
+
+def test_chi_square_over_64_bins(sample):
+    counts = np.histogram(sample, bins=64, range=(0, 1))[0]
+    chi_square = np.sum((counts - SIZE / 64) ** 2) / (SIZE / 64)
+    assert abs(chi_square - 63) < 4 * np.sqrt(2 * 63)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2], ids=["keys", "slots", "vehicles"])
+@pytest.mark.parametrize("lag", [1, 2, 7])
+def test_neighbours_are_uncorrelated(sample, axis, lag):
+    centred = np.moveaxis(sample - 1 / 2, axis, 0)
+    products = centred[lag:] * centred[:-lag]
+    assert abs(products.mean()) < 4 / 12 / np.sqrt(products.size)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2], ids=["keys", "slots", "vehicles"])
+def test_pairs_of_neighbours_fill_the_square(sample, axis):
+    moved = np.moveaxis(sample, axis, 0)
+    pairs = moved[: len(moved) // 2 * 2].reshape(-1, 2, *moved.shape[1:])
+    counts = np.histogram2d(pairs[:, 0].ravel(), pairs[:, 1].ravel(), 8, [[0, 1], [0, 1]])[0]
+    expected = counts.sum() / 64
+    chi_square = np.sum((counts - expected) ** 2) / expected
+    assert abs(chi_square - 63) < 4 * np.sqrt(2 * 63)
+
+
+def test_low_bits_are_fair(sample):
+    bits = (sample * 2**24).astype(np.int64)
+    for bit in range(24):
+        share = ((bits >> bit) & 1).mean()
+        assert abs(share - 1 / 2) < 4.5 * np.sqrt(1 / 4 / SIZE), bit
+
+
+def test_float64_gives_the_same_numbers():
+    with jax.enable_x64(True):
+        data, slots = key_data("split"), np.arange(SLOTS)
+        double = np.asarray(draws(data, slots, COUNT, "float64"))
+        single = np.asarray(draws(data, slots, COUNT, "float32"), float)
+    assert double.dtype == np.float64
+    difference = double - single
+    assert difference.min() >= 0 and difference.max() < 2.0**-24
+    assert len(np.unique(double)) > 0.999 * SIZE
+
+
+def test_a_function_of_key_and_slot_alone():
+    data = jax.random.key_data(jax.random.key(3))
+    twice = [arrivals.slot_uniforms(data, 7, 5, jnp.float32) for _ in range(2)]
+    np.testing.assert_array_equal(*twice)
+    np.testing.assert_array_equal(
+        arrivals.slot_uniforms(data, jnp.int32(7), 3, jnp.float32), twice[0][:3]
+    )
+    with jax.enable_x64(True):
+        np.testing.assert_array_equal(arrivals.slot_uniforms(data, 7, 5, jnp.float32), twice[0])
+    for other in (
+        arrivals.slot_uniforms(data, 8, 5, jnp.float32),
+        arrivals.slot_uniforms(jax.random.key_data(jax.random.key(4)), 7, 5, jnp.float32),
+    ):
+        assert (np.asarray(other) != np.asarray(twice[0])).all()
