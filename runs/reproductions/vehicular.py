@@ -42,7 +42,7 @@ from agents import registry as agents_registry
 from agents.learner import Bound, EpisodeTerms, Policy, rollout, rollout_seeds
 from jaxenv.environment import Environment, cast_leaf
 from jaxenv.errors import ConfigError
-from jaxenv.vehicular import GIGA, Vehicular, VehicularParams
+from jaxenv.vehicular import Vehicular, VehicularParams
 from runs import evaluate as evaluation
 from runs import program, tables, train
 from runs.program import Config
@@ -109,18 +109,13 @@ class NormalizedVehicular(Vehicular):
         self, key: chex.PRNGKey, state: Any, action: chex.Array, params: VehicularParams
     ) -> tuple[Any, chex.Array, chex.Array, dict[str, Any]]:
         state, reward, terminated, info = super().step_env(key, state, action, params)
-        scale = mean_local_latency_s(params)
-        finished = info["finished"] | {"reward": info["finished"]["reward"] / scale}
-        return state, reward / scale, terminated, info | {"finished": finished}
+        unit = super().reward_unit(params)
+        finished = info["finished"] | {"reward": info["finished"]["reward"] / unit}
+        return state, reward / unit, terminated, info | {"finished": finished}
 
-
-def mean_local_latency_s(params: VehicularParams) -> chex.Array:
-    """Mean latency of computing a task of the mix in the vehicle."""
-    depth = params.num_layers[:, None]
-    inside = jnp.arange(params.layer_flops.shape[1]) < depth
-    gflop = params.compression * jnp.sum(jnp.where(inside, params.layer_flops, 0) * GIGA, axis=1)
-    share = params.mix / jnp.sum(params.mix)
-    return jnp.sum(share * gflop) / (jnp.mean(params.vehicle_flops_range) * GIGA)
+    def reward_unit(self, params: VehicularParams) -> chex.Array:
+        """1: rewards are divided already, each environment's by its own unit."""
+        return jnp.ones((), self.float_dtype)
 
 
 # ---- the sweeps --------------------------------------------------------------------------------

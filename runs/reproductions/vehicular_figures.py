@@ -112,10 +112,12 @@ def draw(figure: str, rows: Sequence[Row], learned: str) -> Any:
         if len(networks) > 1:
             ax.set_title(network, fontsize=9)
         if metric == COST and _spans(own):
-            low, high = ax.get_ylim()
+            low = 0.85 * min(float(row["mean"]) for row in own)
+            high = 1.15 * max(float(row["ci_high"]) for row in own)
             ax.set_yscale("log")
+            ax.set_ylim(low, high)
             ticks = [n * 10.0**k for k in range(-2, 5) for n in (1, 2, 5)]
-            ticks = [tick for tick in ticks if max(low, 0.1) < tick < high]
+            ticks = [tick for tick in ticks if low < tick < high]
             ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
             ax.set_yticks([], minor=True)
         if metric == SUCCESS:

@@ -181,9 +181,10 @@ def test_one_training_scenario_has_no_axis():
     ("mix", "expected"),
     [((0, 1, 0), 56.40), ((0, 0, 1), 15.07), ((1, 0, 0), 2.63), ((1, 1, 1), 24.70)],
 )
-def test_mean_local_latency(mix, expected):
-    _, params = Vehicular.build(mix=[float(n) for n in mix])
-    assert float(system.mean_local_latency_s(params)) == pytest.approx(expected, abs=0.006)
+def test_rewards_are_divided_by_the_mean_local_latency(mix, expected):
+    env, params = Vehicular.build(mix=[float(n) for n in mix])
+    assert float(env.reward_unit(params)) == pytest.approx(expected, abs=0.006)
+    assert float(system.NormalizedVehicular().reward_unit(params)) == 1
 
 
 def test_rewards_are_in_units_of_the_local_latency():
