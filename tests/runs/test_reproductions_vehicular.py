@@ -14,6 +14,7 @@ from agents.learner import EpisodeTerms, rollout
 from jaxenv.errors import ConfigError
 from jaxenv.vehicular import Vehicular
 from runs import reproductions
+from runs.reproduce import write_reproduction
 from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE, vehicular_claims, vehicular_figures
 from runs.reproductions import vehicular as system
 from runs.reproductions.vehicular_claims import (
@@ -478,3 +479,47 @@ def test_groups_and_figures_by_name():
         assert list(reproductions.selected(f"vehicular/{group}")) == names
     with pytest.raises(ConfigError, match="figure: 'vehicular/fig17' is not valid"):
         reproductions.selected("vehicular/fig17")
+
+
+def test_figures_of_a_group_share_one_measurement(monkeypatch, tmp_path):
+    calls = []
+
+    def policies(config, folder, group, plan):
+        env, params = Vehicular.build(**system.sizes(group))
+        return env, params, None, False, []
+
+    def fake(env, params, varying, policy, key, num_episodes, bound, seeds, per_point):
+        calls.append((type(policy).__name__, num_episodes))
+        points = len(next(iter(varying.values()))) if varying else 1
+        shape = (points, 3, num_episodes) if seeds else (points, num_episodes)
+        rng = np.random.default_rng(0)
+        done = np.full(shape, 8.0 + seeds)
+        drawn = {COST: 20 - 5 * seeds, SUCCESS: 100, LATENCY: 12, "num_tasks": 1}
+        numerator = {name: v * done + rng.random(shape) for name, v in drawn.items()}
+        denominator = {name: np.full(shape, 10.0) for name in drawn} | {LATENCY: done}
+        return EpisodeTerms(numerator, denominator, (5 * done, np.full(shape, 10.0)))
+
+    monkeypatch.setattr(system, "learned_policies", policies)
+    monkeypatch.setattr(system, "rollout_points", fake)
+    monkeypatch.setattr(system, "_last", {})
+    config = {
+        "scale": "smoke",
+        "env": {"name": "vehicular"},
+        "agent": {"name": "sac_discrete"},
+        "num_seeds": None,
+        "num_updates": None,
+        "eval_episodes": 8,
+        "episodes_per_call": None,
+    }
+    for group, figures in system.FIGURES.items():
+        calls.clear()
+        for figure in figures:
+            result = getattr(system, figure)(config | {"figure": f"vehicular/{figure}"})
+            write_reproduction(tmp_path, f"vehicular/{figure}", result)
+            if group != "training":
+                assert (tmp_path / f"figures/vehicular_{figure}.png").stat().st_size > 1000
+                assert {row["policy"] for row in result.rows} >= {"sac_discrete", "DSL", "Aware"}
+                assert result.verdicts
+        assert calls.count(("INSGA", 2)) == 1
+        assert calls.count(("Edge", 2)) == calls.count(("NoneType", 2)) == 4
+        assert len(calls) == 4 * 5 + 1
