@@ -166,8 +166,8 @@ class EpisodeTerms:
 
 
 def effective_env(env: Environment, policy: Policy) -> Environment:
-    """The environment with the policy's own overrides applied."""
-    return dataclasses.replace(env, **policy.env_overrides) if policy.env_overrides else env
+    """The environment as a policy is measured in it: with the policy's own overrides."""
+    return dataclasses.replace(env.for_evaluation(), **policy.env_overrides)
 
 
 @partial(jax.jit, static_argnames=("env", "num_episodes"))

@@ -120,6 +120,10 @@ class Environment(Generic[TState, TParams]):
         """Brings a freshly reset state to its first decision; does nothing to any other state."""
         return state
 
+    def for_evaluation(self) -> Environment:
+        """The same system without what only learning needs; metrics must not depend on it."""
+        return self
+
     def reward_unit(self, params: TParams) -> chex.Array:
         """The typical size of a reward, by which learners may divide; 1 unless the author says."""
         return jnp.ones((), self.float_dtype)

@@ -78,6 +78,29 @@ def per_lane(function: Callable[..., Any], ndims: tuple[int, ...], *args: chex.A
     return jax.tree.map(lambda x: x[..., None], out) if any(extra) else out
 
 
+def map_due(
+    function: Callable[[chex.Array], chex.Array], due: chex.Array, size: int, dtype: Any
+) -> chex.Array:
+    """``function(i)``, a vector of ``size``, for the indices i with ``due[i]``; 0 for the others.
+
+    Works off the due indices a chunk at a time, so that its cost follows their number.
+
+    Returns:
+        ``[size, len(due)]``.
+    """
+    count = due.shape[0]
+    chunk = min(SMALLEST, count)
+
+    def turn(carry: tuple[chex.Array, chex.Array]) -> tuple[chex.Array, chex.Array]:
+        left, out = carry
+        index = jnp.nonzero(left, size=chunk, fill_value=count)[0]
+        part = jax.vmap(function, out_axes=-1)(jnp.minimum(index, count - 1))
+        return left.at[index].set(False, mode="drop"), out.at[:, index].set(part, mode="drop")
+
+    start = (due, jnp.zeros((size, count), dtype))
+    return jax.lax.while_loop(lambda carry: jnp.any(carry[0]), turn, start)[1]
+
+
 def _run_lanes(
     cond: Cond, body: Body, size: int, operand_batched: Any, operands: Any, carry: Any
 ) -> Any:

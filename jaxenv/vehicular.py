@@ -34,7 +34,6 @@ NONE, SUCCESS, UPLOAD_FAILURE, DELIVERY_FAILURE, LEFT_ROAD, UNFINISHED = range(6
 GIGA = 1e-9
 MEGA = 1e-6
 _START_STREAM = -1
-_INSGA_STREAM = 1
 
 
 @struct.dataclass
@@ -766,22 +765,38 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         speed = jnp.maximum(self._speeds(draws, params, now.slot), 0.1)
         leave = jnp.maximum(tasks.deliverer_position_m + params.radius_m - zone, 0) / speed
 
-        def solve(key_data, slot, base, after, leave, pool):
-            key = jax.random.fold_in(jax.random.wrap_key_data(key_data), slot)
-            return insga.evolve_weights(
-                jax.random.fold_in(key, _INSGA_STREAM),
-                base,
-                after,
-                leave,
-                pool,
-                num_pools=2 * self.num_rsus,
+        # Every pool of two or more, of every lane, is one problem; few of them are due at a time.
+        single = pool.ndim == 1
+        if single:
+            base, after, leave, pool = (x[:, None] for x in (base, after, leave, pool))
+        lanes = pool.shape[1]
+        unit = jnp.arange(2 * self.num_rsus)[:, None]
+        members = jnp.sum(pool[None] == unit[:, None], axis=1, dtype=jnp.int32)
+        due = (members > 1) & jnp.atleast_1d(now.fresh)
+        key_data = jnp.broadcast_to(key_data.reshape(2, -1), (2, lanes))
+        slots = jnp.broadcast_to(now.slot, (lanes,))
+
+        def solve(problem: chex.Array) -> chex.Array:
+            which, lane = problem // lanes, problem % lanes
+            key = jax.random.wrap_key_data(key_data[:, lane], impl="threefry2x32")
+            key = jax.random.fold_in(jax.random.fold_in(key, slots[lane]), which)
+            weight = insga.evolve_weights(
+                key,
+                base[:, lane],
+                after[:, lane],
+                leave[:, lane],
+                jnp.where(pool[:, lane] == which, 0, -1),
+                num_pools=1,
                 population=self.insga_population,
                 generations=self.insga_generations,
             )
+            return jnp.where(pool[:, lane] == which, weight, 0)
 
-        return loop.per_lane(
-            solve, (1, 0, 1, 1, 1, 1), key_data, now.slot, base, after, leave, pool
-        )
+        solved = loop.map_due(solve, due.reshape(-1), self.num_vehicles, base.dtype)
+        solved = solved.reshape(self.num_vehicles, 2 * self.num_rsus, lanes)
+        weight = jnp.sum(solved, axis=1)
+        weight = jnp.where(weight > 0, weight, 1)
+        return weight[:, 0] if single else weight
 
     def _rates(
         self,
@@ -989,6 +1004,10 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         parked = start.replace(asking=start.asking | ~fresh, slot=jnp.where(fresh, start.slot, -1))
         advanced = self._advance(state.replace(progress=parked), params)
         return jax.tree.map(lambda new, old: jnp.where(fresh, new, old), advanced, state)
+
+    def for_evaluation(self) -> Vehicular:
+        """With completion rewards, which need no projections."""
+        return dataclasses.replace(self, reward_mode="completion")
 
     def reward_unit(self, params: VehicularParams) -> chex.Array:
         """Mean latency of Local over the mix, in s."""

@@ -37,7 +37,10 @@ class Measurement:
 Benchmark = Callable[[dict[str, Any]], list[Measurement]]
 
 _benchmarks: dict[str, dict[str, Benchmark | str]] = {
-    "env": {"steps": "runs.benchmarks.environments:benchmark_steps"},
+    "env": {
+        "steps": "runs.benchmarks.environments:benchmark_steps",
+        "lanes": "runs.benchmarks.vehicular:benchmark_lanes",
+    },
     "train": {"updates": "runs.benchmarks.training:benchmark_updates"},
     "allocators": {},
 }
