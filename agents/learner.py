@@ -26,9 +26,11 @@ class Policy:
     """A pytree that decides: learned policies, heuristics and optimisers alike.
 
     uses_state: True for a policy that reads the environment's state, not only the observation.
+    max_episodes: the most episodes that a table spends on a slow policy; None = no limit.
     """
 
     uses_state: ClassVar[bool] = False
+    max_episodes: ClassVar[int | None] = None
 
     @property
     def env_overrides(self) -> Mapping[str, Any]:

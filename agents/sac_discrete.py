@@ -54,7 +54,8 @@ class Hyperparameters:
 
 @struct.dataclass
 class Transition:
-    """Rows of the replay buffer. Masks are packed, one bit per action. Rewards are unscaled."""
+    """Rows of the replay buffer. Masks are packed, one bit per action. Rewards are unscaled but for
+    the environment's unit."""
 
     observation: chex.Array
     mask: chex.Array
@@ -146,17 +147,19 @@ class SACDiscrete(Learner):
     gradient updates per `update`. batch_size, buffer_size: transitions. learning_starts:
     transitions to collect before the first gradient update. target_entropy: ``valid`` is
     entropy_scale * log(valid actions of the state), which has a fixed point; ``paper`` is
-    -log(1 + actions), below any entropy, so the temperature only falls.
+    -log(1 + actions), below any entropy, so the temperature only falls. reward_in_units: learn from
+    rewards over ``env.reward_unit(params)``, which makes one temperature fit every scenario.
     """
 
-    hidden: tuple[int, ...] = (512, 256)
+    hidden: tuple[int, ...] = (256, 256)
     num_envs: int = 64
     steps_per_iteration: int = 1
-    updates_per_iteration: int = 16
+    updates_per_iteration: int = 8
     batch_size: int = 256
     buffer_size: int = 100_000
     learning_starts: int = 1000
     target_entropy: Literal["paper", "valid"] = "valid"
+    reward_in_units: bool = True
 
     name: ClassVar[str] = "sac_discrete"
 
@@ -181,6 +184,8 @@ class SACDiscrete(Learner):
         object.__setattr__(self, "hidden", widths)
         if self.target_entropy not in ("paper", "valid"):
             raise ConfigError("target_entropy", self.target_entropy, "choose paper or valid")
+        if not isinstance(self.reward_in_units, bool):
+            raise ConfigError("reward_in_units", self.reward_in_units, "give true or false")
         if self.learning_starts > self.buffer_size:
             valid = f"give at most buffer_size ({self.buffer_size})"
             raise ConfigError("learning_starts", self.learning_starts, valid)
@@ -205,13 +210,13 @@ class SACDiscrete(Learner):
 
     def default_hp(self) -> Hyperparameters:
         values = {
-            "lr": 3e-4,
-            "temperature_lr_ratio": 1.0,
-            "discount": 0.9,
+            "lr": 1e-3,
+            "temperature_lr_ratio": 2.0,
+            "discount": 0.99,
             "tau": 0.01,
-            "temperature": 1.0 if self.target_entropy == "paper" else 0.1,
+            "temperature": 1.0 if self.target_entropy == "paper" else 0.5,
             "temperature_floor": 1e-4,
-            "entropy_scale": 0.3,
+            "entropy_scale": 0.1,
             "reward_scale": 1.0,
         }
         dtype = self.env.float_dtype
@@ -480,7 +485,12 @@ class SACDiscrete(Learner):
         )
         done = terminated | truncated
         deciding = info["decision_pending"] | done
-        held = _pay_own(held, info["finished"]) if self._pays_own else _pay(held, reward, deciding)
+        unit = self.env.reward_unit(params) if self.reward_in_units else 1.0
+        if self._pays_own:
+            finished = info["finished"]
+            held = _pay_own(held, finished | {"reward": finished["reward"] / unit})
+        else:
+            held = _pay(held, reward / unit, deciding)
         held = _follow(
             held, deciding, info["final_observation"], info["final_action_mask"], terminated
         )

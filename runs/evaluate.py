@@ -139,8 +139,10 @@ def measure(
         for name in [*learned, *baselines]:
             bar.set_description(f"evaluate {name}")
             policy = learned[name] if name in learned else agents_registry.baseline(name, env)
+            episodes = min(num_episodes, policy.max_episodes or num_episodes)
+            bar.total -= num_episodes - episodes
             terms = evaluate(
-                *(env, params, policy, evaluation_key(config), num_episodes, bound),
+                *(env, params, policy, evaluation_key(config), episodes, bound),
                 chunk=config["episodes_per_call"],
                 on_chunk=bar.update,
                 seeds=name in learned,

@@ -106,6 +106,18 @@ def seed_rows(
 
 def evaluation_table(rows: Sequence[Row]) -> str:
     """The one table of an evaluation: policies down, metrics across, the gap to the bound last."""
+    header, lines = _evaluation_cells(rows)
+    return format_table(header, lines)
+
+
+def markdown_table(path: Path) -> str:
+    """The table of an ``evaluation.csv`` as Markdown, for documents that show it."""
+    header, lines = _evaluation_cells(read_csv(path))
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *lines])
+
+
+def _evaluation_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     metrics = list(dict.fromkeys((row["metric"], row["unit"]) for row in rows))
     has_gap = any(_given(row["gap_to_bound"]) for row in rows)
     header = ["policy", *[f"{name} [{unit}]" for name, unit in metrics]]
@@ -117,7 +129,7 @@ def evaluation_table(rows: Sequence[Row]) -> str:
             gaps = [row["gap_to_bound"] for row in own.values() if _given(row["gap_to_bound"])]
             cells.append(f"{float(gaps[0]):.1%}" if gaps else "")
         lines.append(cells)
-    return format_table([*header, "gap to bound"] if has_gap else header, lines)
+    return [*header, "gap to bound"] if has_gap else header, lines
 
 
 def interval(row: Row) -> str:

@@ -100,7 +100,9 @@ class Edge(VehicularPolicy):
 
 @struct.dataclass
 class INSGA(Edge):
-    """Edge's decisions with shares evolved by NSGA-II."""
+    """Edge's decisions with shares evolved by NSGA-II; costly, so tables give it fewer episodes."""
+
+    max_episodes: ClassVar[int | None] = 64
 
     @property
     def env_overrides(self) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The vehicular environment beside a Python simulator of mobile networks, and how busy lanes are."""
+"""The vehicular environment beside a Python simulator of mobile networks, and busy lanes."""
 
 from __future__ import annotations
 

@@ -1,0 +1,62 @@
+"""Every code block of the README runs, and its table is the one of the published results."""
+
+import csv
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from runs import tables, train
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+@pytest.fixture
+def plugin(tmp_path, monkeypatch):
+    """The README's plugin as a module beside the user's files."""
+    (source,) = (block for block in BLOCKS if block.startswith("# my_plugin.py"))
+    (tmp_path / "my_plugin.py").write_text(source)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop("my_plugin", None)
+
+
+def test_an_environment_in_ten_lines():
+    source = BLOCKS[0].replace("256", "2").replace("num_vehicles=10", "num_vehicles=2")
+    assert len([line for line in BLOCKS[0].splitlines() if line.strip()]) <= 10
+    names: dict = {}
+    exec(source, names)
+    assert names["observation"].shape == (2, 34)
+    assert not names["truncated"].any()
+
+
+def test_the_plugin_passes_the_compliance_test(plugin):
+    (source,) = (block for block in BLOCKS if "check_environment(" in block)
+    exec(source, {})
+
+
+def test_the_plugin_trains_and_is_measured_beside_its_baseline(plugin):
+    train.main(
+        [
+            "plugins=[my_plugin]",
+            "env=queue",
+            "agent=random_search",
+            "num_updates=20",
+            "eval_episodes=64",
+            f"hydra.run.dir={plugin / 'run'}",
+        ]
+    )
+    rows = list(csv.DictReader((plugin / "run" / "evaluation.csv").open()))
+    cost = {row["policy"]: float(row["mean"]) for row in rows if row["metric"] == "cost"}
+    # Serving a job costs less than half of keeping it one step, so the search must find "serve".
+    assert cost["random_search"] <= cost["ServeAlways"]
+
+
+def test_the_table_is_that_of_the_published_results():
+    match = re.search(r"<!-- table: (.*?) -->\n(.*?)\n<!-- end -->", README, flags=re.DOTALL)
+    path, shown = match.groups()
+    assert shown == tables.markdown_table(ROOT / path)
