@@ -261,7 +261,8 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
             bar.set_postfix(shown, refresh=False)
             bar.update(length)
             due = update % config["checkpoint_interval"] == 0
-            save = due or stop.requested or update >= total
+            stopping = stop.requested  # read once: a later signal waits for the next chunk
+            save = due or stopping or update >= total
             parts = split_lanes(states, jobs) if save else [None] * len(jobs)
             for recorder, own, state in zip(
                 recorders, split_lanes(metrics, jobs), parts, strict=True
@@ -269,7 +270,7 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
                 recorder.log(update, own)
                 if save:
                     recorder.save(update, state, measured=due)
-            if stop.requested and update < total:
+            if stopping and update < total:
                 raise Interrupted
     return states
 

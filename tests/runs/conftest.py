@@ -52,5 +52,5 @@ def run_process(module: str, *arguments: str, **environment: str) -> subprocess.
         env=os.environ | {"PYTHONPATH": paths} | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )

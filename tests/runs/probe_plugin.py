@@ -24,6 +24,7 @@ from agents.learner import Bound, Learner, Policy, RandomPolicy
 from jaxenv import spaces
 from jaxenv.environment import Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
+from runs.logging import CSVLogger
 
 
 @struct.dataclass
@@ -171,30 +172,26 @@ class PolicyGradient(Learner):
         rate = hp.lr * jnp.maximum(1 - state.count / hp.schedule_updates, 0)
         weights = (state.weights - rate * direction).astype(state.weights.dtype)
         state = TrainState(key, weights, optimiser, observation, env_state, state.count + 1)
-        _crash_for_tests(state.count)
         return state, {"reward": reward.mean(), "loss": value, "rate": rate}
 
     def policy(self, state):
         return LinearPolicy(state.weights)
 
 
-def _crash_for_tests(count: chex.Array) -> None:
-    """Sends this process the signal ``PROBE_SIGNAL`` once, at update ``PROBE_AT``, if both are set.
+def signal_after(update: int, name: str) -> None:
+    """Sends this process the signal ``name`` when the row of ``update`` has been logged."""
+    log = CSVLogger.log
 
-    The callback runs once per seed.
-    """
-    if "PROBE_AT" not in os.environ:
-        return
-
-    def crash(count: Any) -> None:
-        name = os.environ.get("PROBE_SIGNAL")
-        if name and int(count) == int(os.environ["PROBE_AT"]):
-            del os.environ["PROBE_SIGNAL"]
+    def log_and_signal(self: CSVLogger, logged: int, metrics: Any) -> None:
+        log(self, logged, metrics)
+        if logged == update:
             os.kill(os.getpid(), getattr(signal, name))
 
-    jax.debug.callback(crash, count)
+    CSVLogger.log = log_and_signal
 
 
+if "PROBE_AT" in os.environ:
+    signal_after(int(os.environ["PROBE_AT"]), os.environ["PROBE_SIGNAL"])
 jaxenv.register("guess", Guess)
 registry.register_learner("reinforce", PolicyGradient)
 registry.register_baseline("guess", "random", lambda env: RandomPolicy())

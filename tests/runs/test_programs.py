@@ -131,7 +131,7 @@ def test_a_verdict_is_one_of_three():
 def test_environment_yaml_lists_every_setting(name):
     text = program.stored_yaml(program.CONF / "env" / f"{name}.yaml")
     environment = jaxenv.registry.environment_class(text.pop("name"))
-    assert sorted(text) == sorted(program.environment_settings(environment))
+    assert set(program.environment_settings(environment)) <= set(text)
 
 
 @pytest.mark.parametrize("name", [p.stem for p in (program.CONF / "agent").glob("*.yaml")])

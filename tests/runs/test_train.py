@@ -192,7 +192,7 @@ def test_vmap_puts_together_only_what_differs_in_traced_leaves(workplace, capsys
 def test_checkpoints_keep_the_last_and_the_best(workplace):
     """The best is that of the lowest mean of the first metric, measured on the same episodes."""
     options = ["num_updates=40", "checkpoint_interval=4", "keep_checkpoints=2", "agent.lr=0.03"]
-    train.main([*TRAIN, *options, "checkpoint_episodes=16", "hydra.run.dir=run"])
+    train.main([*TRAIN, *options, "checkpoint_episodes=8", "hydra.run.dir=run"])
     costs = {
         int(row["update"]): float(row["mean"])
         for row in read_csv(workplace / "run/progress.csv")
@@ -209,7 +209,7 @@ def test_the_chunk_compiles_once(workplace):
     env, params = make("guess")
     learner, hp = agents_registry.learner_class("reinforce").build(env)
     axes = (0, None, None)
-    chunk = train.compiled_chunk(learner, axes, 2)
+    chunk = train.compiled_chunk(learner, axes, 1)
     keys = jax.random.split(jax.random.key(0), 2)
     init = jax.jit(jax.vmap(lambda *x: train.strong_init(learner, *x), in_axes=axes))
     states = init(keys, params, hp)
