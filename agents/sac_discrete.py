@@ -149,6 +149,8 @@ class SACDiscrete(Learner):
     entropy_scale * log(valid actions of the state), which has a fixed point; ``paper`` is
     -log(1 + actions), below any entropy, so the temperature only falls. reward_in_units: learn from
     rewards over ``env.reward_unit(params)``, which makes one temperature fit every scenario.
+    schedule_updates: calls of `update` after which the learning rate of actor and critics has
+    fallen to a twentieth, linearly over the last four tenths; 0 = constant.
     """
 
     hidden: tuple[int, ...] = (256, 256)
@@ -160,6 +162,7 @@ class SACDiscrete(Learner):
     learning_starts: int = 1000
     target_entropy: Literal["paper", "valid"] = "valid"
     reward_in_units: bool = True
+    schedule_updates: int = 0
 
     name: ClassVar[str] = "sac_discrete"
 
@@ -184,6 +187,9 @@ class SACDiscrete(Learner):
         object.__setattr__(self, "hidden", widths)
         if self.target_entropy not in ("paper", "valid"):
             raise ConfigError("target_entropy", self.target_entropy, "choose paper or valid")
+        schedule = self.schedule_updates
+        if not _is_positive_int(schedule) and schedule != 0:
+            raise ConfigError("schedule_updates", schedule, "give a positive integer, or 0")
         if not isinstance(self.reward_in_units, bool):
             raise ConfigError("reward_in_units", self.reward_in_units, "give true or false")
         if self.learning_starts > self.buffer_size:
@@ -211,7 +217,7 @@ class SACDiscrete(Learner):
     def default_hp(self) -> Hyperparameters:
         values = {
             "lr": 1e-3,
-            "temperature_lr_ratio": 2.0,
+            "temperature_lr_ratio": 2.5,
             "discount": 0.99,
             "tau": 0.01,
             "temperature": 1.0 if self.target_entropy == "paper" else 0.5,
@@ -380,6 +386,14 @@ class SACDiscrete(Learner):
         valid = jnp.sum(mask, axis=-1, dtype=self.env.float_dtype)
         return hp.entropy_scale * jnp.log(valid)
 
+    def _decay(self, gradient_updates: chex.Array) -> chex.Array:
+        """The factor of the learning rate after a number of gradient updates."""
+        if not self.schedule_updates:
+            return jnp.ones((), self.env.float_dtype)
+        horizon = self.schedule_updates * self.updates_per_iteration
+        done = gradient_updates.astype(self.env.float_dtype) / horizon
+        return jnp.clip((1 - done) / 0.4, 0.05, 1.0)
+
     # ---- learning -----------------------------------------------------------------------------
 
     def _learn(
@@ -395,7 +409,8 @@ class SACDiscrete(Learner):
                 networks, target_critics, batch, hp
             )
             directions, optimizer = _adam.update(gradients, optimizer)
-            rates = Networks(hp.lr, hp.lr, hp.lr * hp.temperature_lr_ratio)
+            lr = hp.lr * self._decay(optimizer.count)
+            rates = Networks(lr, lr, hp.lr * hp.temperature_lr_ratio)
             networks = jax.tree.map(
                 lambda rate, part, direction: jax.tree.map(
                     lambda x, d: x - rate * d, part, direction

@@ -102,7 +102,7 @@ class Edge(VehicularPolicy):
 class INSGA(Edge):
     """Edge's decisions with shares evolved by NSGA-II; costly, so tables give it fewer episodes."""
 
-    max_episodes: ClassVar[int | None] = 64
+    max_episodes: ClassVar[int | None] = 32
 
     @property
     def env_overrides(self) -> Mapping[str, Any]:
