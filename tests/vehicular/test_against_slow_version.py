@@ -95,7 +95,7 @@ def params_of(env, params, config: Config, scenarios: list[Scenario], dtype):
             "trace_direction": stacked("trace_direction"),
             "trace_start": stacked("trace_start", jnp.int32),
         }
-    axes = jax.tree.map(lambda _: None, params).replace(**{name: 0 for name in leaves})
+    axes = jax.tree.map(lambda _: None, params).replace(**dict.fromkeys(leaves, 0))
     return params.replace(**leaves), axes
 
 
@@ -203,7 +203,7 @@ def compare(allocation, weights, mode, mobility, mix, episodes, dtype, tolerance
         np.testing.assert_array_equal(info["action_valid"][e, :count], log["valid"])
         np.testing.assert_array_equal(info["elapsed_slots"][e, :count], log["elapsed"])
         close(info["final_observation"][e, count - 1], log["final"])
-        finished = jax.tree.map(lambda x: x[e], info["finished"])
+        finished = jax.tree.map(lambda x, e=e: x[e], info["finished"])
         for t, ended in enumerate(log["ended"]):
             assert sorted(np.flatnonzero(finished["mask"][t])) == sorted(r.vehicle for r in ended)
             for record in ended:
@@ -213,7 +213,7 @@ def compare(allocation, weights, mode, mobility, mix, episodes, dtype, tolerance
                 close(finished["latency_s"][t, v], record.latency_s)
                 close(-finished["reward"][t, v], record.cost_s)
         records = [record for ended in log["ended"] for record in ended]
-        last = jax.tree.map(lambda x: x[e, count - 1], info)
+        last = jax.tree.map(lambda x, e=e, last=count - 1: x[e, last], info)
         assert last["num_tasks"] == len(records)
         for name in ("upload_failure", "delivery_failure"):
             assert last[name + "s"] == sum(r.outcome == name for r in records)
