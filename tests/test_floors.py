@@ -31,8 +31,8 @@ ROOMS = {
     "hydra": (("runs/",), ()),
     "omegaconf": (("runs/",), ()),
     "matplotlib": (("runs/figures.py", "runs/render.py", "runs/reproductions/"), ("jaxenv/",)),
-    "gymnasium": (("jaxenv/adapters/",), ("runs/benchmark.py",)),
-    "mobile_env": ((), ("runs/benchmark.py",)),
+    "gymnasium": (("jaxenv/adapters/",), ("runs/benchmarks/vehicular.py",)),
+    "mobile_env": ((), ("runs/benchmarks/vehicular.py",)),
 }
 
 
