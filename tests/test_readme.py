@@ -52,8 +52,10 @@ def test_the_plugin_trains_and_is_measured_beside_its_baseline(plugin):
     )
     rows = list(csv.DictReader((plugin / "run" / "evaluation.csv").open()))
     cost = {row["policy"]: float(row["mean"]) for row in rows if row["metric"] == "cost"}
-    # Serving a job costs less than half of keeping it one step, so the search must find "serve".
-    assert cost["random_search"] <= cost["ServeAlways"]
+    # By hand: serving always costs 1; serving a waiting job only, the queue is 0 or 1 and holds a
+    # job in 0.4 of the steps, so the cost is 0.6 * 0.4 + 0.4 * (1 + 0.4) = 0.8.
+    assert cost["ServeAlways"] == 1.0
+    assert abs(cost["random_search"] - 0.8) < 0.05
 
 
 def test_the_table_is_that_of_the_published_results():
