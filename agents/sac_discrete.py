@@ -217,7 +217,7 @@ class SACDiscrete(Learner):
     def default_hp(self) -> Hyperparameters:
         values = {
             "lr": 1e-3,
-            "temperature_lr_ratio": 2.5,
+            "temperature_lr_ratio": 2.0,
             "discount": 0.99,
             "tau": 0.01,
             "temperature": 1.0 if self.target_entropy == "paper" else 0.5,
