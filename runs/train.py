@@ -291,17 +291,47 @@ def compiled_chunk(learner: Learner, axes: tuple[Any, Any, Any], length: int) ->
 
     Metrics are means over the chunk of what is not NaN, ``[num_lanes]`` each.
     """
-    update = jax.vmap(learner.update, in_axes=axes)
 
-    @partial(jax.jit, donate_argnums=0)
-    def chunk(states: Any, params: Any, hp: Any) -> tuple[Any, dict[str, chex.Array]]:
-        def turn(states: Any, _: None) -> tuple[Any, dict[str, chex.Array]]:
-            return update(states, params, hp)
+    def chunk(state: Any, params: Any, hp: Any) -> tuple[Any, dict[str, chex.Array]]:
+        def turn(state: Any, _: None) -> tuple[Any, dict[str, chex.Array]]:
+            return learner.update(state, params, hp)
 
-        states, metrics = jax.lax.scan(turn, states, None, length=length)
-        return states, {name: jnp.nanmean(values, axis=0) for name, values in metrics.items()}
+        state, metrics = jax.lax.scan(turn, state, None, length=length)
+        return state, {name: jnp.nanmean(values, axis=0) for name, values in metrics.items()}
 
-    return chunk
+    return jax.jit(over_lanes(chunk, axes), donate_argnums=0)
+
+
+def over_lanes(
+    function: Callable[..., Any], axes: tuple[Any, ...], sequential: bool | None = None
+) -> Callable[..., Any]:
+    """``function`` on every lane.
+
+    axes: of its arguments, 0 or None at each leaf or prefix. sequential: lane after lane, as suits
+    a CPU, where products of batched matrices are slow; else all at once, as suits an accelerator.
+    None decides by the default device.
+    """
+    if sequential is None:
+        sequential = jax.default_backend() == "cpu"
+    if not sequential:
+        return jax.vmap(function, in_axes=axes)
+
+    def run(*arguments: Any) -> Any:
+        leaves, structure = jax.tree.flatten(arguments)
+        axis = jax.tree.leaves(
+            jax.tree.broadcast(axes, arguments, is_leaf=lambda x: x is None),
+            is_leaf=lambda x: x is None,
+        )
+        lanes = [leaf for leaf, a in zip(leaves, axis, strict=True) if a == 0]
+
+        def one(lane: list[chex.Array]) -> Any:
+            own = iter(lane)
+            mixed = [next(own) if a == 0 else x for x, a in zip(leaves, axis, strict=True)]
+            return function(*jax.tree.unflatten(structure, mixed))
+
+        return jax.lax.map(one, lanes)
+
+    return run
 
 
 def lane_keys(jobs: Sequence[Job]) -> chex.PRNGKey:

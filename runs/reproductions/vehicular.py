@@ -42,7 +42,7 @@ from agents import registry as agents_registry
 from agents.learner import Bound, EpisodeTerms, Policy, rollout, rollout_seeds
 from jaxenv.environment import Environment, cast_leaf
 from jaxenv.errors import ConfigError
-from jaxenv.vehicular import Vehicular, VehicularParams
+from jaxenv.vehicular import Vehicular
 from runs import evaluate as evaluation
 from runs import program, tables, train
 from runs.program import Config
@@ -96,26 +96,6 @@ class Schedule:
     num_seeds: int
     num_updates: int
     eval_episodes: int
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class NormalizedVehicular(Vehicular):
-    """The environment that policies learn on: rewards in units of the mean Local latency.
-
-    Networks whose latencies differ by a factor of twenty then weigh alike in one replay buffer.
-    """
-
-    def step_env(
-        self, key: chex.PRNGKey, state: Any, action: chex.Array, params: VehicularParams
-    ) -> tuple[Any, chex.Array, chex.Array, dict[str, Any]]:
-        state, reward, terminated, info = super().step_env(key, state, action, params)
-        unit = super().reward_unit(params)
-        finished = info["finished"] | {"reward": info["finished"]["reward"] / unit}
-        return state, reward / unit, terminated, info | {"finished": finished}
-
-    def reward_unit(self, params: VehicularParams) -> chex.Array:
-        """1: rewards are divided already, each environment's by its own unit."""
-        return jnp.ones((), self.float_dtype)
 
 
 # ---- the sweeps --------------------------------------------------------------------------------
@@ -418,11 +398,7 @@ def learned_policies(
 def _job(
     config: Config, folder: Path, group: str, plan: Schedule, place: Point | None
 ) -> train.Job:
-    """A training run at one point, or over the ranges of the whole sweep.
-
-    Rewards are normalized unless it is one point's and ``agent.reward_scale`` is given.
-    """
-    normalized = place is None or config["agent"].get("reward_scale") is None
+    """A training run at one point, or over the ranges of the whole sweep."""
     leaves = {} if place is None else {k: np.asarray(v).tolist() for k, v in place.leaves.items()}
     fixed = {
         "schedule_updates": None,
@@ -437,22 +413,16 @@ def _job(
     }
     own = {
         "env": config["env"] | sizes(group) | leaves,
-        "agent": config["agent"] | ({"reward_scale": 1.0} if normalized else {}),
         "scenario": group if place is None else place.scenario,
         "num_updates": plan.num_updates,
         "num_seeds": plan.num_seeds,
         "eval_episodes": plan.eval_episodes,
     }
-    shared = ("seed", "eval_seed", "episodes_per_call", "precision", "plugins")
+    shared = ("agent", "seed", "eval_seed", "episodes_per_call", "precision", "plugins")
     job = train.make_job({k: config[k] for k in shared} | fixed | own, folder)
-    if not normalized:
+    if place is not None:
         return job
-    statics = {f.name: getattr(job.env, f.name) for f in dataclasses.fields(job.env) if f.init}
-    env = NormalizedVehicular(**statics)
-    params = job.params if place else randomized(group, job.params, job.learner.num_envs)
-    return dataclasses.replace(
-        job, env=env, params=params, learner=dataclasses.replace(job.learner, env=env)
-    )
+    return dataclasses.replace(job, params=randomized(group, job.params, job.learner.num_envs))
 
 
 # ---- the figures -------------------------------------------------------------------------------
@@ -484,8 +454,11 @@ def run_group(config: Config, group: str) -> Measured:
     Within a program its output folder gets ``GROUP/evaluation.csv`` with every measurement, and
     ``GROUP/NAME/`` with the checkpoints and metrics of every training run.
     """
+    # Marginal rewards hold all that a decision costs, so there is no future to look at.
+    credited = config["env"].get("reward_mode") is None and config["agent"].get("discount") is None
     config = config | {
-        "env": config["env"] | {"reward_mode": config["env"].get("reward_mode") or "marginal"},
+        "env": config["env"] | ({"reward_mode": "marginal"} if credited else {}),
+        "agent": config["agent"] | ({"discount": 0.0} if credited else {}),
         "episodes_per_call": config["episodes_per_call"] or 256,
         "eval_seed": config.get("eval_seed", 0),
     }

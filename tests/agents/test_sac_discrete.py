@@ -432,6 +432,51 @@ def test_same_seed_same_run_one_compilation_and_a_scenario_per_environment():
     np.testing.assert_array_equal(stored(first[0]).reward, np.tile(np.arange(8.0), 6))
 
 
+def test_rewards_are_learned_in_the_unit_of_each_environment():
+    class Priced(Bandit):
+        def reward_unit(self, params):
+            return 2.0 * params.reward[0, 0]
+
+    learner, hp = SACDiscrete.build(Priced(), **SIZES)
+    pay = jnp.arange(1.0, 9.0)[:, None, None] + jnp.zeros((8, 2, 4))
+    params = learner.env.default_params().replace(reward=pay)
+    state, _ = train(learner, jax.random.key(0), params, hp, CHUNK)
+    np.testing.assert_array_equal(stored(state).reward, 0.5)
+    learner = dataclasses.replace(learner, reward_in_units=False)
+    state, _ = train(learner, jax.random.key(0), params, hp, CHUNK)
+    np.testing.assert_array_equal(stored(state).reward, np.tile(np.arange(1.0, 9.0), CHUNK))
+
+
+@pytest.mark.parametrize("averaging", [0.0, 0.5, 0.9])
+def test_the_policy_averages_past_actors(averaging):
+    learner, hp = SACDiscrete.build(BANDIT, **SIZES, lr=1e-2, averaging=averaging)
+    params = BANDIT.default_params()
+    state = start(learner, jax.random.key(0), params, hp)
+    update = jax.jit(learner.update)
+    expected, calls = None, 0
+    for _ in range(12):
+        state, metrics = update(state, params, hp)
+        if metrics["gradient_updates"] == 0:
+            continue
+        calls += 1
+        keep = min(averaging, 1 - 1 / calls)
+        actor = jax.tree.map(np.asarray, state.networks.actor)
+        if expected is None:
+            expected = actor
+        expected = jax.tree.map(lambda e, a: keep * e + (1 - keep) * a, expected, actor)  # noqa: B023
+    assert calls > 5
+    chex.assert_trees_all_close(learner.policy(state).actor, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_without_a_discount_the_future_does_not_enter():
+    learner, hp = SACDiscrete.build(Bandit(), hidden=(4,), discount=0.0, reward_scale=3.0)
+    state = learner.init(jax.random.key(0), learner.env.default_params(), hp)
+    critics = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), state.target_critics)
+    row = jax.tree.map(lambda x: x[:2], state.replay.rows).replace(reward=jnp.array([1.0, -2.0]))
+    y = learner.target_values(state.networks.actor, critics, jnp.float32(0.1), row, hp)
+    np.testing.assert_array_equal(y, [3.0, -6.0])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_states_keep_their_dtypes(dtype):
     with jax.enable_x64(True):
@@ -467,7 +512,11 @@ def test_states_keep_their_dtypes(dtype):
         ({"tau": 0.0}, r"tau: 0.0 is not valid; give a number in \(0, 1\]"),
         ({"temperature": -1.0}, "temperature: -1.0 is not valid; give a positive finite number"),
         ({"entropy_scale": 2.0}, r"entropy_scale: 2.0 is not valid; give a number in \(0, 1\]"),
-        ({"momentum": 0.9}, "sac_discrete.momentum: 0.9 is not valid; known names are batch_size"),
+        ({"averaging": 1.0}, r"averaging: 1.0 is not valid; give a number in \[0, 1\)"),
+        (
+            {"momentum": 0.9},
+            "sac_discrete.momentum: 0.9 is not valid; known names are averaging, batch_size",
+        ),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_in_one_line(options, message):

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -203,6 +204,20 @@ def test_checkpoints_keep_the_last_and_the_best(workplace):
     best = min(costs.values())
     assert {36, 40} < kept | {0} and len(kept) <= 3
     assert min(costs[update] for update in kept) == best
+
+
+@pytest.mark.parametrize("sequential", [False, True, None])
+def test_lanes_one_by_one_or_at_once(sequential):
+    axes = ({"x": 0, "y": None}, None, 0)
+    trees = {"x": jnp.arange(6.0).reshape(3, 2), "y": jnp.array([1.0, 2.0])}, jnp.array(10.0)
+    scale = {"a": jnp.arange(3.0), "b": jnp.arange(3)}
+
+    def function(tree, shift, scale):
+        return tree["x"] @ tree["y"] * scale["a"] + shift, {"b": scale["b"] + 1}
+
+    value, rest = train.over_lanes(function, axes, sequential)(*trees, scale)
+    np.testing.assert_array_equal(value, [10.0, 10.0 + 8.0, 10.0 + 28.0])
+    np.testing.assert_array_equal(rest["b"], [1, 2, 3])
 
 
 def test_the_chunk_compiles_once(workplace):
