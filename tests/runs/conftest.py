@@ -54,3 +54,13 @@ def run_process(module: str, *arguments: str, **environment: str) -> subprocess.
         text=True,
         timeout=300,
     )
+
+
+def start_process(module: str, *arguments: str) -> subprocess.Popen:
+    """``python -m module arguments`` in the working directory, not waited for."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from pathlib import Path
 
 import jax
@@ -15,9 +16,9 @@ from agents import registry as agents_registry
 from jaxenv import make
 from runs import evaluate, train
 from runs.checkpoint import Checkpoints
-from runs.program import stored_config
+from runs.program import build_env, build_learner, stored_config
 from runs.tables import EVALUATION, read_csv
-from tests.runs.conftest import HERE, TRAIN, run_process
+from tests.runs.conftest import HERE, TRAIN, run_process, start_process
 
 LONG = [*TRAIN, "num_updates=12", "num_seeds=4", "checkpoint_interval=3", "log_interval=1"]
 
@@ -281,3 +282,47 @@ def test_loggers_of_the_extras_get_every_row(workplace, monkeypatch):
         logged = {name: value for name, value, u in seen if u == update}
         assert [logged["reward/0"], logged["reward/1"]] == pytest.approx(own)
         assert logged["reward"] == pytest.approx(np.mean(own))
+
+
+VEHICLES = [
+    *("experiment=vehicular", "num_seeds=4", "num_updates=40", "checkpoint_interval=20"),
+    *("log_interval=2", "baselines=[]", "eval_episodes=4", "env.num_rsus=2", "env.num_vehicles=3"),
+    *("env.max_steps=30", "env.arrival_probability=0.3", "agent.hidden=[16]"),
+    *("agent.num_envs=8", "agent.learning_starts=64", "agent.batch_size=32"),
+    *("agent.buffer_size=1000", "agent.schedule_updates=40"),
+]
+
+
+def vehicular_state(folder: Path):
+    env, params = build_env(stored_config(folder))
+    learner, hp = build_learner(stored_config(folder), env)
+    checkpoints = Checkpoints(folder, evaluate.identity(learner))
+    found, state, skipped = checkpoints.restore(evaluate.abstract_states(learner, params, hp, 4))
+    checkpoints.close()
+    assert (found, skipped) == (40, [])
+    return jax.tree.map(
+        lambda x: np.asarray(jax.random.key_data(x) if x.dtype.name.startswith("key") else x), state
+    )
+
+
+@pytest.mark.slow
+def test_the_scheduler_killed_after_20_of_40_updates_ends_bitwise_the_same(workplace):
+    train.main([*VEHICLES, "hydra.run.dir=whole"])
+    metrics = workplace / "killed/metrics.csv"
+    process = start_process("runs.train", *VEHICLES, "hydra.run.dir=killed")
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
+        reached = len(metrics.read_text().splitlines()) - 1 if metrics.exists() else 0
+        if reached >= 4 * 11:  # four seeds, and past the checkpoint at update 20
+            process.kill()
+        time.sleep(0.01)
+    assert process.wait() == -9
+    saved = sorted(int(p.name) for p in (workplace / "killed/checkpoints").iterdir())
+    assert saved[-1] == 20 and not (workplace / "killed/evaluation.csv").exists()
+    train.main(["resume=killed"])
+    for name in ("metrics.csv", "evaluation.csv", "evaluation_seeds.csv"):
+        one, other = (workplace / run / name for run in ("whole", "killed"))
+        assert one.read_bytes() == other.read_bytes(), name
+    states = [vehicular_state(workplace / run) for run in ("whole", "killed")]
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    assert states[0].optimizer.count.tolist() == [states[0].optimizer.count[0]] * 4
