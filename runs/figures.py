@@ -50,7 +50,7 @@ def training_figure(rows: Sequence[dict[str, str]], path: Path) -> None:
 
     rows: of ``metrics.csv``.
     """
-    names = [name for name in rows[0] if name not in ("update", "seed")]
+    names = [name for name in rows[0] if name not in ("update", "seed") and "/" not in name]
     updates = sorted({int(row["update"]) for row in rows})
     seeds = sorted({int(row["seed"]) for row in rows})
     where = {update: i for i, update in enumerate(updates)}

@@ -255,9 +255,11 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
     with StopSignal() as stop, tqdm(total=total, initial=update, unit="update") as bar:
         while update < total:
             states, metrics = chunk(states, params, hp)
-            metrics = jax.device_get(metrics)
+            metrics = pooled(jax.device_get(metrics))
             update += length
-            shown = {name: f"{np.mean(values):.4g}" for name, values in list(metrics.items())[:4]}
+            means = {name: np.mean(values) for name, values in metrics.items() if "/" not in name}
+            shown = {name: f"{x:.4g}" for name, x in means.items() if np.isfinite(x)}
+            shown = dict(list(shown.items())[:4])
             bar.set_postfix(shown, refresh=False)
             bar.update(length)
             due = update % config["checkpoint_interval"] == 0
@@ -273,6 +275,20 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
             if stopping and update < total:
                 raise Interrupted
     return states
+
+
+def pooled(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every pair ``numerator/NAME``, ``denominator/NAME`` as ``NAME``, their ratio, and the latter.
+
+    The ratio, NaN where nothing was counted, comes before the other metrics.
+    """
+    ratios = {}
+    for name in metrics:
+        kind, _, metric = name.partition("/")
+        if kind == "numerator":
+            total, count = metrics[name], metrics[f"denominator/{metric}"]
+            ratios[metric] = np.where(count > 0, total / np.where(count > 0, count, 1), np.nan)
+    return ratios | {k: v for k, v in metrics.items() if not k.startswith("numerator/")}
 
 
 def strong_init(learner: Learner, key: chex.PRNGKey, params: Any, hp: Any) -> Any:

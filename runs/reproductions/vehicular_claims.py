@@ -108,15 +108,19 @@ def curves(rows: Sequence[Mapping[str, str]], num_bins: int = 40) -> Curves:
         values = np.zeros((len(seeds), len(updates)))
         for row in rows:
             values[seeds.index(int(row["seed"])), place[int(row["update"])]] = float(row[name])
+        return np.nan_to_num(values)
+
+    def binned(values: np.ndarray) -> np.ndarray:
         parts = np.array_split(values * length, min(num_bins, len(updates)), axis=1)
         return np.stack([part.sum(axis=1) for part in parts], axis=1)
 
     def ratio(metric: str) -> np.ndarray:
-        total, count = read(f"numerator/{metric}"), read(f"denominator/{metric}")
+        weight = read(f"denominator/{metric}")
+        total, count = binned(read(metric) * weight), binned(weight)
         return np.where(count > 0, total / np.where(count > 0, count, 1), np.nan)
 
     return Curves(
-        episodes=np.cumsum(read("episodes"), axis=1),
+        episodes=np.cumsum(binned(read("episodes")), axis=1),
         reward=-ratio(COST),
         success=ratio(SUCCESS),
         latency_s=ratio(LATENCY),

@@ -255,7 +255,8 @@ def test_curves_by_hand():
         for seed in (0, 1):
             row = {"update": update, "seed": seed, "episodes": episodes / (seed + 1)}
             for metric in (COST, SUCCESS, LATENCY):
-                row |= {f"numerator/{metric}": cost, f"denominator/{metric}": tasks}
+                mean = cost / tasks if tasks else np.nan
+                row |= {metric: mean, f"denominator/{metric}": tasks}
             rows.append({name: str(value) for name, value in row.items()})
     curves = vehicular_claims.curves(rows)
     np.testing.assert_array_equal(curves.episodes, [[0, 2, 6], [0, 1, 3]])

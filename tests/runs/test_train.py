@@ -14,6 +14,7 @@ import pytest
 
 from agents import registry as agents_registry
 from jaxenv import make
+from jaxenv.registry import load_plugins
 from runs import evaluate, train
 from runs.checkpoint import Checkpoints
 from runs.program import build_env, build_learner, stored_config
@@ -222,6 +223,7 @@ def test_lanes_one_by_one_or_at_once(sequential):
 
 
 def test_the_chunk_compiles_once(workplace):
+    load_plugins(["probe_plugin"])
     env, params = make("guess")
     learner, hp = agents_registry.learner_class("reinforce").build(env)
     axes = (0, None, None)
@@ -243,6 +245,17 @@ def test_lanes_share_what_no_job_changes():
     tree, axes = train.stack_lanes(trees, num_seeds=2)
     assert (axes.wrong_cost, axes.base_cost, axes.weights, axes.max_steps) == (0, None, None, None)
     np.testing.assert_array_equal(tree.wrong_cost, [1, 1, 2, 2])
+
+
+def test_terms_of_a_metric_are_pooled_by_hand():
+    metrics = {
+        "loss": np.array([1.0, 2.0]),
+        "numerator/cost": np.array([6.0, 0.0]),
+        "denominator/cost": np.array([4.0, 0.0]),
+    }
+    got = train.pooled(metrics)
+    assert list(got) == ["cost", "loss", "denominator/cost"]
+    np.testing.assert_array_equal(got["cost"], [1.5, np.nan])
 
 
 def test_metrics_of_a_chunk_are_means_of_what_is_not_nan(workplace):
