@@ -21,7 +21,8 @@ def run(config: Config, folder: Path) -> None:
     """Runs the benchmarks of a suite and writes ``benchmark.json``."""
     for name in ("num_steps", "num_seeds", "num_updates", "repeats"):
         check_integer(config, name)
-    check_integer(config, "seed", low=0)
+    for name in ("seed", "mobile_env_s"):
+        check_integer(config, name, low=0)
     sizes = config["num_envs"]
     if not isinstance(sizes, list) or not all(isinstance(n, int) and n > 0 for n in sizes):
         raise ConfigError("num_envs", sizes, "give a list of positive integers")

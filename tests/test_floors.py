@@ -31,8 +31,8 @@ ROOMS = {
     "hydra": (("runs/",), ()),
     "omegaconf": (("runs/",), ()),
     "matplotlib": (("runs/figures.py", "runs/render.py", "runs/reproductions/"), ("jaxenv/",)),
-    "gymnasium": (("jaxenv/adapters/",), ("runs/benchmarks/vehicular.py",)),
-    "mobile_env": ((), ("runs/benchmarks/vehicular.py",)),
+    "gymnasium": (("jaxenv/adapters/",), ("runs/benchmarks/environments.py",)),
+    "mobile_env": ((), ("runs/benchmarks/environments.py",)),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from functools import partial
 from typing import Any
 
@@ -12,6 +14,8 @@ import jax.numpy as jnp
 from jaxenv.environment import Environment
 from runs import program
 from runs.benchmarks import Measurement, median_seconds
+
+MOBILE_ENV = "mobile-medium-central-v0"
 
 
 @partial(jax.jit, static_argnames=("env", "num_steps"))
@@ -52,13 +56,43 @@ def _plain(leaf: chex.Array) -> chex.Array:
     return jax.random.key_data(leaf) if is_key else leaf
 
 
+def measure_mobile_env(config: dict[str, Any]) -> Measurement | None:
+    """Steps per second of mobile-env, a Python simulator, under random actions, resets counted.
+
+    None where its package (extra ``bench``) is not installed.
+    """
+    try:
+        import gymnasium
+        import mobile_env  # noqa: F401  (registers its environments)
+    except ImportError:
+        print("mobile-env is not installed; compare with it after: pip install 'jaxenv[bench]'")
+        return None
+    env = gymnasium.make(MOBILE_ENV)
+    env.reset(seed=config["seed"])
+    env.action_space.seed(config["seed"])
+    rates = []
+    for _ in range(config["repeats"]):
+        steps, began = 0, time.perf_counter()
+        while time.perf_counter() - began < config["mobile_env_s"]:
+            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+            steps += 1
+            if terminated or truncated:
+                env.reset()
+        rates.append(steps / (time.perf_counter() - began))
+    name = f"mobile-env {MOBILE_ENV}"
+    return Measurement(name, statistics.median(rates), "steps/s", config["repeats"])
+
+
 def benchmark_steps(config: dict[str, Any]) -> list[Measurement]:
-    """Decisions per second at each of ``num_envs``, after ``num_steps`` unmeasured steps."""
+    """Decisions per second at each of ``num_envs``, after ``num_steps`` unmeasured steps.
+
+    Ratios are to mobile-env, in steps per second, or else to the first size.
+    """
     env, params = program.build_env(config)
     repeats, num_steps = config["repeats"], config["num_steps"]
     key = jax.random.key(config["seed"])
-    first: Measurement | None = None
-    measurements = []
+    first = measure_mobile_env(config) if config["mobile_env_s"] else None
+    measurements = [] if first is None else [first]
     for size in config["num_envs"]:
         keys = jax.random.split(key, size)
         _, states = jax.jit(jax.vmap(lambda k: env.reset(k, params)))(keys)

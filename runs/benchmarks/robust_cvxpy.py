@@ -158,7 +158,8 @@ class Reference:
         """Problem (23) at the points m, [N]; an infeasible one has infinite energy."""
         rows = np.arange(self.shape[0])
         c, d, tvm, vloc, vvm = (
-            np.asarray(getattr(instance, name))[rows, m] for name in ("c", "d", "tvm", "vloc", "vvm")
+            np.asarray(getattr(instance, name))[rows, m]
+            for name in ("c", "d", "tvm", "vloc", "vvm")
         )
         gain, unit = np.asarray(instance.P), ALLOCATION_TIME_S
         self.compute_weight.value = np.asarray(instance.kappa) * c

@@ -1,9 +1,7 @@
-"""The vehicular environment beside a Python simulator of mobile networks, and busy lanes."""
+"""Where the time of a step of the vehicular environment goes, and how far it is from the floor."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from functools import partial
 from typing import Any
 
@@ -12,35 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxenv.environment import Environment
-from jaxenv.errors import ConfigError
 from runs import program
-from runs.benchmarks import Measurement
-
-MOBILE_ENV = "mobile-medium-central-v0"
-
-
-def benchmark_mobile_env(config: dict[str, Any]) -> list[Measurement]:
-    """Steps per second of mobile-env under random actions, resets counted."""
-    try:
-        import gymnasium
-        import mobile_env  # noqa: F401  (registers its environments)
-    except ImportError:
-        valid = "mobile-env is not installed; pip install 'jaxenv[bench]'"
-        raise ConfigError("suite", config["suite"], valid) from None
-    env = gymnasium.make(MOBILE_ENV)
-    env.reset(seed=config["seed"])
-    env.action_space.seed(config["seed"])
-    rates = []
-    for _ in range(config["repeats"]):
-        steps, began = 0, time.perf_counter()
-        while time.perf_counter() - began < config["mobile_env_s"]:
-            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
-            steps += 1
-            if terminated or truncated:
-                env.reset()
-        rates.append(steps / (time.perf_counter() - began))
-    name = f"mobile-env {MOBILE_ENV}"
-    return [Measurement(name, statistics.median(rates), "steps/s", config["repeats"])]
+from runs.benchmarks import Measurement, median_seconds
+from runs.benchmarks.environments import state_bytes
 
 
 @partial(jax.jit, static_argnames=("env", "size", "num_steps"))
@@ -64,16 +36,33 @@ def _turns(
 
 
 def benchmark_lanes(config: dict[str, Any]) -> list[Measurement]:
-    """Turns of the event loop a decision needs, and what a loop to the slowest lane would run."""
+    """Turns of the event loop per decision, the lanes busy without compaction, and the floor.
+
+    The floor is the rate at which the state of an environment could be read and written once per
+    turn at the bandwidth of the memory; a step cannot do less, whatever it computes.
+    """
     env, params = program.build_env(config)
     if env.name != "vehicular":
         return []
-    measurements = []
+    bandwidth = copy_bandwidth(config["repeats"])
+    state = jax.eval_shape(lambda k: env.reset(k, params)[1], jax.random.key(0))
+    moved = 2 * state_bytes(state)
+    measurements = [Measurement("memory", bandwidth / 1e9, "GB/s", config["repeats"])]
     for size in config["num_envs"]:
         key = jax.random.key(config["seed"])
         mean, most = _turns(env, params, key, size, config["num_steps"])
         use = 100 * float(mean) / float(most)
+        floor = bandwidth / (moved * float(mean))
         name = f"vehicular at {size}"
         measurements.append(Measurement(f"{name}, turns", float(mean), "turns/decision"))
         measurements.append(Measurement(f"{name}, lane use without compaction", use, "%"))
+        measurements.append(Measurement(f"{name}, floor by memory", floor, "decisions/s"))
     return measurements
+
+
+def copy_bandwidth(repeats: int) -> float:
+    """Bytes per second at which the device reads and writes an array of 256 MiB."""
+    array = jnp.zeros(2**26, jnp.float32)
+    add = jax.jit(lambda x: x + 1)
+    jax.block_until_ready(add(array))
+    return 2 * array.nbytes / median_seconds(lambda: add(array), repeats)

@@ -53,7 +53,7 @@ def test_evaluate_without_a_checkpoint_measures_baselines(workplace):
 
 
 def test_benchmark_writes_what_it_measured_and_where(workplace, capsys):
-    sizes = ["num_envs=[1,8]", "num_steps=4", "repeats=3"]
+    sizes = ["num_envs=[1,8]", "num_steps=4", "repeats=3", "mobile_env_s=0"]
     benchmark.main([*PROBE, "suite=env", *sizes, "hydra.run.dir=env"])
     records = json.loads((workplace / "env/benchmark.json").read_text())
     assert [r["name"] for r in records] == ["guess at 1", "guess at 8", "guess state"]
@@ -63,6 +63,23 @@ def test_benchmark_writes_what_it_measured_and_where(workplace, capsys):
     assert state["value"] == 8 + 4 + 4  # key, time, context
     assert records[0]["versions"]["packages"]["jaxenv"] == jaxenv.__version__
     assert "guess at 8" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_benchmark_compares_with_mobile_env_where_installed(workplace):
+    pytest.importorskip("mobile_env")
+    sizes = ["num_envs=[8]", "num_steps=4", "repeats=1", "mobile_env_s=1"]
+    small = ["env.num_rsus=2", "env.num_vehicles=2", "env.max_steps=20"]
+    benchmark.main([*sizes, *small, "hydra.run.dir=env"])
+    records = {r["name"]: r for r in json.loads((workplace / "env/benchmark.json").read_text())}
+    theirs = records["mobile-env mobile-medium-central-v0"]
+    ours, floor = records["vehicular at 8"], records["vehicular at 8, floor by memory"]
+    assert ours["ratio_to"] == theirs["name"]
+    assert ours["ratio"] == pytest.approx(ours["value"] / theirs["value"])
+    turns, state = records["vehicular at 8, turns"], records["vehicular state"]
+    moved = 2 * state["value"] * turns["value"]
+    assert floor["value"] == pytest.approx(1e9 * records["memory"]["value"] / moved)
+    assert 0 < records["vehicular at 8, lane use without compaction"]["value"] <= 100
 
 
 def test_benchmark_of_training(workplace):
