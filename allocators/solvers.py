@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -69,3 +70,29 @@ def bisect_root(
 
     start = jnp.asarray(jax.lax.stop_gradient(lower), dtype)
     return jax.lax.custom_root(residual, start, solve, solve_tangent)
+
+
+def implicit_root(
+    residual: Callable[[jax.Array, Any], jax.Array],
+    solve: Callable[[Any], jax.Array],
+    args: Any,
+) -> jax.Array:
+    """Root of a vector function by any solver, with the implicit function theorem's derivative.
+
+    The reverse-mode derivative is `-(dr/dargs)^T (dr/dx)^-T`, by `jaxopt.implicit_diff.custom_root`
+    and a dense solve; the solver itself is never differentiated. Works under `jit` and `vmap`.
+
+    Args:
+        residual: `residual(x, args) -> [n]`, with a regular Jacobian at the root.
+        solve: `solve(args) -> x [n]`, the root; not checked.
+        args: pytree of float arrays.
+
+    Returns:
+        The root `[n]`.
+
+    Source: M. Blondel et al., "Efficient and modular implicit differentiation", NeurIPS
+    2022, section 2.1.
+    """
+    jaxopt = _jaxopt()
+    decorate = jaxopt.implicit_diff.custom_root(residual, solve=jaxopt.linear_solve.solve_lu)
+    return decorate(lambda _, args: solve(args))(None, args)

@@ -1,8 +1,8 @@
 """Algorithm 2 of the robust partitioning paper in CVXPY with Clarabel, one instance at a time.
 
 The yardstick of `allocators.pccp` and `allocators.certificate`: plain NumPy around two problems
-that CVXPY compiles once and solves many times. Shares no code with the allocators. Units: MHz, Mbit,
-GHz, s, J; the partitioning problem counts time in units of 10 ms, the allocation in units of 0.1 s.
+that CVXPY compiles once and solves many times. Shares no code with the allocators. Units: MHz,
+Mbit, GHz, s, J; the partitioning problem counts time in units of 10 ms, the allocation of 0.1 s.
 
 Instances are any object with the fields of `allocators.robust.Instance`, without padding.
 """
@@ -207,8 +207,9 @@ class Reference:
         self.sigma.value, self.deadline.value = sigma, limit * (1 + 1e-9)
         x_hat = available / available.sum(axis=1, keepdims=True)
         y_hat = np.maximum(np.sqrt((weights * x_hat**2).sum(axis=1)), 1e-3)
-        penalty = PENALTY_START
-        for iterations in range(1, MAX_ITERATIONS + 1):
+        penalty, iterations = PENALTY_START, 0
+        while iterations < MAX_ITERATIONS:
+            iterations += 1
             self.cost.value = np.where(masked, 1e3, energy + penalty * (1 - 2 * x_hat))
             self.slope.value = 2 * weights * x_hat
             self.x_square.value = (weights * x_hat**2).sum(axis=1)
