@@ -18,7 +18,6 @@ Transactions on Mobile Computing, arXiv 2503.21476; equation and table numbers a
 """
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -387,7 +386,7 @@ class Curves:
     """Links with the points where their energy phi bends; arrays `[...]`.
 
     Attributes:
-        links: the links, with finite dummies where nothing is uploaded or that are unavailable.
+        links: the links, with finite dummies where unavailable.
         available: whether `bmin <= B`, bool.
         uploads: whether available with d > 0, bool; the fields below are dummies elsewhere.
         bmin: least bandwidth, MHz; +inf where unavailable, 0 without upload.
@@ -505,7 +504,7 @@ def curves(links: Links, B: jax.Array) -> Curves:
     idle = ~data & (fastest >= 0)
     bmin = jnp.where(uploads, jnp.exp(log_bmin), jnp.where(idle, 0, jnp.inf))
     log_kink, bends = log_b_within(slowest)
-    safe = _where(uploads, links, _dummies(links))
+    safe = _where(uploads | idle, links, _dummies(links))
     log_bmin = jnp.where(uploads, log_bmin, 0)
     log_kink = jnp.where(uploads & bends, jnp.maximum(log_kink, log_bmin), log_bmin)
     above, _ = log_slope(safe, log_kink, jnp.asarray(True))
@@ -631,6 +630,13 @@ def demand(
     return x, jnp.where(free, 1 / slope, 0), count
 
 
+def partition_energy(k: Curves, B: jax.Array) -> jax.Array:
+    """Least energy E, J, [] of fixed curves `[N]`; +inf where infeasible. Not differentiable."""
+    log_price, log_b, _ = equilibrium(k, B, *first_guess(k, B))
+    spent = jnp.sum(energy(k.links, share_rest(k, B, jnp.exp(log_b))))
+    return jnp.where(jnp.sum(k.bmin) <= B, spent, jnp.inf)
+
+
 def first_guess(k: Curves, B: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Log price [] and log bandwidths `[N]` near the optimum, from an equal share for everyone."""
     num = jnp.maximum(jnp.sum(k.uploads), 1)
@@ -701,10 +707,10 @@ def _optimum(
     """
     k = curves(links, B)
     log_price, log_b, _ = equilibrium(k, B, log_price, log_b)
-    return log_price, _share_rest(k, B, jnp.exp(log_b))
+    return log_price, share_rest(k, B, jnp.exp(log_b))
 
 
-def _share_rest(k: Curves, B: jax.Array, b: jax.Array) -> jax.Array:
+def share_rest(k: Curves, B: jax.Array, b: jax.Array) -> jax.Array:
     """Bandwidths scaled above the least ones to sum to B; 0 where nothing is uploaded."""
     least = jnp.where(k.uploads, k.bmin, 0)
     room = jnp.where(k.uploads, jnp.maximum(b - least, 0), 0)
@@ -792,6 +798,19 @@ def _chosen(inst: Instance, m: jax.Array) -> Links:
     return take(links_of(inst), m)
 
 
+def _deadline_multipliers(
+    links: Links, uploads: jax.Array, price: jax.Array, b: jax.Array, f: jax.Array
+) -> jax.Array:
+    """Multipliers of the deadlines (22), J/s, from the conditions of b, or of f without upload."""
+    safe_b = jnp.where(uploads, b, 1)
+    ratio = links.P / safe_b
+    marginal = (jnp.log1p(ratio) - ratio / (1 + ratio)) / LN2
+    data = jnp.where(uploads, links.d, 1)
+    by_bandwidth = price * rate(safe_b, links.P) ** 2 / (data * marginal) - links.p
+    by_frequency = jnp.where(f > links.fmin, 2 * links.kappa * f**3, 0)
+    return jnp.where(uploads, by_bandwidth, by_frequency)
+
+
 def _allocation(
     inst: Instance, m: jax.Array, links: Links, log_price: jax.Array, b: jax.Array
 ) -> Allocation:
@@ -804,14 +823,7 @@ def _allocation(
     b = jnp.where(k.uploads, b, 0)
     t, f = _upload(links, b)
     price = jnp.where(jnp.any(k.uploads), jnp.exp(log_price), 0)
-    safe_b = jnp.where(k.uploads, b, 1)
-    speed = rate(safe_b, links.P)
-    ratio = links.P / safe_b
-    marginal = (jnp.log1p(ratio) - ratio / (1 + ratio)) / LN2
-    paid = jnp.where(
-        k.uploads, price * speed**2 / (jnp.where(k.uploads, links.d, 1) * marginal) - links.p, 0
-    )
-    mu = jnp.where(k.uploads, paid, jnp.where(f > links.fmin, 2 * links.kappa * f**3, 0))
+    mu = _deadline_multipliers(links, k.uploads, price, b, f)
     spent = links.kappa * links.c * f**2 + links.p * t
     slack = links.time_left - t - links.c / f
 
@@ -863,9 +875,171 @@ def allocate(inst: Instance, m: ArrayLike, backend: Backend = "closed") -> Alloc
 
 
 @jax.custom_jvp
-def _value(links: Links, B: jax.Array, active: jax.Array) -> jax.Array:
+def _value(links: Links, B: jax.Array) -> jax.Array:
+    """Least energy E, J, of links `[N]`; +inf where they cannot meet their deadlines."""
     k = curves(links, B)
     _, b = _closed(links, B)
-    possible = jnp.sum(jnp.where(active, k.bmin, 0)) <= B
-    spent = jnp.sum(jnp.where(active & k.available, energy(k.links, b), 0))
-    return jnp.where(possible, spent, jnp.inf)
+    return jnp.where(jnp.sum(k.bmin) <= B, jnp.sum(energy(k.links, b)), jnp.inf)
+
+
+@_value.defjvp
+def _value_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Envelope theorem: the derivative of the Lagrangian at fixed b, f, price and multipliers.
+
+    A frequency at one of its ends moves with that end.
+    """
+    links, B = primals
+    k = curves(jax.lax.stop_gradient(links), jax.lax.stop_gradient(B))
+    possible = jnp.sum(k.bmin) <= B
+    log_price, b = _closed(links, B)
+    safe = _where(k.available, links, _dummies(links))
+    t, f = _upload(safe, b)
+    price = jnp.exp(log_price)
+    mu = _deadline_multipliers(safe, k.uploads, price, b, f)
+    fastest = (k.uploads & (log_price >= k.log_slope_bmin)) | (f >= safe.fmax)
+    slowest = (k.uploads & (log_price <= k.log_slope_above)) | (f <= safe.fmin)
+
+    def lagrangian(links: Links, B: jax.Array) -> jax.Array:
+        links = _where(k.available, links, _dummies(links))
+        frequency = jnp.where(fastest, links.fmax, jnp.where(slowest, links.fmin, f))
+        served = k.uploads & (b > 0)
+        speed = rate(jnp.where(served, b, 1), links.P)
+        t = jnp.where(served, links.d / speed, 0)
+        spent = links.kappa * links.c * frequency**2 + links.p * t
+        lateness = links.c / frequency + t - links.time_left
+        return jnp.sum(spent + mu * lateness) - jnp.where(jnp.any(k.uploads), price, 0) * B
+
+    _, derivative = jax.jvp(lagrangian, primals, tangents)
+    return _value(links, B), jnp.where(possible, derivative, 0)
+
+
+def value(inst: Instance, m: ArrayLike) -> jax.Array:
+    """Least expected energy E, J, [], of a fixed partition int `[N]`; +inf where infeasible.
+
+    Equal to `allocate(inst, m).E`, but differentiable by the envelope theorem: dE/dB = -lam,
+    dE/dD = -mu, and so on for every float of the instance. Infeasible: all derivatives are 0.
+
+    Source: problem (23).
+    """
+    return _value(_chosen(inst, jnp.where(inst.mask_n, jnp.asarray(m, jnp.int32), 0)), inst.B)
+
+
+# --------------------------------------------------------------------------------------------------
+# References: exhaustive search, worst case, simulated violation
+
+
+MAX_PARTITIONS = 200_000
+
+
+@jax.jit
+def exhaustive(inst: Instance) -> Allocation:
+    """Optimum over all partitions by trying each: `M1^N` problems (23), for N up to 4 or 5.
+
+    Raises:
+        ValueError: more than `MAX_PARTITIONS` partitions.
+
+    Source: problem (9).
+    """
+    num_devices, points = inst.c.shape
+    if points**num_devices > MAX_PARTITIONS:
+        raise ValueError(
+            f"inst: {points}^{num_devices} partitions are not valid; "
+            f"give at most {MAX_PARTITIONS} to exhaustive"
+        )
+    stopped = jax.lax.stop_gradient(inst)
+    table = curves(links_of(stopped), stopped.B)
+    partitions = np.indices((points,) * num_devices).reshape(num_devices, -1).T
+
+    def cost(m: jax.Array) -> jax.Array:
+        return partition_energy(take(table, m), stopped.B)
+
+    costs = jax.lax.map(cost, jnp.asarray(partitions, jnp.int32), batch_size=4096)
+    return allocate(inst, jnp.asarray(partitions, jnp.int32)[jnp.argmin(costs)])
+
+
+def worst_case(
+    inst: Instance, K: ArrayLike | None = None, calibration: Calibration = "literal"
+) -> Instance:
+    """The instance of the worst-case policy: K standard deviations instead of sigma.
+
+    It is the robust problem at `eps = 1 / (1 + K^2)`; `eps` itself is left as it is.
+
+    Args:
+        inst: the instance.
+        K: standard deviations added to the mean times, scalar or `[N]`; by default those fitted to
+            the paper's results, by model and calibration.
+        calibration: that of the instance, for the default of K.
+    """
+    if K is None:
+        fitted = [entry.worst_case_k[calibration] for entry in MODELS.values()]
+        K = jnp.asarray(fitted, inst.sigma.dtype)[inst.model_id]
+    return inst.replace(sigma=jnp.broadcast_to(jnp.asarray(K, inst.sigma.dtype), inst.sigma.shape))
+
+
+def _sample(key: jax.Array, law: str, mean: jax.Array, std: jax.Array, num: int) -> jax.Array:
+    """Times `[num, N]` of one part with a mean and a standard deviation `[N]`, s."""
+    shape = (num, *mean.shape)
+    random = std > 0
+    std = jnp.where(random, std, 1)
+    if law == "gauss":
+        drawn = mean + std * jax.random.normal(key, shape, mean.dtype)
+    elif law == "lognormal":
+        log_mean = jnp.log(jnp.where(random, mean, 1))
+        variance = jnp.log1p((std / jnp.exp(log_mean)) ** 2)
+        normal = jax.random.normal(key, shape, mean.dtype)
+        drawn = jnp.exp(log_mean - variance / 2 + jnp.sqrt(variance) * normal)
+    elif law == "gamma":
+        drawn = mean - std + std * jax.random.exponential(key, shape, mean.dtype)
+    else:
+        root = math.sqrt(HEAVY_SHAPE)
+        gamma = jax.random.gamma(key, HEAVY_SHAPE, shape, mean.dtype)
+        drawn = mean - std * root + gamma * std / root
+    return jnp.where(random, drawn, mean)
+
+
+HEAVY_SHAPE = 0.1
+LAWS = ("gauss", "lognormal", "gamma", "heavygamma", "twopoint")
+SAMPLES_PER_CHUNK = 10_000
+
+
+@partial(jax.jit, static_argnames=("law", "n_samples"))
+def violation(
+    key: jax.Array, inst: Instance, alloc: Allocation, law: Law, n_samples: int = 400_000
+) -> jax.Array:
+    """Simulated probability `[N]` that a device's inference takes longer than its deadline.
+
+    The local time and that of the virtual machine are independent and follow one law with the
+    instance's means and variances: normal; lognormal; "gamma", a shifted exponential; "heavygamma",
+    a shifted gamma law of shape 0.1; "twopoint", the distribution of the sum that attains the
+    bound eps of (18). Padded devices have 0.
+
+    Raises:
+        ValueError: unknown law.
+    """
+    if law not in LAWS:
+        raise ValueError(f"law: {law!r} is not valid; give one of {', '.join(LAWS)}")
+    links = _chosen(inst, alloc.m)
+    chosen = take((inst.tvm, inst.vloc, inst.vvm), alloc.m)
+    mean_vm, var_local, var_vm = (jnp.where(inst.mask_n, x, 0) for x in chosen)
+    mean_local = links.c / alloc.f
+
+    def lateness(key: jax.Array, num: int) -> jax.Array:
+        if law == "twopoint":
+            mean, variance = alloc.t_off + mean_local + mean_vm, var_local + var_vm
+            above = jnp.maximum(inst.D - mean, 0) + 1e-6
+            chance = variance / (variance + above**2)
+            late = jax.random.uniform(key, (num, *mean.shape), mean.dtype) < chance
+            return jnp.where(late, mean + above, mean - variance / above) - inst.D
+        keys = jax.random.split(key)
+        local = _sample(keys[0], law, mean_local, jnp.sqrt(var_local), num)
+        return alloc.t_off + local + _sample(keys[1], law, mean_vm, jnp.sqrt(var_vm), num) - inst.D
+
+    def count(total: jax.Array, chunk: jax.Array) -> tuple[jax.Array, None]:
+        late = lateness(jax.random.fold_in(key, chunk), SAMPLES_PER_CHUNK) > 0
+        left = n_samples - chunk * SAMPLES_PER_CHUNK
+        counted = jnp.arange(SAMPLES_PER_CHUNK)[:, None] < left
+        return total + jnp.sum(late & counted, axis=0, dtype=jnp.int32), None
+
+    chunks = jnp.arange(-(-n_samples // SAMPLES_PER_CHUNK))
+    total, _ = jax.lax.scan(count, jnp.zeros(inst.D.shape, jnp.int32), chunks)
+    return jnp.where(inst.mask_n, total / n_samples, 0).astype(inst.D.dtype)
