@@ -208,11 +208,23 @@ def _reach(point: _Point, step: _Point) -> jax.Array:
     return jnp.minimum(ratio(point.slack, step.slack), ratio(point.multiplier, step.multiplier))
 
 
-def _interior_step(program: _Program, _: int, point: _Point) -> _Point:
-    """One predictor-corrector step. The Hessian is diagonal, so four unknowns remain."""
+class _Interior(NamedTuple):
+    """State of the interior-point method."""
+
+    point: _Point
+    steps: jax.Array
+    done: jax.Array
+
+
+def _interior_step(program: _Program, state: _Interior) -> _Interior:
+    """One predictor-corrector step. The Hessian is diagonal, so four unknowns remain.
+
+    Done when a full step moves the variables by no more than rounding, or when none is finite.
+    """
+    point = state.point
     z, slack, multiplier, price = point
     size = z.shape[0]
-    floor = 1e-13 if z.dtype == jnp.float64 else 1e-9
+    double = z.dtype == jnp.float64
     jacobian = program.jacobian(z)
     gradient = _stationarity(program, z, multiplier, price)
     bound_gap = program.lower - z + slack[:size]
@@ -241,12 +253,14 @@ def _interior_step(program: _Program, _: int, point: _Point) -> _Point:
     affine = newton(multiplier * slack)
     length = jnp.minimum(_reach(point, affine), 1)
     ahead = (multiplier + length * affine.multiplier) * (slack + length * affine.slack)
-    target = jnp.maximum((jnp.mean(ahead) / mean) ** 3 * mean, floor)
+    target = jnp.maximum((jnp.mean(ahead) / mean) ** 3 * mean, 1e-13 if double else 1e-9)
     step = newton(multiplier * slack + affine.multiplier * affine.slack - target)
     length = jnp.minimum(0.99 * _reach(point, step), 1)
     moved = jax.tree.map(lambda old, change: old + length * change, point, step)
     finite = jnp.isfinite(sum(jnp.sum(leaf) for leaf in moved))
-    return jax.tree.map(partial(jnp.where, finite), moved, point)
+    still = (length > 0.9) & (jnp.max(jnp.abs(step.z)) < (1e-10 if double else 1e-6))
+    kept = jax.tree.map(partial(jnp.where, finite), moved, point)
+    return _Interior(kept, state.steps + 1, still | ~finite)
 
 
 def _interior_point(data: _Data) -> jax.Array:
@@ -258,7 +272,11 @@ def _interior_point(data: _Data) -> jax.Array:
     slack = jnp.maximum(jnp.append(z - program.lower, -program.rows(z)[:3]), 0.1)
     multiplier = jnp.full_like(slack, 0.1) * jnp.sqrt(jnp.maximum(data.penalty, 1e-3))
     start = _Point(z, slack, multiplier, jnp.zeros_like(one))
-    end = jax.lax.fori_loop(0, INTERIOR_STEPS, partial(_interior_step, program), start)
+    end = jax.lax.while_loop(
+        lambda state: ~state.done & (state.steps < INTERIOR_STEPS),
+        partial(_interior_step, program),
+        _Interior(start, jnp.zeros((), jnp.int32), jnp.zeros((), bool)),
+    ).point
     return jnp.concatenate([end.z, end.multiplier, end.price[None]])
 
 
