@@ -162,13 +162,18 @@ def _program(data: _Data) -> _Program:
     )
 
 
+def _combine(weights: jax.Array, rows: jax.Array) -> jax.Array:
+    """`weights rows`, in full precision on every device, [K]."""
+    return jnp.sum(weights[:, None] * rows, axis=0)
+
+
 def _stationarity(
     program: _Program, z: jax.Array, multiplier: jax.Array, price: jax.Array
 ) -> jax.Array:
     """Gradient of the Lagrangian of (36) in z, [K]."""
     size = z.shape[0]
     weight = jnp.append(multiplier[size:], price)
-    return program.cost - multiplier[:size] + weight @ program.jacobian(z)
+    return program.cost - multiplier[:size] + _combine(weight, program.jacobian(z))
 
 
 def _factor(matrix: jax.Array) -> tuple[list[list[jax.Array]], list[jax.Array]]:
@@ -230,7 +235,7 @@ def _interior_step(program: _Program, state: _Interior) -> _Interior:
     bound_gap = program.lower - z + slack[:size]
     row_gap = program.rows(z) + jnp.append(slack[size:], 0)
     mean = jnp.mean(multiplier * slack)
-    curvature = 2 * jnp.append(multiplier[size:], 0) @ program.square
+    curvature = 2 * _combine(jnp.append(multiplier[size:], 0), program.square)
     inverse = 1 / (curvature + multiplier[:size] / slack[:size])
     scaled = jacobian * inverse
     schur = jnp.sum(scaled[:, None] * jacobian[None], axis=-1)
@@ -240,7 +245,7 @@ def _interior_step(program: _Program, state: _Interior) -> _Interior:
         right = (multiplier[:size] * bound_gap - product[:size]) / slack[:size] - gradient
         offset = row_gap - jnp.append(product[size:] / multiplier[size:], 0)
         rows = _substitute(factors, jnp.sum(scaled * right, axis=1) + offset)
-        dz = inverse * (right - rows @ jacobian)
+        dz = inverse * (right - _combine(rows, jacobian))
         d_bound = (multiplier[:size] * (bound_gap - dz) - product[:size]) / slack[:size]
         d_row = -(row_gap + jnp.sum(jacobian * dz, axis=1))
         return _Point(
