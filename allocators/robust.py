@@ -570,12 +570,12 @@ def feasible(inst: Instance, m: ArrayLike | None = None) -> jax.Array:
 MAX_ITERATIONS = 60
 
 
-def _tolerance(dtype: Any) -> float:
+def tolerance_of(dtype: Any) -> float:
     """Newton step below which a next one would change nothing, as convergence is quadratic."""
     return 4 * float(jnp.finfo(dtype).eps) ** 0.5
 
 
-def _safeguarded(
+def safeguarded(
     x: jax.Array, step: jax.Array, lower: jax.Array, upper: jax.Array, tolerance: float
 ) -> tuple[jax.Array, jax.Array]:
     """Newton's step inside a bracket, else to its midpoint; the new x and whether it converged."""
@@ -601,7 +601,7 @@ def demand(
         bmin and at the kink), and the number of evaluations of `log_slope`, int32 [].
     """
     dtype = log_b.dtype
-    tolerance = _tolerance(dtype)
+    tolerance = tolerance_of(dtype)
     at_bmin = log_price >= k.log_slope_bmin
     below = log_price < k.log_slope_below
     above = ~at_bmin & (log_price > k.log_slope_above)
@@ -621,7 +621,7 @@ def demand(
         excess = value - log_price
         lower = jnp.where(free & (excess > 0), x, lower)
         upper = jnp.where(free & (excess <= 0), x, upper)
-        x, small = _safeguarded(x, -excess / slope, lower, upper, tolerance)
+        x, small = safeguarded(x, -excess / slope, lower, upper, tolerance)
         return x, lower, upper, slope, jnp.all(small | ~free), count + 1
 
     start = jnp.clip(log_b, lower, upper)
@@ -630,11 +630,17 @@ def demand(
     return x, jnp.where(free, 1 / slope, 0), count
 
 
-def partition_energy(k: Curves, B: jax.Array) -> jax.Array:
-    """Least energy E, J, [] of fixed curves `[N]`; +inf where infeasible. Not differentiable."""
-    log_price, log_b, _ = equilibrium(k, B, *first_guess(k, B))
+def partition_energy(
+    k: Curves, B: jax.Array, log_price: jax.Array, log_b: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Least energy of fixed curves `[N]`: `equilibrium`, also where no deadline can be met.
+
+    Returns:
+        E, J, [], +inf where infeasible, and what `equilibrium` returns. Not differentiable.
+    """
+    log_price, log_b, count = equilibrium(k, B, log_price, log_b)
     spent = jnp.sum(energy(k.links, share_rest(k, B, jnp.exp(log_b))))
-    return jnp.where(jnp.sum(k.bmin) <= B, spent, jnp.inf)
+    return jnp.where(jnp.sum(k.bmin) <= B, spent, jnp.inf), log_price, log_b, count
 
 
 def first_guess(k: Curves, B: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -662,7 +668,7 @@ def equilibrium(
         Log price [], log bandwidths `[N]`, and the evaluations of `log_slope` per device, int32 [].
     """
     dtype = log_b.dtype
-    tolerance = _tolerance(dtype)
+    tolerance = tolerance_of(dtype)
     lower = jnp.asarray(math.log(1e-9), dtype)
     upper = jnp.max(jnp.where(k.uploads, k.log_slope_bmin, lower))
 
@@ -680,7 +686,7 @@ def equilibrium(
         upper = jnp.where(excess <= 0, log_price, upper)
         moves = slope < 0
         step = jnp.where(moves, -excess / jnp.where(moves, slope, -1), jnp.inf)
-        target, done = _safeguarded(log_price, step, lower, upper, tolerance)
+        target, done = safeguarded(log_price, step, lower, upper, tolerance)
         log_b = log_b + elasticity * (target - log_price)
         return target, log_b, lower, upper, done, count + evaluations, rounds + 1
 
@@ -874,6 +880,17 @@ def allocate(inst: Instance, m: ArrayLike, backend: Backend = "closed") -> Alloc
     return _allocation(inst, m, links, *_OPTIMA[backend](links, inst.B))
 
 
+def allocate_from(
+    inst: Instance, m: jax.Array, log_price: jax.Array, log_b: jax.Array
+) -> Allocation:
+    """`allocate` from a start: the logarithms of a price, J/MHz, [], and of bandwidths, MHz, [N].
+
+    The result does not depend on the start beyond rounding, nor do its derivatives.
+    """
+    links = _chosen(inst, m)
+    return _allocation(inst, m, links, *_optimum(links, inst.B, log_price, log_b))
+
+
 @jax.custom_jvp
 def _value(links: Links, B: jax.Array) -> jax.Array:
     """Least energy E, J, of links `[N]`; +inf where they cannot meet their deadlines."""
@@ -951,7 +968,8 @@ def exhaustive(inst: Instance) -> Allocation:
     partitions = np.indices((points,) * num_devices).reshape(num_devices, -1).T
 
     def cost(m: jax.Array) -> jax.Array:
-        return partition_energy(take(table, m), stopped.B)
+        chosen = take(table, m)
+        return partition_energy(chosen, stopped.B, *first_guess(chosen, stopped.B))[0]
 
     costs = jax.lax.map(cost, jnp.asarray(partitions, jnp.int32), batch_size=4096)
     return allocate(inst, jnp.asarray(partitions, jnp.int32)[jnp.argmin(costs)])
