@@ -60,9 +60,11 @@ def training_figure(rows: Sequence[dict[str, str]], path: Path) -> None:
         for row in rows:
             curves[int(row["seed"]), where[int(row["update"])]] = float(row[name])
         mean, low, high = (_over_seeds(f, curves) for f in (np.mean, np.min, np.max))
-        ax.plot(updates, mean, color="C0", linewidth=1.2)
+        known = np.isfinite(mean)
+        x = np.array(updates)[known]
+        ax.plot(x, mean[known], color="C0", linewidth=1.2)
         if len(seeds) > 1:
-            ax.fill_between(updates, low, high, color="C0", alpha=0.2, linewidth=0)
+            ax.fill_between(x, low[known], high[known], color="C0", alpha=0.2, linewidth=0)
         ax.set_title(name)
         ax.set_xlabel("update")
     if len(seeds) > 1:
