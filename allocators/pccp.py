@@ -417,18 +417,30 @@ def penalty_after(penalty: jax.Array) -> jax.Array:
     return jnp.minimum(PENALTY_GROWTH * penalty, PENALTY_MAX)
 
 
-def relax(problem: Partitioning, iterations: int, backend: Backend = "jaxopt") -> Iterate:
+def relax(
+    problem: Partitioning,
+    iterations: int,
+    penalty: ArrayLike = PENALTY_START,
+    backend: Backend = "jaxopt",
+) -> Iterate:
     """Algorithm 1 from uniform shares for a fixed number of iterations, without rounding.
 
-    Differentiable in reverse mode with `backend="jaxopt"`; see `convex_step`.
+    With `backend="jaxopt"` it can be trained through, as `convex_step`; a first penalty of the
+    order of the energies spreads the shares, a small one leaves most of them at 0, where they do
+    not respond to the energies.
+
+    Args:
+        problem: the partitioning problem of N devices.
+        iterations: number of convex problems, at least 1.
+        penalty: of the first convex problem, J per unit of violation.
+        backend: see `convex_step`.
     """
 
     def step(carry: tuple[Iterate, jax.Array], _: None) -> tuple[tuple[Iterate, jax.Array], None]:
         iterate, penalty = carry
         return (convex_step(problem, iterate, penalty, backend), penalty_after(penalty)), None
 
-    penalty = jnp.asarray(PENALTY_START, problem.energy.dtype)
-    start = (initial_iterate(problem), penalty)
+    start = (initial_iterate(problem), jnp.asarray(penalty, problem.energy.dtype))
     return jax.lax.scan(step, start, length=iterations)[0][0]
 
 
