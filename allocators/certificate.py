@@ -66,6 +66,8 @@ class Certificate:
 UNAVAILABLE = 1e30
 LOG_PRICES = (math.log(1e-9), math.log(1e5))
 NUM_CANDIDATES = 4
+FEW_POINTS = 4
+ROUGH_ROUNDS = 4
 
 
 @partial(
@@ -133,94 +135,102 @@ def _price_step(
     return jnp.clip(crossing, first, last)
 
 
-def _first_price(k: Curves, B: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Log price, log demands `[N, M1]` and their slopes from an equal share for every device."""
+@partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["log_price", "step", "log_b", "elasticity", "m_low", "m_high", "count"],
+    meta_fields=[],
+)
+@dataclasses.dataclass(frozen=True)
+class _Dual:
+    """A price, and what is known there.
+
+    Attributes:
+        log_price: logarithm of the price, J/MHz, [].
+        step: step of the log price to the highest bound, by a model, [].
+        log_b: log demands, [N, K].
+        elasticity: their derivatives with respect to log_price, [N, K].
+        m_low, m_high: a partition that demands more, and one that demands less than B, int32 [N].
+        count: evaluations of slope or energy per pair so far, int32 [].
+    """
+
+    log_price: jax.Array
+    step: jax.Array
+    log_b: jax.Array
+    elasticity: jax.Array
+    m_low: jax.Array
+    m_high: jax.Array
+    count: jax.Array
+
+
+def _first_dual(k: Curves, B: jax.Array) -> tuple[_Dual, jax.Array]:
+    """A price near the best one, and the cost of every pair there, J, [N, M1]; both roughly.
+
+    From an equal share for every device, a few rounds of one Newton step for all demands and one
+    for the price.
+    """
     uploads = jnp.any(k.uploads, axis=-1)
     num = jnp.maximum(jnp.sum(uploads), 1)
     log_b = jnp.maximum(jnp.log(B / num), k.log_bmin)
-    value, slope = robust.log_slope(k.links, log_b, log_b < k.log_kink)
-    cost = jnp.where(k.uploads, robust.energy(k.links, jnp.exp(log_b)), UNAVAILABLE)
+    value, _ = robust.log_slope(k.links, log_b, log_b < k.log_kink)
+    cost = jnp.where(k.available, robust.energy(k.links, jnp.exp(log_b)), UNAVAILABLE)
     cheapest = robust.take(value, jnp.argmin(cost, axis=-1))
     log_price = jnp.sum(jnp.where(uploads, cheapest, 0)) / num
-    start = log_b + jnp.clip((log_price - value) / slope, -1, 1)
-    return log_price, start, 1 / slope
+
+    def improve(_: int, state: tuple[_Dual, jax.Array]) -> tuple[_Dual, jax.Array]:
+        dual, _ = state
+        log_price = jnp.clip(dual.log_price + dual.step, *LOG_PRICES)
+        log_b = jnp.maximum(dual.log_b + dual.elasticity * dual.step, k.log_bmin)
+        value, slope = robust.log_slope(k.links, log_b, log_b < k.log_kink)
+        log_b = jnp.maximum(log_b + jnp.clip((log_price - value) / slope, -1, 1), k.log_bmin)
+        at = _choices(k, B, log_price, log_b, 1 / slope)
+        step = jnp.clip(_price_step(at, B, log_price, at.m, at.m), -1, 1)
+        return _Dual(log_price, step, log_b, 1 / slope, at.m, at.m, dual.count + 2), at.cost
+
+    nobody = jnp.zeros(k.bmin.shape[0], jnp.int32)
+    zero = jnp.zeros_like(B)
+    start = _Dual(log_price, zero, log_b, jnp.zeros_like(log_b), nobody, nobody, jnp.int32(2))
+    return jax.lax.fori_loop(0, ROUGH_ROUNDS, improve, (start, cost))
 
 
-def _highest_bound(
-    k: Curves, B: jax.Array, possible: jax.Array
-) -> tuple[jax.Array, jax.Array, _Choices, jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Price that maximises the bound g, and the partitions that meet there.
+def _highest_bound(k: Curves, B: jax.Array, start: _Dual, possible: jax.Array) -> _Dual:
+    """Price that maximises the bound g of curves `[N, K]`.
 
     The sign of the demand minus B brackets the price; steps are those of `_price_step`.
-
-    Returns:
-        Log price [], log demands `[N, M1]`, their elasticities and choices, the cheapest
-        partitions just below and above the price, int32 [N], and the evaluations per pair.
     """
     dtype = k.bmin.dtype
-    tolerance = robust.tolerance_of(dtype)
+    _, tolerance = robust.tolerances(dtype)
 
-    def searching(state: dict[str, jax.Array]) -> jax.Array:
-        return ~state["done"] & (state["rounds"] < robust.MAX_ITERATIONS)
+    def searching(state: tuple[Any, ...]) -> jax.Array:
+        return ~state[3] & (state[4] < robust.MAX_ITERATIONS)
 
-    def improve(state: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        log_price = state["log_price"]
-        log_b, elasticity, count = robust.demand(k, log_price, state["log_b"])
+    def improve(state: tuple[Any, ...]) -> tuple[Any, ...]:
+        dual, lower, upper, _, rounds = state
+        log_price = dual.log_price + dual.step
+        guess = dual.log_b + dual.elasticity * dual.step
+        log_b, elasticity, count = robust.demand(k, log_price, guess)
         at = _choices(k, B, log_price, log_b, elasticity)
         over = jnp.sum(robust.take(at.b, at.m)) > B
-        lower = jnp.where(over, log_price, state["lower"])
-        upper = jnp.where(over, state["upper"], log_price)
-        no_low, no_high = lower == LOG_PRICES[0], upper == LOG_PRICES[1]
-        m_low = jnp.where(over | no_low, at.m, state["m_low"])
-        m_high = jnp.where(over & ~no_high, state["m_high"], at.m)
+        lower = jnp.where(over, log_price, lower)
+        upper = jnp.where(over, upper, log_price)
+        m_low = jnp.where(over, at.m, dual.m_low)
+        m_high = jnp.where(over, dual.m_high, at.m)
         step = _price_step(at, B, log_price, m_low, m_high)
         target, done = robust.safeguarded(log_price, step, lower, upper, tolerance)
-        return dict(
-            log_price=target,
-            log_b=log_b + elasticity * (target - log_price),
-            lower=lower,
-            upper=upper,
-            m_low=m_low,
-            m_high=m_high,
-            done=done,
-            count=state["count"] + count + 1,
-            rounds=state["rounds"] + 1,
-        )
+        count = dual.count + count + 1
+        step = target - log_price
+        dual = _Dual(log_price, step, log_b, elasticity, m_low, m_high, count)
+        return dual, lower, upper, done, rounds + 1
 
-    log_price, log_b, _ = _first_price(k, B)
-    nobody = jnp.zeros(k.bmin.shape[0], jnp.int32)
     lower, upper = (jnp.asarray(end, dtype) for end in LOG_PRICES)
-    state = dict(
-        log_price=jnp.clip(log_price, lower, upper),
-        log_b=log_b,
-        lower=lower,
-        upper=upper,
-        m_low=nobody,
-        m_high=nobody,
-        done=~possible,
-        count=jnp.int32(2),
-        rounds=jnp.int32(0),
-    )
-    state = jax.lax.while_loop(searching, improve, state)
-    log_price = state["log_price"]
-    log_b, elasticity, count = robust.demand(k, log_price, state["log_b"])
-    at = _choices(k, B, log_price, log_b, elasticity)
-    tie = float(jnp.finfo(dtype).eps) ** 0.5
+    state = (start, lower, upper, ~possible, jnp.int32(0))
+    return jax.lax.while_loop(searching, improve, state)[0]
 
-    def if_tied(m: jax.Array) -> jax.Array:
-        extra = robust.take(at.cost, m) - robust.take(at.cost, at.m)
-        return jnp.where(extra <= tie * jnp.abs(robust.take(at.cost, at.m)), m, at.m)
 
-    count = state["count"] + count + 1
-    return (
-        log_price,
-        log_b,
-        elasticity,
-        at,
-        if_tied(state["m_low"]),
-        if_tied(state["m_high"]),
-        count,
-    )
+def _if_tied(at: _Choices, m: jax.Array) -> jax.Array:
+    """A partition m where it costs no more than the cheapest one, which is taken elsewhere."""
+    cost, least = robust.take(at.cost, m), robust.take(at.cost, at.m)
+    tie = 1e-6 if cost.dtype == jnp.float64 else 1e-4
+    return jnp.where(cost <= least + tie * jnp.abs(least), m, at.m)
 
 
 def _candidates(
@@ -274,14 +284,54 @@ def _candidates(
     return jax.lax.scan(pick, pool, None, length=NUM_CANDIDATES)[1]
 
 
+def _maximise(k: Curves, B: jax.Array, possible: jax.Array) -> tuple[_Dual, jax.Array]:
+    """`_highest_bound` found among the few partitioning points that look best, then among all.
+
+    Returns:
+        The dual, and its evaluations over all pairs, int32 [].
+    """
+    first, cost = _first_dual(k, B)
+
+    def cheapest(cost: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+        m = jnp.argmin(cost, axis=-1)
+        return jnp.where(jnp.arange(cost.shape[1]) == m[:, None], jnp.inf, cost), m
+
+    few = jax.lax.scan(cheapest, cost, None, length=FEW_POINTS)[1].T
+    rows = jnp.arange(cost.shape[0])[:, None]
+    few_k, log_b, elasticity = jax.tree.map(
+        lambda x: x[rows, few], (k, first.log_b, first.elasticity)
+    )
+    nobody = jnp.zeros_like(first.m_low)
+    start = _Dual(first.log_price, first.step, log_b, elasticity, nobody, nobody, jnp.int32(0))
+    coarse = _highest_bound(few_k, B, start, possible)
+    moved = coarse.log_price - first.log_price
+    log_b = (first.log_b + first.elasticity * moved).at[rows, few].set(coarse.log_b)
+    elasticity = first.elasticity.at[rows, few].set(coarse.elasticity)
+    m_low, m_high = robust.take(few, coarse.m_low), robust.take(few, coarse.m_high)
+    start = _Dual(
+        coarse.log_price,
+        coarse.step,
+        log_b,
+        elasticity,
+        m_low.astype(jnp.int32),
+        m_high.astype(jnp.int32),
+        first.count,
+    )
+    dual = _highest_bound(k, B, start, possible)
+    return dual, dual.count * cost.size + coarse.count * few.size
+
+
 def _search(inst: Instance) -> tuple[dict[str, jax.Array], Certificate, jax.Array, jax.Array]:
     """Partition with its price and bandwidths, its certificate, and the tied partitions."""
     k = robust.curves(robust.links_of(inst), inst.B)
     B = inst.B
     b_min_total = jnp.sum(jnp.min(k.bmin, axis=-1))
     possible = b_min_total <= B
-    log_price, log_b, elasticity, at, m_low, m_high, count = _highest_bound(k, B, possible)
+    dual, count = _maximise(k, B, possible)
+    log_price, log_b, elasticity = dual.log_price, dual.log_b, dual.elasticity
     price = jnp.exp(log_price)
+    at = _choices(k, B, log_price, log_b, elasticity)
+    m_low, m_high = (_if_tied(at, m) for m in (dual.m_low, dual.m_high))
     candidates = _candidates(k, at, B, price, m_low, m_high)
 
     def solve_row(m: jax.Array) -> tuple[jax.Array, ...]:
@@ -305,7 +355,6 @@ def _search(inst: Instance) -> tuple[dict[str, jax.Array], Certificate, jax.Arra
     lb = jnp.minimum(bound, ub)
     extra = at.cost - jnp.min(at.cost, axis=-1, keepdims=True)
     surviving = k.available & (extra <= ub - lb) & inst.mask_n[:, None]
-    pairs = jnp.int32(at.cost.size)
     certificate = Certificate(
         lb=jnp.where(possible, lb, jnp.inf),
         ub=jnp.where(possible, ub, jnp.inf),
@@ -314,7 +363,9 @@ def _search(inst: Instance) -> tuple[dict[str, jax.Array], Certificate, jax.Arra
         b_min_total=b_min_total,
         n_tied=jnp.where(possible, jnp.sum(m_low != m_high, dtype=jnp.int32), 0),
         survivors=jnp.where(possible, jnp.sum(surviving, dtype=jnp.int32), 0),
-        evaluations=((3 + count) * pairs + jnp.sum(counts + 1) * inst.D.size).astype(jnp.int32),
+        evaluations=(count + 4 * at.cost.size + jnp.sum(counts + 1) * inst.D.size).astype(
+            jnp.int32
+        ),
         feasible=possible,
     )
     answer = dict(m=m, log_price=log_prices[best], log_b=log_bs[best])
