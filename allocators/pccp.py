@@ -485,7 +485,7 @@ def _lateness(problem: Partitioning) -> jax.Array:
 
 
 def _pccp(
-    problem: Partitioning, m: jax.Array, start: Start, literal_stop: bool, skip: jax.Array
+    problem: Partitioning, m: jax.Array, start: Start, literal_stop: ArrayLike, skip: jax.Array
 ) -> Partition:
     """Algorithm 1; nothing is iterated where `skip`."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -182,7 +183,9 @@ class Reference:
         import cvxpy as cp
 
         try:
-            problem.solve(solver=self._solver, **options)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Solution may be inaccurate", UserWarning)
+                problem.solve(solver=self._solver, **options)
         except cp.SolverError:
             return "failed"
         return problem.status
