@@ -325,8 +325,8 @@ def _search(inst: Instance) -> tuple[dict[str, jax.Array], Certificate, jax.Arra
     """Partition with its price and bandwidths, its certificate, and the tied partitions."""
     k = robust.curves(robust.links_of(inst), inst.B)
     B = inst.B
-    b_min_total = jnp.sum(jnp.min(k.bmin, axis=-1))
-    possible = b_min_total <= B
+    b_min_total = jnp.sum(jnp.min(k.needed, axis=-1))
+    possible = jnp.sum(jnp.min(k.bmin, axis=-1)) <= B
     dual, count = _maximise(k, B, possible)
     log_price, log_b, elasticity = dual.log_price, dual.log_b, dual.elasticity
     price = jnp.exp(log_price)
@@ -346,7 +346,7 @@ def _search(inst: Instance) -> tuple[dict[str, jax.Array], Certificate, jax.Arra
 
     energies, log_prices, log_bs, counts = jax.vmap(solve_row)(candidates)
     best = jnp.argmin(energies)
-    least = jnp.argmin(k.bmin, axis=-1).astype(jnp.int32)
+    least = jnp.argmin(k.needed, axis=-1).astype(jnp.int32)
     m = jnp.where(possible, candidates[best], least)
     ub = energies[best]
     bound = at.bound

@@ -376,7 +376,7 @@ class Links:
 @partial(
     jax.tree_util.register_dataclass,
     data_fields=[
-        *("links", "available", "uploads", "bmin", "log_bmin", "log_kink"),
+        *("links", "available", "uploads", "needed", "bmin", "log_bmin", "log_kink"),
         *("log_slope_bmin", "log_slope_above", "log_slope_below"),
     ],
     meta_fields=[],
@@ -389,7 +389,8 @@ class Curves:
         links: the links, with finite dummies where unavailable.
         available: whether `bmin <= B`, bool.
         uploads: whether available with d > 0, bool; the fields below are dummies elsewhere.
-        bmin: least bandwidth, MHz; +inf where unavailable, 0 without upload.
+        needed: least bandwidth, MHz; +inf where none suffices, 0 without upload.
+        bmin: the same, but +inf where unavailable.
         log_bmin, log_kink: logarithms of the least bandwidth and of that where f reaches fmin.
         log_slope_bmin: `log(-phi')` at the least bandwidth.
         log_slope_above, log_slope_below: `log(-phi')` at the kink, on its side f > fmin and on its
@@ -399,6 +400,7 @@ class Curves:
     links: Links
     available: jax.Array
     uploads: jax.Array
+    needed: jax.Array
     bmin: jax.Array
     log_bmin: jax.Array
     log_kink: jax.Array
@@ -502,7 +504,7 @@ def curves(links: Links, B: jax.Array) -> Curves:
     log_bmin, reachable = log_b_within(fastest)
     uploads = reachable & (log_bmin <= jnp.log(B))
     idle = ~data & (fastest >= 0)
-    bmin = jnp.where(uploads, jnp.exp(log_bmin), jnp.where(idle, 0, jnp.inf))
+    needed = jnp.where(reachable, jnp.exp(log_bmin), jnp.where(idle, 0, jnp.inf))
     log_kink, bends = log_b_within(slowest)
     safe = _where(uploads | idle, links, _dummies(links))
     log_bmin = jnp.where(uploads, log_bmin, 0)
@@ -514,7 +516,8 @@ def curves(links: Links, B: jax.Array) -> Curves:
         links=safe,
         available=uploads | idle,
         uploads=uploads,
-        bmin=bmin,
+        needed=needed,
+        bmin=jnp.where(uploads | idle, needed, jnp.inf),
         log_bmin=log_bmin,
         log_kink=jnp.where(bends, log_kink, jnp.inf),
         log_slope_bmin=at_bmin,
@@ -551,11 +554,13 @@ def take(table: Any, m: jax.Array) -> Any:
     return jax.tree.map(lambda x: x[jnp.arange(x.shape[0]), m], table)
 
 
+@jax.jit
 def bmin_table(inst: Instance) -> jax.Array:
     """Least bandwidth of every pair, MHz, `[N, M1]`; +inf where it exceeds B or none suffices."""
     return curves(links_of(inst), inst.B).bmin
 
 
+@jax.jit
 def feasible(inst: Instance, m: ArrayLike | None = None) -> jax.Array:
     """Whether a partition m int `[N]`, or any partition, can meet every deadline; bool []."""
     bmin = bmin_table(inst)
@@ -770,13 +775,15 @@ def _solved(links: Links, B: jax.Array) -> tuple[jax.Array, jax.Array]:
     minus the log price over u in [0, 1], where `log b = log bmin + u (log B - log bmin)`.
     """
     k = curves(jax.lax.stop_gradient(links), jax.lax.stop_gradient(B))
-    links = _where(k.uploads, links, _dummies(links))
+    solvable = k.uploads & (jnp.sum(k.bmin) <= B)
+    links = _where(solvable, links, _dummies(links))
+    lowest = jnp.where(solvable, k.log_bmin, jnp.log(B) - 5)
     dtype = links.d.dtype
     tol = 1e-13 if dtype == jnp.float64 else 1e-6
 
     def bandwidths(log_price: jax.Array, links: Links, B: jax.Array) -> jax.Array:
         def of_device(links: Links, bend: tuple[jax.Array, ...]) -> jax.Array:
-            uploads, low, kink = bend
+            solvable, low, kink = bend
             span = jnp.log(B) - low
 
             def excess(u: jax.Array, log_price: jax.Array, links: Links, span: jax.Array):
@@ -787,12 +794,13 @@ def _solved(links: Links, B: jax.Array) -> tuple[jax.Array, jax.Array]:
             zero, one = jnp.zeros((), dtype), jnp.ones((), dtype)
             root = solvers.bisect_root(excess, zero, one, *args, maxiter=60, tol=tol)
             u = jnp.where(excess(zero, *args) <= 0, 0, jnp.where(excess(one, *args) >= 0, 1, root))
-            return jnp.where(uploads, jnp.exp(low + u * span), 0)
+            return jnp.where(solvable, jnp.exp(low + u * span), 0)
 
-        return jax.vmap(of_device)(links, (k.uploads, k.log_bmin, k.log_kink))
+        return jax.vmap(of_device)(links, (solvable, lowest, k.log_kink))
 
     def excess(log_price: jax.Array, links: Links, B: jax.Array) -> jax.Array:
-        return jnp.sum(bandwidths(log_price, links, B)) / B - 1
+        total = jnp.sum(bandwidths(log_price, links, B))
+        return jnp.where(jnp.any(solvable), total / B - 1, -log_price)
 
     ends = jnp.asarray(math.log(1e-9), dtype), jnp.asarray(math.log(1e6), dtype)
     log_price = solvers.bisect_root(excess, *ends, links, B, maxiter=60, tol=tol)
@@ -932,6 +940,7 @@ def _value_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any
     return _value(links, B), jnp.where(possible, derivative, 0)
 
 
+@jax.jit
 def value(inst: Instance, m: ArrayLike) -> jax.Array:
     """Least expected energy E, J, [], of a fixed partition int `[N]`; +inf where infeasible.
 

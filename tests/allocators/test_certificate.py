@@ -1,0 +1,266 @@
+"""Bounds and answers of the certified solver against slow NumPy, exhaustive search, and tables."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from allocators import certificate, robust
+from tests.oracles import robust as oracle
+
+RESNET, ALEXNET = 1, 0
+solve_all = jax.jit(jax.vmap(certificate.solve))
+
+
+@pytest.fixture(autouse=True)
+def _x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def positions(seed, num):
+    return np.hypot(*np.random.default_rng(seed).uniform(-200, 200, (num, 2)).T)
+
+
+def problem(model, num, seed, deadline, eps, gain_db=0.0):
+    B = num * (2.5 if model == RESNET else 10 / 12)
+    r = positions(seed, num)
+    return dict(model=model, r=r, B=B, D=deadline, eps=eps, gain_db=gain_db)
+
+
+def batch(problems, n_max=12, dtype=np.float64):
+    """Instances of one shape: 10 points, n_max devices."""
+    insts = [
+        robust.make_instance(**{**p, "r": jnp.asarray(p["r"], dtype)}, n_max=n_max)
+        for p in problems
+    ]
+    return jax.tree.map(lambda *x: jnp.stack(x), *insts)
+
+
+def slow(p):
+    return oracle.make(**{**p, "model": ("alexnet", "resnet152")[p["model"]]})
+
+
+def small_problems(count, seed):
+    """Random instances of 2 to 4 devices, common or own deadlines and risks, both gains."""
+    rng = np.random.default_rng(seed)
+    problems = []
+    for i in range(count):
+        model, num = i % 2, int(rng.integers(2, 5))
+        shape = num if i % 3 else ()
+        deadline = rng.uniform(*((0.12, 0.18) if model == RESNET else (0.16, 0.28)), shape)
+        p = problem(
+            model, num, int(rng.integers(1 << 30)), deadline, rng.uniform(0.02, 0.08, shape)
+        )
+        problems.append({**p, "gain_db": float(rng.choice([0, 30]))})
+    return problems
+
+
+MIXED = [
+    *(problem(RESNET, num, seed, 0.15, 0.02) for num in (2, 4, 8, 12) for seed in range(3)),
+    *(problem(RESNET, num, seed, 0.16, 0.04) for num in (2, 4, 8, 12) for seed in range(3)),
+    *(problem(ALEXNET, num, seed, 0.18, 0.02, 30.0) for num in (2, 4, 8, 12) for seed in range(3)),
+    *(problem(ALEXNET, num, seed, 0.18, 0.02) for num in (2, 4, 8, 12) for seed in range(3)),
+]
+GAPS = [
+    *(3.07e-2, 3.67e-4, 1.35e-3, 5.45e-4),
+    *(1.74e-4, 1.80e-3, 1.38e-4, 5.13e-4),
+    *(2.63e-4, 8.32e-4, 1.51e-4, 5.79e-5),
+    *(0, 0, 0, 0),
+]
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """The specification's table of gaps: instances, allocations, certificates."""
+    with jax.enable_x64(True):
+        insts = batch(MIXED)
+        return insts, *solve_all(insts)
+
+
+def test_table_of_gaps(mixed):
+    """Mean gaps by model, risk and number of devices, to 2 % or half a printed digit."""
+    _, alloc, cert = mixed
+    assert np.all(cert.feasible) and np.all(alloc.feasible)
+    np.testing.assert_allclose(alloc.E, cert.ub, rtol=1e-12)
+    np.testing.assert_allclose(cert.gap, (cert.ub - cert.lb) / cert.ub, atol=1e-15)
+    gaps = np.asarray(cert.gap).reshape(-1, 3).mean(1)
+    np.testing.assert_allclose(gaps, GAPS, rtol=0.02, atol=1e-12)
+
+
+def test_bounds_equal_nested_bisection(mixed):
+    _, alloc, cert = mixed
+    for i in range(0, len(MIXED), 5):
+        q = slow(MIXED[i])
+        np.testing.assert_allclose(cert.lb[i], oracle.dual_bound(q), rtol=1e-8)
+        least = oracle.least_bandwidth(q).min(1).sum()
+        np.testing.assert_allclose(cert.b_min_total[i], least, rtol=1e-11)
+        m = np.asarray(alloc.m[i])[: len(q.c)]
+        np.testing.assert_allclose(alloc.E[i], oracle.fixed_partition(q.rows(m))[0], rtol=1e-11)
+
+
+def test_bound_is_below_every_policy(mixed):
+    """LB <= E <= every feasible uniform, least-bandwidth or random partition's energy."""
+    insts, alloc, cert = mixed
+    assert np.all(cert.lb <= alloc.E)
+    rng = np.random.default_rng(0)
+    bmin = np.asarray(jax.vmap(robust.bmin_table)(insts))
+    partitions = [np.full((len(MIXED), 12), m) for m in range(10)] + [bmin.argmin(2)]
+    good = bmin <= 3 * bmin.min(2, keepdims=True)
+    partitions += [(rng.uniform(size=good.shape) * good).argmax(2) for _ in range(20)]
+    energies = jax.jit(jax.vmap(jax.vmap(robust.value), (None, 0)))(insts, np.array(partitions))
+    assert np.isfinite(energies).sum() > 300
+    assert np.all(cert.lb <= energies) and np.all(energies * 1.001 >= alloc.E)
+
+
+def test_ties_and_survivors(mixed):
+    """No gap: no tie. A gap: some device has two best points; both survive."""
+    insts, _, cert = mixed
+    num = np.asarray(insts.mask_n).sum(1)
+    closed = np.asarray(cert.gap) < 1e-12
+    assert closed.sum() >= 12 and np.all(cert.n_tied[closed] == 0)
+    assert np.all(cert.n_tied[~closed] >= 1)
+    assert np.all(cert.survivors >= num) and np.all(cert.survivors[~closed] > num[~closed])
+    assert np.all(cert.survivors <= insts.mask_m.sum((1, 2)))
+    # two bisections, 48 by 48 over all pairs, 40 by 40 over 2 N + 3 candidates
+    plain = 48 * 48 * 120 + 27 * 40 * 40 * 12
+    assert np.mean(cert.evaluations) < plain / 100
+
+
+def check_values():
+    r1, r3 = np.array([50.0, 100, 200]), np.array([80.0, 160])
+    one = dict(model=ALEXNET, r=r1, B=3.0, D=0.18, eps=0.02)
+    three = dict(model=ALEXNET, r=r3, B=2.0, D=0.2, eps=0.04)
+    return [one, three, {**one, "B": 0.5}]
+
+
+def test_check_values():
+    """V1's bound, V3's optimum, and an instance with too little bandwidth."""
+    alloc, cert = solve_all(batch((check_values() * 12)[: len(MIXED)]))
+    np.testing.assert_allclose(cert.lb[:2], [0.235236, 0.0984111], atol=5e-7)
+    np.testing.assert_allclose(alloc.E[:2], [0.235352, 0.0984111], atol=5e-7)
+    np.testing.assert_array_equal(alloc.m[1, :2], [7, 7])
+    assert cert.gap[1] < 1e-9
+    assert not cert.feasible[2] and not alloc.feasible[2]
+    assert np.all(np.isposinf([cert.lb[2], cert.ub[2], cert.gap[2], alloc.E[2]]))
+    least = oracle.least_bandwidth(slow({**check_values()[0], "B": 1e3}))
+    np.testing.assert_allclose(cert.b_min_total[2], least.min(1).sum(), rtol=1e-9)
+    np.testing.assert_array_equal(alloc.m[2, :3], least.argmin(1))
+    np.testing.assert_array_equal(alloc.b[2], 0)
+    for leaf in jax.tree.leaves((alloc, cert)):
+        assert not np.any(np.isnan(leaf))
+
+
+def test_permutation_and_padding(mixed):
+    """Neither the order of the devices nor padded ones matter."""
+    _, alloc, cert = mixed
+    flipped = [{**p, "r": p["r"][::-1]} for p in MIXED]
+    other, other_cert = solve_all(batch(flipped))
+    np.testing.assert_allclose(other.E, alloc.E, rtol=1e-9)
+    np.testing.assert_allclose(other_cert.lb, cert.lb, rtol=1e-9)
+    bare = robust.make_instance(**{**MIXED[3], "model": "resnet152", "r": jnp.array(MIXED[3]["r"])})
+    alone, alone_cert = certificate.solve(bare)
+    np.testing.assert_array_equal(alone.m, alloc.m[3, :4])
+    np.testing.assert_allclose(alone.b, alloc.b[3, :4], rtol=1e-12)
+    np.testing.assert_array_equal(alloc.b[3, 4:], 0)
+    for name in ("lb", "ub", "lam_dual", "n_tied", "survivors"):
+        ours, theirs = getattr(alone_cert, name), getattr(cert, name)[3]
+        np.testing.assert_allclose(theirs, ours, rtol=1e-12)
+
+
+def test_gradient_is_that_of_the_partition(mixed):
+    insts, alloc, _ = mixed
+    i = 10
+    inst, m = (jax.tree.map(lambda x: x[i], tree) for tree in (insts, alloc.m))
+    ours = jax.jit(jax.grad(lambda inst: certificate.solve(inst)[0].E, allow_int=True))(inst)
+    known = jax.grad(lambda inst: robust.value(inst, m), allow_int=True)(inst)
+    for name in ("B", "D", "sigma", "P", "c", "d", "tvm", "vloc", "kappa", "fmax"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(known, name), rtol=1e-7, atol=1e-12)
+
+
+def test_float32(mixed):
+    """The bound holds, and the partition is as good as that of float64."""
+    _, double, cert = mixed
+    single, rough = solve_all(batch(MIXED, dtype=np.float32))
+    assert single.E.dtype == rough.lb.dtype == np.float32
+    np.testing.assert_array_equal(rough.feasible, cert.feasible)
+    assert np.all(np.asarray(rough.lb, np.float64) <= np.asarray(cert.lb) * (1 + 1e-7))
+    np.testing.assert_allclose(rough.lb, cert.lb, rtol=1e-5)
+    energies = jax.vmap(robust.value)(batch(MIXED), single.m)
+    assert np.mean(energies <= double.E * (1 + 1e-5)) >= 0.99
+
+
+def test_branch_and_bound_closes_the_gap():
+    """Twelve devices with a gap: the tree proves the optimum to 1e-6, and never worsens it."""
+    for i in (9, 11, 21):
+        inst = jax.tree.map(lambda x: x[0], batch(MIXED[i : i + 1]))
+        alloc, root = certificate.solve(inst)
+        best, cert = certificate.branch_and_bound(inst, 1e-6)
+        assert root.gap > 1e-5 and cert.gap <= 1e-6
+        assert root.lb <= cert.lb <= cert.ub <= root.ub
+        np.testing.assert_allclose(best.E, cert.ub, rtol=1e-12)
+        assert cert.evaluations > root.evaluations
+
+
+def test_branch_and_bound_of_an_infeasible_instance():
+    inst = jax.tree.map(lambda x: x[0], batch([{**MIXED[9], "B": 1.0}]))
+    alloc, cert = certificate.branch_and_bound(inst)
+    assert not alloc.feasible and np.isposinf(cert.gap) and np.isposinf(cert.lb)
+
+
+def check_exhaustive(count, seed):
+    problems = small_problems(count, seed)
+    insts = batch(problems, n_max=4)
+    alloc, cert = solve_all(insts)
+    try_all = jax.jit(robust.exhaustive)
+    best = np.empty(count)
+    for i in range(count):
+        num = len(problems[i]["r"])
+        device_m = jax.tree.map(lambda x, i=i: x[i], insts)
+        trimmed = {
+            field.name: value[:num] if value.ndim else value
+            for field in dataclasses.fields(device_m)
+            if (value := getattr(device_m, field.name)) is not None
+        }
+        best[i] = try_all(robust.Instance(**trimmed)).E
+    possible = np.isfinite(best)
+    np.testing.assert_array_equal(alloc.feasible, possible)
+    assert possible.mean() > 0.5
+    excess = np.where(possible, np.asarray(alloc.E), 1) / np.where(possible, best, 1) - 1
+    assert np.all(excess >= -1e-10) and np.all(excess <= 1e-3)
+    assert np.mean(excess <= 1e-9) >= 0.99
+    assert np.all(np.asarray(cert.lb)[possible] <= best[possible] * (1 + 1e-12))
+    for i in np.flatnonzero(possible & (np.asarray(cert.gap) > 1e-9)):
+        inst = jax.tree.map(lambda x, i=i: x[i], insts)
+        closed, proof = certificate.branch_and_bound(inst, 1e-9)
+        np.testing.assert_allclose(closed.E, best[i], rtol=1e-9)
+        assert proof.gap <= 1e-9
+
+
+def test_equals_exhaustive_search():
+    check_exhaustive(12, seed=5)
+
+
+@pytest.mark.slow
+def test_equals_exhaustive_search_200():
+    check_exhaustive(200, seed=6)
+
+
+@pytest.mark.slow
+def test_4096_instances():
+    """One call; LB <= E on all, mean root gap at N = 12 at most 1e-3, feasible by construction."""
+    rng = np.random.default_rng(7)
+    r = jnp.asarray(np.hypot(*rng.uniform(-200, 200, (2, 4096, 12))))
+    B, D = jnp.asarray(rng.uniform(25, 35, 4096)), jnp.asarray(rng.uniform(0.13, 0.18, 4096))
+    eps = jnp.asarray(rng.uniform(0.02, 0.08, 4096))
+    make = jax.vmap(lambda *x: robust.make_instance(RESNET, *x))
+    alloc, cert = solve_all(make(r, B, D, eps))
+    ok = np.asarray(cert.feasible)
+    assert ok.mean() > 0.9
+    np.testing.assert_array_equal(ok, np.asarray(cert.b_min_total) <= B)
+    assert np.all(np.asarray(cert.lb)[ok] <= np.asarray(alloc.E)[ok])
+    assert np.asarray(cert.gap)[ok].mean() <= 1e-3
+    assert np.all(np.asarray(alloc.slack)[ok] >= -1e-12)
+    np.testing.assert_allclose(jnp.sum(alloc.b, 1)[ok], B[ok], rtol=1e-12)

@@ -1,0 +1,503 @@
+"""Fixed partitions against the specification's numbers, slow NumPy, CVXPY, and identities."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from allocators import robust
+from tests.oracles import robust as oracle
+
+BACKENDS = ("closed", "jaxopt")
+TOLERANCES = [(np.float32, 1e-5), (np.float64, 1e-6)]
+FLOATS = ("B", "D", "sigma", "P", "p", "kappa", "fmin", "fmax", "c", "d", "tvm", "vloc", "vvm")
+RESNET_R = [40.0, 90.0, 150.0, 220.0]
+RESNET_M = (5, 5, 9, 5)
+
+
+@pytest.fixture(autouse=True)
+def _x64():
+    with jax.enable_x64(True):
+        yield
+
+
+def v1(dtype=np.float64, **kwargs):
+    r = jnp.array([50, 100, 200], dtype)
+    return robust.make_instance("alexnet", r, 3.0, 0.18, 0.02, **kwargs)
+
+
+def resnet(B=8.0, **kwargs):
+    return robust.make_instance("resnet152", jnp.array(RESNET_R), B, 0.16, 0.04, **kwargs)
+
+
+def tight(share=1.02):
+    """ResNet devices with little more than their least bandwidth: one runs at fmax."""
+    bmin = robust.take(robust.bmin_table(resnet()), jnp.array(RESNET_M))
+    return resnet(float(share * jnp.sum(bmin)))
+
+
+def random_positions(seed, num):
+    return np.hypot(*np.random.default_rng(seed).uniform(-200, 200, (num, 2)).T)
+
+
+def random_problem(rng, max_devices=30):
+    """A model, its devices and a partition, with 1.02 to 4 times the least bandwidth."""
+    model = rng.choice(["alexnet", "resnet152"])
+    num = int(rng.integers(2, max_devices + 1))
+    deadlines = (0.16, 0.28) if model == "alexnet" else (0.12, 0.18)
+    r = np.hypot(*rng.uniform(-200, 200, (2, num)))
+    D, eps = rng.uniform(*deadlines, num), rng.uniform(0.02, 0.08, num)
+    gain_db = float(rng.choice([0, 30]))
+    bmin = oracle.least_bandwidth(oracle.make(model, r, 1e3, D, eps, gain_db))
+    good = bmin <= 6 * bmin.min(1, keepdims=True)
+    m = np.array([rng.choice(np.flatnonzero(row)) for row in good])
+    B = bmin[np.arange(num), m].sum() * rng.uniform(1.02, 4)
+    return dict(model=model, r=r, B=B, D=D, eps=eps, gain_db=gain_db), m
+
+
+def padded(problem, m, n_max=30):
+    """The instance with 30 devices and 10 points, and the partition, as one shape for all."""
+    ids = np.full(len(m), list(robust.MODELS).index(problem["model"]))
+    inst = robust.make_instance(**{**problem, "model": ids}, n_max=n_max)
+    return inst, np.pad(m, (0, n_max - len(m)))
+
+
+def stacked(problems):
+    pairs = [padded(*problem) for problem in problems]
+    return jax.tree.map(lambda *x: jnp.stack(x), *pairs)
+
+
+def test_constants():
+    for model, spent, vm_ms in (("alexnet", 0.2305, 1.35), ("resnet152", 0.1346, 10.4)):
+        inst = robust.make_instance(model, jnp.array([100.0]), 1.0, 0.2, 0.05)
+        np.testing.assert_allclose(inst.kappa * inst.c[0, -1] * inst.fmax**2, spent, atol=5e-5)
+        np.testing.assert_allclose(inst.P, 39810.7, rtol=1e-6)
+        np.testing.assert_allclose(inst.tvm[0, 0] * 1e3, vm_ms, rtol=1e-3)
+        assert inst.tvm[0, -1] == inst.c[0, 0] == inst.vloc[0, 0] == 0
+        q = oracle.make(model, [100.0], 1.0, 0.2, 0.05)
+        links = robust.links_of(inst)
+        for name, ours in (("c", links.c), ("d", links.d), ("T", links.time_left), ("P", links.P)):
+            np.testing.assert_allclose(ours, getattr(q, name), rtol=1e-12)
+    np.testing.assert_allclose(random_positions(0, 3), [107.15, 266.67, 207.27], atol=5e-3)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("dtype", "rtol"), TOLERANCES)
+def test_check_values(backend, dtype, rtol):
+    """V1, V3 and the envelope of the specification, or half a unit of the last printed digit."""
+    one = robust.allocate(v1(dtype), [7, 7, 7], backend)
+    assert one.E.dtype == one.b.dtype == dtype
+    np.testing.assert_allclose(one.E, 0.235352, rtol=rtol, atol=5e-7)
+    np.testing.assert_allclose(one.b, [0.891774, 0.987150, 1.121076], rtol=rtol, atol=5e-7)
+    np.testing.assert_allclose(one.f, [0.905820, 0.924535, 0.951394], rtol=rtol, atol=5e-7)
+    np.testing.assert_allclose(one.lam, 0.0461581, rtol=rtol, atol=5e-8)
+    r = jnp.array([80, 160], dtype)
+    three = robust.allocate(robust.make_instance("alexnet", r, 2.0, 0.2, 0.04), [7, 7], backend)
+    np.testing.assert_allclose(three.E, 0.0984111, rtol=rtol, atol=5e-8)
+    np.testing.assert_allclose(three.b, [0.948009, 1.051991], rtol=rtol, atol=5e-7)
+    np.testing.assert_allclose(three.f, [0.628712, 0.641238], rtol=rtol, atol=5e-7)
+    np.testing.assert_allclose(three.lam, 0.0291415, rtol=rtol, atol=5e-8)
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), TOLERANCES)
+def test_envelope_check_values(dtype, rtol):
+    inst = robust.make_instance("resnet152", jnp.array(RESNET_R, dtype), 8.0, 0.16, 0.04)
+    slope = jax.jit(jax.grad(lambda inst: robust.value(inst, RESNET_M), allow_int=True))(inst)
+    np.testing.assert_allclose(slope.B, -0.0188991, rtol=rtol, atol=5e-8)
+    np.testing.assert_allclose(slope.D[0], -0.179390, rtol=rtol, atol=5e-7)
+
+
+def test_equals_nested_bisection():
+    rng = np.random.default_rng(1)
+    problems = [random_problem(rng, 12) for _ in range(12)]
+    results = jax.jit(jax.vmap(robust.allocate))(*stacked(problems))
+    for i, (problem, m) in enumerate(problems):
+        q = oracle.make(**problem)
+        np.testing.assert_allclose(
+            robust.bmin_table(padded(problem, m)[0])[: len(m), : q.c.shape[1]],
+            oracle.least_bandwidth(q),
+            rtol=1e-11,
+        )
+        E, b, f, lam = oracle.fixed_partition(q.rows(m))
+        assert results.feasible[i]
+        np.testing.assert_allclose(results.E[i], E, rtol=1e-12)
+        np.testing.assert_allclose(results.b[i, : len(m)], b, rtol=1e-9)
+        np.testing.assert_allclose(results.f[i, : len(m)], f, rtol=1e-9)
+        np.testing.assert_allclose(results.lam[i], lam, rtol=1e-9)
+
+
+def check_cone_programs(count, seed):
+    """Energies of feasible partitions and verdicts, also with 0.7 to 0.98 of what is needed."""
+    rng = np.random.default_rng(seed)
+    problems = [random_problem(rng) for _ in range(count)]
+    for problem, m in problems[::10]:
+        q = oracle.make(**problem).rows(m)
+        scarce = oracle.least_bandwidth(q).sum() * rng.uniform(0.7, 0.98)
+        problems.append(({**problem, "B": scarce}, m))
+    insts, ms = stacked(problems)
+    results = jax.jit(jax.vmap(robust.allocate))(insts, ms)
+    values = jax.jit(jax.vmap(robust.value))(insts, ms)
+    np.testing.assert_allclose(values, results.E, rtol=1e-12)
+    expected = np.array([oracle.cone_program(oracle.make(**p).rows(m)) for p, m in problems])
+    assert np.all(np.isfinite(expected[:count])) and not np.any(np.isfinite(expected[count:]))
+    np.testing.assert_array_equal(results.feasible, np.isfinite(expected))
+    np.testing.assert_allclose(results.E, expected, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_equals_cone_programs():
+    pytest.importorskip("clarabel")
+    check_cone_programs(10, seed=2)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_equals_500_cone_programs():
+    pytest.importorskip("clarabel")
+    check_cone_programs(500, seed=3)
+
+
+def identities(inst, alloc):
+    """Derivatives of E by the envelope theorem, written out; entries of the chosen pairs."""
+    d, tvm, vloc, vvm, c = (
+        robust.take(getattr(inst, name), alloc.m) for name in ("d", "tvm", "vloc", "vvm", "c")
+    )
+    del tvm
+    s, speed = jnp.sqrt(vloc + vvm), robust.rate(alloc.b, inst.P)
+    spread = inst.p + alloc.mu
+    by_end = (2 * inst.kappa * alloc.f**3 - alloc.mu) * c / alloc.f**2
+    at_fmax, at_fmin = alloc.f > inst.fmax - 1e-9, alloc.f < inst.fmin + 1e-9
+    by_s = alloc.mu * inst.sigma / (2 * s)
+    return dict(
+        B=-alloc.lam,
+        D=-alloc.mu,
+        sigma=alloc.mu * s,
+        P=-spread * d / speed**2 * alloc.b / ((alloc.b + inst.P) * math.log(2)),
+        p=alloc.t_off,
+        kappa=c * alloc.f**2,
+        fmin=jnp.where(at_fmin, by_end, 0),
+        fmax=jnp.where(at_fmax, by_end, 0),
+        c=inst.kappa * alloc.f**2 + alloc.mu / alloc.f,
+        d=spread / speed,
+        tvm=alloc.mu,
+        vloc=by_s,
+        vvm=by_s,
+    )
+
+
+CASES = {
+    "roomy": lambda: resnet(),
+    "tight": tight,
+    "slow": lambda: resnet(60.0).replace(D=jnp.full(4, 0.4)),
+}
+"""All free; some at their least bandwidth (f = fmax); some at fmin."""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients(case):
+    """Every identity, by `value`, `allocate`, jaxopt, and central differences of `allocate`."""
+    inst, m = CASES[case](), jnp.array(RESNET_M)
+    alloc = robust.allocate(inst, m)
+    at_fmax = np.asarray(alloc.f > inst.fmax - 1e-9)
+    assert at_fmax.any() == (case == "tight")
+    assert np.any(alloc.f == inst.fmin) == (case == "slow")
+    if case == "tight":
+        assert np.all(alloc.mu[at_fmax] > 1.01 * 2 * inst.kappa[at_fmax] * inst.fmax[at_fmax] ** 3)
+    ways = {
+        "value": lambda inst: robust.value(inst, m),
+        "allocate": lambda inst: robust.allocate(inst, m).E,
+    }
+    if case == "tight":
+        by_B = jax.jit(jax.grad(lambda B: robust.allocate(inst.replace(B=B), m, "jaxopt").E))
+        np.testing.assert_allclose(by_B(inst.B), -alloc.lam, rtol=1e-8)
+    else:
+        ways["jaxopt"] = lambda inst: robust.allocate(inst, m, "jaxopt").E
+    slopes = {k: jax.jit(jax.grad(fun, allow_int=True))(inst) for k, fun in ways.items()}
+    energy = jax.jit(ways["allocate"])
+    for name, identity in identities(inst, alloc).items():
+        x = getattr(inst, name)
+        pairs = jnp.zeros(inst.c.shape).at[jnp.arange(4), m].set(identity)
+        expected = pairs if x.ndim == 2 else identity
+        for slope in slopes.values():
+            np.testing.assert_allclose(getattr(slope, name), expected, rtol=1e-5, atol=1e-12)
+        devices = [()] if x.ndim == 0 else [(n, m[n]) if x.ndim == 2 else (n,) for n in range(4)]
+        scale = np.max(np.abs(expected))
+        for index in devices:
+            if expected[index] == 0 or x[index] == 0:
+                continue
+            step = 1e-5 * float(x[index])
+            high, low = (
+                energy(inst.replace(**{name: x.at[index].add(sign * step)})) for sign in (1, -1)
+            )
+            np.testing.assert_allclose(
+                (high - low) / (2 * step), expected[index], rtol=1e-5, atol=1e-6 * scale
+            )
+
+
+def test_gradients_with_respect_to_risk_and_gain():
+    """dE/deps = -mu s / (2 eps^2 sigma) and dE/dG = ln 10 / 10 sum P dE/dP, by `make_instance`."""
+    m = jnp.array(RESNET_M)
+
+    def energy(eps, gain_db):
+        r = jnp.array(RESNET_R)
+        return robust.value(
+            robust.make_instance("resnet152", r, 8.0, 0.16, eps, gain_db=gain_db), m
+        )
+
+    eps = jnp.full(4, 0.04)
+    by_eps, by_gain = jax.jit(jax.grad(energy, (0, 1)))(eps, 0.0)
+    inst = resnet()
+    alloc = robust.allocate(inst, m)
+    known = identities(inst, alloc)
+    s = known["sigma"] / alloc.mu
+    np.testing.assert_allclose(by_eps, -alloc.mu * s / (2 * eps**2 * inst.sigma), rtol=1e-9)
+    np.testing.assert_allclose(by_gain, math.log(10) / 10 * jnp.sum(inst.P * known["P"]), rtol=1e-9)
+
+
+def test_sensitivities_of_the_decisions():
+    """db/dB sums to 1 and equals jaxopt's and central differences; the Hessian is symmetric."""
+    m, inst = jnp.array(RESNET_M), resnet()
+
+    def decisions(B, backend):
+        alloc = robust.allocate(inst.replace(B=B), m, backend)
+        return alloc.b, alloc.f, alloc.lam
+
+    ours, theirs = (jax.jacfwd(lambda B, k=k: decisions(B, k))(inst.B) for k in BACKENDS)
+    high, low = (decisions(inst.B + step, "closed") for step in (1e-4, -1e-4))
+    np.testing.assert_allclose(jnp.sum(ours[0]), 1, rtol=1e-12)
+    for x, y, up, down in zip(ours, theirs, high, low, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-8)
+        np.testing.assert_allclose(x, (up - down) / 2e-4, rtol=1e-6)
+    hessian = jax.jit(jax.hessian(lambda D: robust.value(inst.replace(D=D), m)))(inst.D)
+    np.testing.assert_allclose(hessian, hessian.T, rtol=1e-9)
+    slope = jax.jit(jax.grad(lambda D: robust.value(inst.replace(D=D), m)))
+    step = jnp.array([1e-6, 0, 0, 0])
+    column = (slope(inst.D + step) - slope(inst.D - step)) / 2e-6
+    np.testing.assert_allclose(hessian[0], column, rtol=1e-6)
+
+
+def test_optimality_conditions():
+    """sum b = B, tight deadlines unless f = fmin, stationarity off the ends and the kink."""
+    rng = np.random.default_rng(4)
+    insts, ms = stacked([random_problem(rng) for _ in range(64)])
+    alloc = jax.jit(jax.vmap(robust.allocate))(insts, ms)
+    assert np.all(alloc.feasible)
+    np.testing.assert_allclose(jnp.sum(alloc.b, 1), insts.B, rtol=1e-12)
+    assert np.all(alloc.slack >= -1e-15)
+    tight = insts.mask_n & (alloc.f > insts.fmin)
+    assert np.all(np.abs(np.where(tight, alloc.slack, 0)) < 1e-12)
+    links = jax.vmap(lambda inst, m: robust.take(robust.links_of(inst), m))(insts, ms)
+    bmin = jax.vmap(lambda inst, m: robust.take(robust.bmin_table(inst), m))(insts, ms)
+    b = jnp.where(insts.mask_n, alloc.b, 1)
+    above = alloc.f > insts.fmin * (1 + 1e-9)
+    log_slope, _ = robust.log_slope(links, jnp.log(b), above)
+    off_kink = above | (alloc.slack > 1e-9) | (links.c == 0)
+    free = insts.mask_n & (b > bmin * (1 + 1e-9)) & off_kink
+    lam = alloc.lam[:, None]
+    assert np.sum(free) > 500
+    assert np.all(np.where(free, np.abs(jnp.exp(log_slope) - lam), 0) <= 1e-8 * lam)
+    interior = free & above
+    np.testing.assert_allclose(
+        alloc.mu[interior], (2 * insts.kappa * alloc.f**3)[interior], rtol=1e-7
+    )
+    assert np.all(alloc.mu[insts.mask_n] >= -1e-9)
+
+
+def test_monotone():
+    """More bandwidth, time, risk or gain never costs energy, and all of them save some."""
+    r = jnp.array(RESNET_R)
+
+    def energy(B, D, eps, gain_db):
+        inst = robust.make_instance("resnet152", r, B, D, eps, gain_db=gain_db)
+        return robust.value(inst, RESNET_M)
+
+    base = np.array([8.0, 0.16, 0.04, 0.0])
+    ends = np.array([30.0, 0.2, 0.08, 30.0])
+    energies = jax.jit(jax.vmap(energy))
+    for i in range(4):
+        points = np.tile(base, (20, 1))
+        points[:, i] = np.linspace(base[i], ends[i], 20)
+        E = np.asarray(energies(*points.T))
+        assert np.all(np.diff(E) < 0)
+
+
+def test_permutation_padding_and_identical_devices():
+    inst, m = resnet(), np.array(RESNET_M)
+    alloc = robust.allocate(inst, m)
+    order = np.array([2, 0, 3, 1])
+    shuffled = robust.allocate(
+        robust.make_instance("resnet152", jnp.array(RESNET_R)[order], 8.0, 0.16, 0.04), m[order]
+    )
+    np.testing.assert_allclose(shuffled.b, alloc.b[order], rtol=1e-12)
+    ids = [1, 1, 1, 1]
+    padded = robust.make_instance(ids, jnp.array(RESNET_R), 8.0, 0.16, 0.04, n_max=7)
+    more = robust.allocate(padded, np.pad(m, (0, 3), constant_values=5))
+    for field in dataclasses.fields(robust.Allocation):
+        ours, theirs = getattr(alloc, field.name), getattr(more, field.name)
+        np.testing.assert_allclose(theirs[:4] if theirs.ndim else theirs, ours, rtol=1e-12)
+        if field.name in ("m", "b", "t_off", "e_dev"):
+            np.testing.assert_array_equal(theirs[4:], 0)
+    np.testing.assert_array_equal(more.f[4:], padded.fmin[4:])
+    np.testing.assert_array_equal(robust.bmin_table(padded)[4:], 0)
+    mixed = robust.make_instance(["alexnet", "resnet152"], jnp.array([90.0, 90]), 4.0, 0.17, 0.04)
+    assert mixed.mask_m.shape == (2, 10) and np.isinf(robust.bmin_table(mixed)[0, 9])
+    alone = robust.make_instance("alexnet", jnp.array([90.0]), 2.0, 0.2, 0.04)
+    many = robust.make_instance("alexnet", jnp.full(5, 90.0), 10.0, 0.2, 0.04)
+    np.testing.assert_allclose(
+        robust.value(many, [7] * 5), 5 * robust.value(alone, [7]), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_infeasible(backend, dtype):
+    """E = +inf with derivative 0 in everything, for too little bandwidth and for no time."""
+    short = v1(dtype).replace(B=jnp.asarray(0.5, dtype))
+    late = v1(dtype).replace(D=jnp.full(3, 0.05, dtype))
+
+    def energies(inst):
+        alloc = robust.allocate(inst, [7, 7, 7], backend)
+        return jnp.minimum(alloc.E, robust.value(inst, [7, 7, 7])), alloc
+
+    result = jax.jit(jax.value_and_grad(energies, has_aux=True, allow_int=True))
+    for inst in (short, late):
+        (E, alloc), slope = result(inst)
+        assert np.isposinf(E)
+        for name in FLOATS:
+            np.testing.assert_array_equal(getattr(slope, name), 0)
+        assert not alloc.feasible and not robust.feasible(inst, [7, 7, 7])
+        np.testing.assert_array_equal(alloc.b, 0)
+        np.testing.assert_array_equal(alloc.f, inst.fmin)
+        for leaf in jax.tree.leaves(alloc):
+            assert not np.any(np.isnan(leaf))
+
+
+def test_no_upload():
+    """`d_last=0`: a device that computes all itself takes no bandwidth; alone it needs none."""
+    r = jnp.array([50.0, 100, 200])
+    inst = robust.make_instance("alexnet", r, 3.0, 0.25, 0.02, d_last=0.0)
+    assert np.all(robust.bmin_table(inst)[:, 8] == 0)
+    alloc = robust.allocate(inst, [7, 8, 7])
+    assert alloc.b[1] == alloc.t_off[1] == 0
+    frequency = inst.c[1, 8] / (0.25 - 7 * math.sqrt(105.886e-6))
+    np.testing.assert_allclose(alloc.f[1], frequency, rtol=1e-12)
+    np.testing.assert_allclose(alloc.mu[1], 1.6 * frequency**3, rtol=1e-12)
+    np.testing.assert_allclose(jnp.sum(alloc.b), 3, rtol=1e-12)
+    others = robust.make_instance("alexnet", r[::2], 3.0, 0.25, 0.02)
+    np.testing.assert_allclose(alloc.b[::2], robust.allocate(others, [7, 7]).b, rtol=1e-12)
+    local = robust.allocate(inst, [8, 8, 8])
+    assert local.lam == 0 and np.all(local.b == 0)
+    slope = jax.grad(lambda inst: robust.value(inst, [8, 8, 8]), allow_int=True)(inst)
+    np.testing.assert_allclose(slope.D, -local.mu, rtol=1e-12)
+    by_allocate = jax.grad(lambda i: robust.allocate(i, [8, 8, 8]).E, allow_int=True)(inst)
+    for name in FLOATS:
+        np.testing.assert_allclose(getattr(slope, name), getattr(by_allocate, name), rtol=1e-9)
+
+
+def test_exhaustive_tries_every_partition():
+    q = oracle.make("alexnet", [80, 160], 2.0, 0.2, 0.04)
+    energies = {
+        m: oracle.fixed_partition(q.rows(m), 40)[0] for m in np.ndindex(9, 9) if m[0] + m[1] >= 8
+    }
+    best = robust.exhaustive(
+        robust.make_instance("alexnet", jnp.array([80.0, 160]), 2.0, 0.2, 0.04)
+    )
+    assert tuple(int(x) for x in best.m) == min(energies, key=energies.get) == (7, 7)
+    np.testing.assert_allclose(best.E, min(energies.values()), rtol=1e-10)
+    with pytest.raises(ValueError, match="give at most 200000"):
+        robust.exhaustive(robust.make_instance("alexnet", jnp.ones(6), 2.0, 0.2, 0.04))
+
+
+def test_worst_case_is_another_risk():
+    """K standard deviations are the robust problem at eps = 1 / (1 + K^2)."""
+    worst = robust.worst_case(v1())
+    assert np.all(worst.sigma == 8.2) and np.all(worst.eps == 0.02)
+    assert np.all(robust.worst_case(v1(), calibration="calibrated").sigma == 10)
+    same = v1().replace(eps=jnp.full(3, 1 / (1 + 8.2**2)))
+    same = robust.make_instance("alexnet", same.r, 3.0, 0.18, same.eps)
+    np.testing.assert_allclose(
+        robust.value(worst, [7, 7, 7]), robust.value(same, [7, 7, 7]), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("law", robust.LAWS)
+def test_violation(law):
+    """Probabilities of a tight deadline: known limits of one part, never above eps."""
+    eps = [0.02, 0.04, 0.06, 0.08]
+    limits = dict(
+        gauss=[1.3e-12, 4.8e-7, 3.8e-5, 3.5e-4],
+        gamma=[3.4e-4, 2.7e-3, 7.0e-3, 1.24e-2],
+        heavygamma=[3.8e-3, 9.2e-3, 1.41e-2, 1.84e-2],
+        twopoint=eps,
+    )
+    inst = robust.make_instance("alexnet", jnp.full(4, 100.0), 8.0, 0.2, jnp.array(eps), n_max=5)
+    alloc = robust.allocate(inst, [7, 7, 7, 7, 0])
+    num = 200_000
+    late = np.asarray(robust.violation(jax.random.key(0), inst, alloc, law, num))
+    assert late[4] == 0
+    error = 4 * np.sqrt(np.array(eps) / num)
+    assert np.all(late[:4] <= eps + error)
+    if law in limits:
+        limit = np.array(limits[law])
+        assert np.all(np.abs(late[:4] - limit) <= 0.1 * limit + 4 * np.sqrt(limit / num))
+    else:  # between the normal and the exponential law
+        assert np.all(late[:4] <= limits["gamma"]) and late[3] > limits["gauss"][3]
+    moments = (
+        np.asarray(
+            robust._sample(
+                jax.random.key(1), law, jnp.array([0.05, 0.2]), jnp.array([0.01, 0]), num
+            )
+        )
+        if law != "twopoint"
+        else None
+    )
+    if moments is not None:
+        assert np.all(moments[:, 1] == 0.2)
+        np.testing.assert_allclose(moments[:, 0].mean(), 0.05, rtol=2e-3)
+        np.testing.assert_allclose(moments[:, 0].std(), 0.01, rtol=3e-2)
+
+
+def test_float32_against_float64():
+    """N = 12: E to 1e-6, sum b to 2e-5 MHz, deadlines to 1e-7 s."""
+    positions = np.array([random_positions(seed, 12) for seed in range(64)])
+
+    @jax.jit
+    @jax.vmap
+    def allocation(r):
+        inst = robust.make_instance("resnet152", r, 30.0, 0.16, 0.04)
+        m = jnp.argmin(robust.bmin_table(inst), axis=1)
+        return robust.allocate(inst, jnp.where(jnp.arange(12) % 2, m, 5))
+
+    double = allocation(jnp.asarray(positions))
+    single = allocation(jnp.asarray(positions, jnp.float32))
+    assert single.E.dtype == np.float32 and np.all(double.feasible)
+    np.testing.assert_array_equal(single.feasible, double.feasible)
+    np.testing.assert_allclose(single.E, double.E, rtol=1e-6)
+    np.testing.assert_allclose(jnp.sum(single.b, 1), 30, atol=2e-5)
+    assert np.all(single.slack >= -1e-7)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(model="vgg"), "model: 'vgg' is not valid; give one of alexnet, resnet152"),
+        (dict(calibration="high"), "calibration: 'high' is not valid"),
+        (dict(n_max=2), "n_max: 2 is not valid; give at least the 3 devices"),
+        (dict(r=5.0), r"r: shape \(\) is not valid"),
+        (dict(model=[0, 1]), r"model: shape \(2,\) is not valid; give one or 3"),
+    ],
+)
+def test_errors(change, message):
+    arguments = dict(model="alexnet", r=jnp.ones(3), B=3.0, D=0.2, eps=0.04)
+    with pytest.raises(ValueError, match=message):
+        robust.make_instance(**{**arguments, **change})
+
+
+def test_unknown_choices():
+    with pytest.raises(ValueError, match="backend: 'qp' is not valid; give one of closed, jaxopt"):
+        robust.allocate(v1(), [7, 7, 7], "qp")
+    with pytest.raises(ValueError, match="law: 'cauchy' is not valid"):
+        robust.violation(jax.random.key(0), v1(), robust.allocate(v1(), [7, 7, 7]), "cauchy", 10)
