@@ -263,7 +263,7 @@ def _interior_step(program: _Program, state: _Interior) -> _Interior:
     length = jnp.minimum(0.99 * _reach(point, step), 1)
     moved = jax.tree.map(lambda old, change: old + length * change, point, step)
     finite = jnp.isfinite(sum(jnp.sum(leaf) for leaf in moved))
-    still = (length > 0.9) & (jnp.max(jnp.abs(step.z)) < (1e-10 if double else 1e-6))
+    still = (length > 0.9) & (jnp.max(jnp.abs(step.z)) < (1e-10 if double else 1e-5))
     kept = jax.tree.map(partial(jnp.where, finite), moved, point)
     return _Interior(kept, state.steps + 1, still | ~finite)
 
@@ -375,7 +375,7 @@ def convex_step(
             of active constraints changes.
 
     Returns:
-        The solution, accurate to about 1e-9 in float64 and 1e-3 in float32 for x, with x in [0, 1]
+        The solution, accurate to about 1e-9 in float64 and 1e-5 in float32 for x, with x in [0, 1]
         and y >= 1e-6. Devices without points have all of their share at point 0, and no violation.
 
     Raises:
@@ -620,7 +620,7 @@ class _Outer(NamedTuple):
 
 
 def _outer_step(
-    instance: Instance, step: Step, start: Start, literal_stop: bool, state: _Outer
+    instance: Instance, step: Step, start: Start, literal_stop: ArrayLike, state: _Outer
 ) -> _Outer:
     """One partition step and the allocation after it; nothing changes where already done."""
     current, result, done = state
