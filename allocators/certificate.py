@@ -72,7 +72,7 @@ ROUGH_ROUNDS = 4
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["cost", "b", "slope", "m", "bound"],
+    data_fields=["price", "cost", "b", "slope", "m", "bound"],
     meta_fields=[],
 )
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +80,7 @@ class _Choices:
     """What every pair would do at one price.
 
     Attributes:
+        price: lam, J/MHz, [].
         cost: `min_b phi + lam b`, J, [N, M1].
         b: the minimiser, MHz, [N, M1].
         slope: its derivative with respect to the log price, MHz, [N, M1].
@@ -87,6 +88,7 @@ class _Choices:
         bound: g(lam), J, [].
     """
 
+    price: jax.Array
     cost: jax.Array
     b: jax.Array
     slope: jax.Array
@@ -104,7 +106,7 @@ def _choices(
     cost = jnp.where(k.available, robust.energy(k.links, b) + price * b, UNAVAILABLE)
     m = jnp.argmin(cost, axis=-1).astype(jnp.int32)
     bound = jnp.sum(jnp.min(cost, axis=-1)) - price * B
-    return _Choices(cost, b, jnp.where(capped, 0, b * elasticity), m, bound)
+    return _Choices(price, cost, b, jnp.where(capped, 0, b * elasticity), m, bound)
 
 
 def _price_step(
@@ -234,7 +236,7 @@ def _if_tied(at: _Choices, m: jax.Array) -> jax.Array:
 
 
 def _candidates(
-    k: Curves, at: _Choices, B: jax.Array, price: jax.Array, m_low: jax.Array, m_high: jax.Array
+    k: Curves, at: _Choices, active: jax.Array, B: jax.Array, m_low: jax.Array, m_high: jax.Array
 ) -> jax.Array:
     """The most promising partitions, int32 `[NUM_CANDIDATES, N]`, best first.
 
@@ -245,6 +247,7 @@ def _candidates(
     """
     num_devices, points = at.cost.shape
     table = (at.cost, at.b, at.slope, k.bmin)
+    price = at.price
 
     def estimate(cost: jax.Array, b: jax.Array, slope: jax.Array, bmin: jax.Array) -> jax.Array:
         excess = b - B
@@ -259,7 +262,7 @@ def _candidates(
         moved = (
             jnp.sum(old) + (new - old[:, None]) for old, new in zip(chosen, table, strict=True)
         )
-        stays = jnp.arange(points) == m[:, None]
+        stays = (jnp.arange(points) == m[:, None]) | ~active[:, None]
         return jnp.where(stays | ~k.available, jnp.inf, estimate(*moved)).reshape(-1)
 
     first = jnp.arange(num_devices) < jnp.arange(num_devices + 1)[:, None]
@@ -321,6 +324,10 @@ def _maximise(k: Curves, B: jax.Array, possible: jax.Array) -> tuple[_Dual, jax.
     return dual, dual.count * cost.size + coarse.count * few.size
 
 
+def _gap(lb: jax.Array, ub: jax.Array, possible: jax.Array) -> jax.Array:
+    return jnp.where(possible, (ub - lb) / jnp.where(possible & (ub > 0), ub, 1), jnp.inf)
+
+
 def _search(inst: Instance) -> tuple[dict[str, jax.Array], Certificate, jax.Array, jax.Array]:
     """Partition with its price and bandwidths, its certificate, and the tied partitions."""
     k = robust.curves(robust.links_of(inst), inst.B)
@@ -329,10 +336,9 @@ def _search(inst: Instance) -> tuple[dict[str, jax.Array], Certificate, jax.Arra
     possible = jnp.sum(jnp.min(k.bmin, axis=-1)) <= B
     dual, count = _maximise(k, B, possible)
     log_price, log_b, elasticity = dual.log_price, dual.log_b, dual.elasticity
-    price = jnp.exp(log_price)
     at = _choices(k, B, log_price, log_b, elasticity)
     m_low, m_high = (_if_tied(at, m) for m in (dual.m_low, dual.m_high))
-    candidates = _candidates(k, at, B, price, m_low, m_high)
+    candidates = _candidates(k, at, inst.mask_n, B, m_low, m_high)
 
     def solve_row(m: jax.Array) -> tuple[jax.Array, ...]:
         chosen, row_log_b, row_elasticity, b, slope = robust.take(
@@ -358,8 +364,8 @@ def _search(inst: Instance) -> tuple[dict[str, jax.Array], Certificate, jax.Arra
     certificate = Certificate(
         lb=jnp.where(possible, lb, jnp.inf),
         ub=jnp.where(possible, ub, jnp.inf),
-        gap=jnp.where(possible, (ub - lb) / jnp.where(ub > 0, ub, 1), jnp.inf),
-        lam_dual=jnp.where(possible & jnp.any(k.uploads), price, 0),
+        gap=_gap(lb, ub, possible),
+        lam_dual=jnp.where(possible & jnp.any(k.uploads), at.price, 0),
         b_min_total=b_min_total,
         n_tied=jnp.where(possible, jnp.sum(m_low != m_high, dtype=jnp.int32), 0),
         survivors=jnp.where(possible, jnp.sum(surviving, dtype=jnp.int32), 0),
@@ -389,7 +395,11 @@ def solve(inst: Instance) -> tuple[Allocation, Certificate]:
     Source: problem (9).
     """
     answer, certificate, _, _ = _search(jax.lax.stop_gradient(inst))
-    return robust.allocate_from(inst, **answer), certificate
+    alloc = robust.allocate_from(inst, **answer)
+    ub = jax.lax.stop_gradient(alloc.E)
+    lb = jnp.minimum(certificate.lb, ub)
+    gap = _gap(lb, ub, certificate.feasible)
+    return alloc, dataclasses.replace(certificate, lb=lb, ub=ub, gap=gap)
 
 
 _relax = jax.jit(_search)

@@ -165,6 +165,7 @@ def test_permutation_and_padding(mixed):
     np.testing.assert_array_equal(alone.m, alloc.m[3, :4])
     np.testing.assert_allclose(alone.b, alloc.b[3, :4], rtol=1e-12)
     np.testing.assert_array_equal(alloc.b[3, 4:], 0)
+    np.testing.assert_array_equal(alloc.m[3, 4:], 0)
     for name in ("lb", "ub", "lam_dual", "n_tied", "survivors"):
         ours, theirs = getattr(alone_cert, name), getattr(cert, name)[3]
         np.testing.assert_allclose(theirs, ours, rtol=1e-12)
@@ -205,7 +206,7 @@ def test_branch_and_bound_closes_the_gap():
 
 
 def test_branch_and_bound_of_an_infeasible_instance():
-    inst = jax.tree.map(lambda x: x[0], batch([{**MIXED[9], "B": 1.0}]))
+    inst = jax.tree.map(lambda x: x[0], batch([{**MIXED[9], "B": 0.3}]))
     alloc, cert = certificate.branch_and_bound(inst)
     assert not alloc.feasible and np.isposinf(cert.gap) and np.isposinf(cert.lb)
 
