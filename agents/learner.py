@@ -15,8 +15,8 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
+from jaxenv import struct
 from jaxenv.environment import Environment, Metric, as_key, cast_leaf
 from jaxenv.errors import ConfigError
 
@@ -172,7 +172,6 @@ def effective_env(env: Environment, policy: Policy) -> Environment:
     return dataclasses.replace(env.for_evaluation(), **policy.env_overrides)
 
 
-@partial(jax.jit, static_argnames=("env", "num_episodes"))
 def rollout(
     env: Environment,
     params: Any,
@@ -185,6 +184,20 @@ def rollout(
 
     Episode ``i`` is the same for every policy under one key: same arrivals, channels and noise.
     """
+    return _rollout(env, params, policy, key, num_episodes, bound, (type(policy), type(bound)))
+
+
+@partial(jax.jit, static_argnames=("env", "num_episodes", "kinds"))
+def _rollout(
+    env: Environment,
+    params: Any,
+    policy: Policy,
+    key: chex.PRNGKey,
+    num_episodes: int,
+    bound: Bound | None,
+    kinds: tuple[type, type],
+) -> EpisodeTerms:
+    """`rollout`. kinds: the classes of policy and bound, which their trees may not tell apart."""
     env = effective_env(env, policy)
     key_episodes, key_policy = jax.random.split(as_key(key))
     episode_keys = jax.random.split(key_episodes, num_episodes)
@@ -249,7 +262,6 @@ def rollout(
     return EpisodeTerms(numerator, denominator, terms)
 
 
-@partial(jax.jit, static_argnames=("env", "num_episodes"))
 def rollout_seeds(
     env: Environment,
     params: Any,
@@ -259,6 +271,20 @@ def rollout_seeds(
     bound: Bound | None = None,
 ) -> EpisodeTerms:
     """`rollout` of policies stacked along a leading axis, all on the same episodes."""
+    kinds = (type(policies), type(bound))
+    return _rollout_seeds(env, params, policies, key, num_episodes, bound, kinds)
+
+
+@partial(jax.jit, static_argnames=("env", "num_episodes", "kinds"))
+def _rollout_seeds(
+    env: Environment,
+    params: Any,
+    policies: Policy,
+    key: chex.PRNGKey,
+    num_episodes: int,
+    bound: Bound | None,
+    kinds: tuple[type, type],
+) -> EpisodeTerms:
     run = lambda policy: rollout(env, params, policy, key, num_episodes, bound)  # noqa: E731
     return jax.vmap(run)(policies)
 

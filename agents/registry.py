@@ -14,6 +14,17 @@ _learners: dict[str, type[Learner] | str] = {
     "sac_discrete": "agents.sac_discrete:SACDiscrete",
 }
 _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
+    "robust": {
+        "Random": "agents.baselines.robust:RandomAvailable",
+        "AllLocal": "agents.baselines.robust:AllLocal",
+        "AllEdge": "agents.baselines.robust:AllEdge",
+        "LeastBandwidth": "agents.baselines.robust:LeastBandwidth",
+        "BestCommon": "agents.baselines.robust:BestCommon",
+        "WorstCase": "agents.baselines.robust:WorstCase",
+        "Algorithm2": "agents.baselines.robust:Algorithm2",
+        "ExactStep": "agents.baselines.robust:ExactStep",
+        "Certified": "agents.baselines.robust:Certified",
+    },
     "vehicular": {
         "Local": "agents.baselines.vehicular:Local",
         "Edge": "agents.baselines.vehicular:Edge",
@@ -26,6 +37,7 @@ _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
     },
 }
 _bounds: dict[str, Callable[[Environment], Bound] | str] = {
+    "robust": "agents.baselines.robust:DualBound",
     "vehicular": "agents.baselines.vehicular:CapacityBound",
 }
 

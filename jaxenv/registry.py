@@ -13,6 +13,7 @@ from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 
 _environments: dict[str, type[Environment] | str] = {
+    "robust": "jaxenv.robust:Robust",
     "vehicular": "jaxenv.vehicular:Vehicular",
 }
 

@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 
-from jaxenv import spaces
+from jaxenv import spaces, struct
 from jaxenv.environment import Metric, Params
 from jaxenv.testing import check_environment
 from tests.toy_environments import (

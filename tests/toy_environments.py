@@ -8,9 +8,8 @@ from typing import ClassVar
 import chex
 import jax
 import jax.numpy as jnp
-from flax import struct
 
-from jaxenv import spaces
+from jaxenv import spaces, struct
 from jaxenv.environment import Environment, Metric, Params, State
 
 LEFT, RIGHT, STAY = 0, 1, 2

@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import chex
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from agents.learner import Bound, Policy
+from jaxenv import struct
 from jaxenv.errors import ConfigError
 from jaxenv.physics import mobility
 from jaxenv.vehicular import GIGA, MEGA, UPLOAD, UPLOAD_FAILURE, Vehicular, task_costs

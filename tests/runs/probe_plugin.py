@@ -16,12 +16,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 
 import jaxenv
 from agents import registry
 from agents.learner import Bound, Learner, Policy, RandomPolicy
-from jaxenv import spaces
+from jaxenv import spaces, struct
 from jaxenv.environment import Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
 from runs.logging import CSVLogger

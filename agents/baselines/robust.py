@@ -1,0 +1,133 @@
+"""Baselines and the dual bound of the robust partitioning system.
+
+Each chooses the partition of one instance; the environment then allocates the resources optimally.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from agents.learner import Bound, Policy, RandomPolicy
+from allocators import certificate, pccp, robust
+from jaxenv import struct
+from jaxenv.robust import NUM_POINTS, PENALTY_J, Robust, RobustState
+
+
+@struct.dataclass
+class RobustPolicy(Policy):
+    """Base: decides partitioning points, int32 ``[N]``, for an instance."""
+
+    env: Robust = struct.field(pytree_node=False)
+
+    uses_state: ClassVar[bool] = True
+
+    def act(self, carry, key, observation, mask, state, params):
+        return self.decide(state).astype(jnp.int32), carry
+
+    def decide(self, state: RobustState) -> jax.Array:
+        raise NotImplementedError
+
+
+def RandomAvailable(env: Robust) -> Policy:
+    """Uniform over the points that the whole bandwidth would suffice for."""
+    return RandomPolicy()
+
+
+@struct.dataclass
+class AllEdge(RobustPolicy):
+    """Point 0: the edge computes everything."""
+
+    def decide(self, state):
+        return jnp.zeros_like(state.instance.model_id)
+
+
+@struct.dataclass
+class AllLocal(RobustPolicy):
+    """The last point: every device computes everything itself."""
+
+    def decide(self, state):
+        return jnp.sum(state.instance.mask_m, axis=-1) - 1
+
+
+@struct.dataclass
+class LeastBandwidth(RobustPolicy):
+    """The point that needs the least bandwidth: feasible whenever any partition is."""
+
+    def decide(self, state):
+        return jnp.argmin(state.bmin_mhz, axis=-1)
+
+
+@struct.dataclass
+class BestCommon(RobustPolicy):
+    """The best of the partitions that give all devices one point.
+
+    A device whose network ends before that point computes everything.
+    """
+
+    def decide(self, state):
+        instance = state.instance
+        last = jnp.sum(instance.mask_m, axis=-1) - 1
+        common = jnp.minimum(jnp.arange(NUM_POINTS)[:, None], last).astype(jnp.int32)
+        energy = jax.vmap(lambda m: robust.allocate(instance, m).E)(common)
+        return common[jnp.argmin(energy)]
+
+
+@struct.dataclass
+class WorstCase(RobustPolicy):
+    """The certified optimum of the worst case: K standard deviations more, whatever the risk.
+
+    Only its partition is taken; the resources are those of the robust problem. Where the worst case
+    cannot be met it takes the partition of least bandwidth.
+
+    calibration: whose fitted K.
+    """
+
+    calibration: str = struct.field(pytree_node=False, default="literal")
+
+    def decide(self, state):
+        worst = robust.worst_case(state.instance, calibration=self.calibration)
+        allocation, _ = certificate.solve(worst)
+        least = jnp.argmin(state.bmin_mhz, axis=-1)
+        return jnp.where(allocation.feasible, allocation.m, least)
+
+
+@struct.dataclass
+class Algorithm2(RobustPolicy):
+    """Algorithm 2 of the paper over PCCP, from the partition of least bandwidth."""
+
+    def decide(self, state):
+        return pccp.algorithm2(state.instance, step="pccp").best.m
+
+
+@struct.dataclass
+class ExactStep(RobustPolicy):
+    """Algorithm 2 with the exact optimum of its partitioning step."""
+
+    def decide(self, state):
+        return pccp.algorithm2(state.instance, step="exact").best.m
+
+
+@struct.dataclass
+class Certified(RobustPolicy):
+    """The certified solver."""
+
+    def decide(self, state):
+        return certificate.solve(state.instance)[0].m
+
+
+@struct.dataclass
+class DualBound(Bound):
+    """The dual bound of every instance; of an infeasible one, what every policy pays."""
+
+    env: Robust = struct.field(pytree_node=False)
+
+    metric: ClassVar[str] = "penalized_energy_j"
+
+    def update(self, carry, state, action, info, params):
+        _, proof = certificate.solve(state.instance)
+        devices = jnp.sum(state.instance.mask_n, dtype=carry[0].dtype)
+        least = jnp.where(proof.feasible, proof.lb, PENALTY_J * devices)
+        return carry[0] + least, carry[1] + 1

@@ -1,0 +1,300 @@
+"""Robust partitioning as an environment: one decision, the partition of every device, per instance.
+
+N devices share an uplink; the action is the partitioning point of each, the resources are then
+allocated optimally, and the reward is minus the expected energy under the probabilistic deadlines.
+Instances are independent, so learners use discount 0. It puts learned, amortised policies beside
+Algorithm 2 of the paper and beside the certified optimum.
+
+Source: "Robust DNN Partitioning and Resource Allocation Under Uncertain Inference Time", IEEE
+Transactions on Mobile Computing, arXiv 2503.21476; the allocation is problem (23), the whole is
+problem (9) (`allocators.robust`, `allocators.certificate`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from allocators import certificate, robust
+from jaxenv import spaces, struct
+from jaxenv.environment import Environment, Metric, Params, State
+from jaxenv.errors import ConfigError
+
+MODELS = tuple(robust.MODELS)
+NUM_POINTS = max(len(model.table["d_MB"]) for model in robust.MODELS.values())
+NUM_DRAWS = 8
+PENALTY_J = 1.0
+"""Cost of a device in an infeasible decision: more than any feasible one, kappa c fmax^2 + p D."""
+
+
+@struct.dataclass
+class RobustParams(Params):
+    """A distribution of instances.
+
+    num_devices: how many of the ``max_devices`` exist, int32. resnet_share: probability that a
+    device runs ResNet152 and not AlexNet. deadline_range_s: lowest and highest deadline of each
+    model, s, ``[2, 2]``. risk_range: of the risk level eps, ``[2]``. bandwidth_per_device_mhz: what
+    each device of a model adds to the total bandwidth, MHz, ``[2]``. half_side_m: devices are
+    uniform in a square of twice this side, the edge node at its centre. power_w: transmit power.
+    gain_db: offset of the signal-to-noise ratio (30 for the calibrated profile). vm_scale, vm_cv:
+    of the virtual machine's times.
+    """
+
+    num_devices: chex.Array
+    resnet_share: chex.Array
+    deadline_range_s: chex.Array
+    risk_range: chex.Array
+    bandwidth_per_device_mhz: chex.Array
+    half_side_m: chex.Array
+    power_w: chex.Array
+    gain_db: chex.Array
+    vm_scale: chex.Array
+    vm_cv: chex.Array
+
+
+@struct.dataclass
+class RobustState(State):
+    """instance: what is to be decided. bmin_mhz: least bandwidth of every pair, ``[N, 10]``."""
+
+    instance: robust.Instance
+    bmin_mhz: chex.Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Robust(Environment[RobustState, RobustParams]):
+    """The one-shot environment.
+
+    max_devices: devices after padding, N. mode: ``common`` gives all devices of an instance one
+    risk level and one place in the range of deadlines, ``mixed`` each its own. certify: adds the
+    certified lower bound and the regret to ``info`` and to the metrics.
+
+    Observations are ``[N, 49]``; an action is int32 ``[N]`` in 0..9, its mask ``[N, 10]``.
+    """
+
+    max_devices: int = 12
+    mode: Literal["common", "mixed"] = "common"
+    certify: bool = False
+
+    name: ClassVar[str] = "robust"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        n = self.max_devices
+        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+            raise ConfigError("max_devices", n, "give a positive integer")
+        if self.mode not in ("common", "mixed"):
+            raise ConfigError("mode", self.mode, "choose common or mixed")
+        if not isinstance(self.certify, bool):
+            raise ConfigError("certify", self.certify, "give true or false")
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Penalised energy of all decisions; feasibility; energy and regret of feasible ones."""
+        regret = (
+            Metric("regret", "%", "min", "ratio", "regret", "feasible", scale=100.0),
+            Metric("regret_p95", "%", "min", "quantile", "regret", level=0.95, scale=100.0),
+        )
+        return (
+            Metric("penalized_energy_j", "J", "min", "mean", "penalized_energy_j"),
+            Metric("feasible_rate", "%", "max", "ratio", "feasible", "decisions", scale=100.0),
+            Metric("energy_j", "J", "min", "ratio", "energy_j", "feasible"),
+            *(regret if self.certify else ()),
+        )
+
+    def default_params(self) -> RobustParams:
+        def array(x: Any) -> chex.Array:
+            return jnp.asarray(x, self.float_dtype)
+
+        return RobustParams(
+            max_steps=jnp.int32(32),
+            num_devices=jnp.int32(self.max_devices),
+            resnet_share=array(0.0),
+            deadline_range_s=array([[0.16, 0.28], [0.12, 0.18]]),
+            risk_range=array([0.02, 0.08]),
+            bandwidth_per_device_mhz=array([10 / 12, 2.5]),
+            half_side_m=array(200.0),
+            power_w=array(1.0),
+            gain_db=array(0.0),
+            vm_scale=array(1.0),
+            vm_cv=array(robust.VM_CV),
+        )
+
+    def validate(self, params: RobustParams) -> None:
+        """Refuses a distribution that no instance can be drawn from."""
+        for name in ("max_steps", "bandwidth_per_device_mhz", "half_side_m", "power_w"):
+            _require(params, name, lambda x: (x > 0) & np.isfinite(x), "a positive finite number")
+        _require(params, "gain_db", np.isfinite, "a finite number of dB")
+        for name in ("vm_scale", "vm_cv"):
+            _require(
+                params, name, lambda x: (x >= 0) & np.isfinite(x), "a finite number, 0 or more"
+            )
+        valid = f"an integer from 1 to max_devices ({self.max_devices})"
+        _require(params, "num_devices", lambda x: (x >= 1) & (x <= self.max_devices), valid)
+        _require(params, "resnet_share", lambda x: (x >= 0) & (x <= 1), "a number in [0, 1]")
+        inside = "probabilities in (0, 1), the lower one first"
+        _require(params, "risk_range", lambda x: (x > 0) & (x < 1) & (x[0] <= x[1]), inside)
+        _require(
+            params,
+            "deadline_range_s",
+            lambda x: (x > 0) & np.isfinite(x) & (x[:, :1] <= x[:, 1:]),
+            "positive finite numbers, the lower one first",
+        )
+
+    # ---- instances ----------------------------------------------------------------------------
+
+    def sample_instance(self, key: chex.PRNGKey, params: RobustParams) -> robust.Instance:
+        """The first feasible of `NUM_DRAWS` drawn instances, else the first."""
+        draw = jax.vmap(lambda key: self._draw(key, params))
+        drawn = draw(jax.random.split(key, NUM_DRAWS))
+        first = jnp.argmax(jax.vmap(robust.feasible)(drawn))
+        return jax.tree.map(lambda leaf: leaf[first], drawn)
+
+    def _draw(self, key: chex.PRNGKey, params: RobustParams) -> robust.Instance:
+        keys = jax.random.split(key, 4)
+        n, dtype = self.max_devices, self.float_dtype
+        place = jax.random.uniform(keys[0], (n, 2), dtype, -1, 1) * params.half_side_m
+        shape = () if self.mode == "common" else (n,)
+        deadline = jax.random.uniform(keys[1], shape, dtype)
+        risk = jax.random.uniform(keys[2], shape, dtype)
+        model = jax.random.uniform(keys[3], (n,), dtype) < params.resnet_share
+        model = model.astype(jnp.int32)
+        there = jnp.arange(n) < params.num_devices
+        low, high = params.deadline_range_s[model].T
+        lowest, highest = params.risk_range
+        instance = robust.make_instance(
+            model,
+            jnp.hypot(place[:, 0], place[:, 1]),
+            jnp.sum(params.bandwidth_per_device_mhz[model], where=there),
+            low + (high - low) * deadline,
+            lowest + (highest - lowest) * risk,
+            p=params.power_w,
+            gain_db=params.gain_db,
+            vm_scale=params.vm_scale,
+            vm_cv=params.vm_cv,
+        )
+        return _only(instance, there)
+
+    # ---- the contract -------------------------------------------------------------------------
+
+    def reset_env(self, key: chex.PRNGKey, params: RobustParams) -> RobustState:
+        # Steps use fold_in(key, time); this number is none of theirs.
+        first = jax.random.fold_in(key, np.uint32(2**32 - 1))
+        return self._state(key, jnp.int32(0), self.sample_instance(first, params))
+
+    def _state(self, key: chex.PRNGKey, time: chex.Array, instance: robust.Instance) -> RobustState:
+        bmin = robust.bmin_table(instance)
+        return RobustState(key=key, time=time, instance=instance, bmin_mhz=bmin)
+
+    def step_env(
+        self, key: chex.PRNGKey, state: RobustState, action: chex.Array, params: RobustParams
+    ) -> tuple[RobustState, chex.Array, chex.Array, dict[str, Any]]:
+        """Allocates optimally for the chosen partition; then comes the next instance.
+
+        Returns:
+            The state, the reward (minus the energy in J, minus 1 J per device where the deadlines
+            cannot be met), False, and ``info``: ``energy_j`` (0 where infeasible), ``feasible``,
+            ``penalized_energy_j``, ``decisions`` (1), ``b_min_total_mhz``; with ``certify`` also
+            ``lower_bound_j`` and ``regret``, both 0 where infeasible.
+        """
+        instance = state.instance
+        allocation = robust.allocate(instance, jnp.where(instance.mask_n, action, 0))
+        devices = jnp.sum(instance.mask_n, dtype=self.float_dtype)
+        feasible = allocation.feasible
+        energy = jnp.where(feasible, allocation.E, 0)
+        penalized = jnp.where(feasible, energy, PENALTY_J * devices)
+        info = {
+            "energy_j": energy,
+            "feasible": feasible.astype(self.float_dtype),
+            "penalized_energy_j": penalized,
+            "decisions": jnp.ones((), self.float_dtype),
+            "b_min_total_mhz": least_total_bandwidth_mhz(state),
+        }
+        if self.certify:
+            _, proof = certificate.solve(instance)
+            lower = jnp.where(feasible, proof.lb, 0)
+            info["lower_bound_j"] = lower
+            info["regret"] = jnp.where(feasible, energy / jnp.where(feasible, lower, 1) - 1, 0)
+        following = self._state(state.key, state.time, self.sample_instance(key, params))
+        return following, -penalized, jnp.asarray(False), info
+
+    def action_mask(self, state: RobustState, params: RobustParams) -> chex.Array:
+        """``[N, 10]``: points that exist and that the whole bandwidth would suffice for.
+
+        A device without any, and one that does not exist, has point 0 alone.
+        """
+        mask = state.instance.mask_m & (state.bmin_mhz <= state.instance.B)
+        mask &= state.instance.mask_n[:, None]
+        none = ~jnp.any(mask, axis=-1, keepdims=True)
+        return mask | (none & (jnp.arange(NUM_POINTS) == 0))
+
+    def observe(self, state: RobustState, params: RobustParams) -> chex.Array:
+        """``[N, 49]``: 6 numbers of the device, 4 of each of its 10 points, 3 of the instance.
+
+        Device: log10(P)/5, D/0.2, eps/0.05, sigma/5, whether AlexNet, whether it exists. Point:
+        c/(0.1 fmax), d/5, T/0.2 within [-2, 2], least bandwidth over B/N, at most 4; a point that
+        does not exist has 0, 0, -2, 4. Instance: B/N, least total bandwidth over B, at most 4,
+        N/30. A device that does not exist has zeros and no points.
+        """
+        inst, n = state.instance, self.max_devices
+        there = inst.mask_n
+        devices = jnp.sum(there, dtype=self.float_dtype)
+        device = [
+            jnp.log10(inst.P) / 5,
+            inst.D / 0.2,
+            inst.eps / 0.05,
+            inst.sigma / 5,
+            inst.model_id == MODELS.index("alexnet"),
+            there,
+        ]
+        device = jnp.stack([jnp.where(there, x, 0) for x in device], axis=-1)
+        s = jnp.sqrt(inst.vloc + inst.vvm)
+        left = inst.D[:, None] - inst.tvm - inst.sigma[:, None] * s
+        point = [
+            (inst.c / (0.1 * inst.fmax[:, None]), 0),
+            (inst.d / 5, 0),
+            (jnp.clip(left / 0.2, -2, 2), -2),
+            (jnp.minimum(state.bmin_mhz * devices / inst.B, 4), 4),
+        ]
+        exists = inst.mask_m & there[:, None]
+        point = jnp.stack([jnp.where(exists, x, missing) for x, missing in point], axis=-1)
+        point = point.reshape(n, -1)
+        load = jnp.minimum(least_total_bandwidth_mhz(state) / inst.B, 4)
+        whole = jnp.broadcast_to(jnp.stack([inst.B / devices, load, devices / 30]), (n, 3))
+        return jnp.concatenate([device, point, whole], axis=-1).astype(self.float_dtype)
+
+    def reward_unit(self, params: RobustParams) -> chex.Array:
+        """The penalty of an infeasible decision."""
+        return PENALTY_J * params.num_devices.astype(self.float_dtype)
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        return spaces.Box(-np.inf, np.inf, (self.max_devices, 49), self.float_dtype)
+
+    @property
+    def action_space(self) -> spaces.MultiDiscrete:
+        return spaces.MultiDiscrete((NUM_POINTS,) * self.max_devices)
+
+
+def _only(instance: robust.Instance, there: chex.Array) -> robust.Instance:
+    """The instance with some of its devices; the others become padding."""
+    names = ("c", "d", "tvm", "vloc", "vvm")
+    kept = {name: jnp.where(there[:, None], getattr(instance, name), 0) for name in names}
+    return instance.replace(mask_n=there, **kept)
+
+
+def least_total_bandwidth_mhz(state: RobustState) -> chex.Array:
+    """Least total bandwidth at which the instance is feasible, MHz; +inf where none is."""
+    least = jnp.min(state.bmin_mhz, axis=-1)
+    return jnp.sum(jnp.where(state.instance.mask_n, least, 0))
+
+
+def _require(params: RobustParams, name: str, holds: Any, valid: str) -> None:
+    value = np.asarray(getattr(params, name))
+    if not np.all(holds(value)):
+        shown = value.item() if value.ndim == 0 else value.tolist()
+        raise ConfigError(name, shown, f"give {valid}")
