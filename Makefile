@@ -17,10 +17,9 @@ comma := ,
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 
-
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-quick lint format test-oldest test-newest test-versions wheel \
-	clean
+.PHONY: help install train test test-deep test-quick lint format test-oldest test-newest \
+	test-versions wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -37,11 +36,14 @@ $(STAMP): pyproject.toml
 train: install  ## install, then train the vehicular scheduler and show the comparison (ARGS="seed=1")
 	$(BIN)/python -m runs.train experiment=vehicular $(ARGS)
 
-test: install  ## install, then run every test
-	$(BIN)/python -m pytest -q -n $(WORKERS) $(ARGS)
+test: install  ## install, then run the tests
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not deep" $(ARGS)
+
+test-deep: install  ## the tests of the robust solvers, which take minutes to compile
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m deep $(ARGS)
 
 test-quick: install  ## the tests without the slow ones
-	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not deep" $(ARGS)
 
 lint: install  ## style and format checks
 	$(BIN)/ruff check .

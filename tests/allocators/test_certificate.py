@@ -10,6 +10,8 @@ import pytest
 from allocators import certificate, robust
 from tests.oracles import robust as oracle
 
+pytestmark = pytest.mark.deep
+
 RESNET, ALEXNET = 1, 0
 solve_all = jax.jit(jax.vmap(certificate.solve))
 

@@ -153,7 +153,7 @@ def test_equals_cone_programs():
     check_cone_programs(10, seed=2)
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_equals_500_cone_programs():
     pytest.importorskip("clarabel")
