@@ -332,17 +332,18 @@ def over_lanes(
     if not sequential:
         return jax.vmap(function, in_axes=axes)
 
+    def absent(x: Any) -> bool:
+        return x is None  # an axis that is None, or an argument's field without a value
+
     def run(*arguments: Any) -> Any:
-        leaves, structure = jax.tree.flatten(arguments)
-        axis = jax.tree.leaves(
-            jax.tree.broadcast(axes, arguments, is_leaf=lambda x: x is None),
-            is_leaf=lambda x: x is None,
-        )
-        lanes = [leaf for leaf, a in zip(leaves, axis, strict=True) if a == 0]
+        leaves, structure = jax.tree.flatten(arguments, is_leaf=absent)
+        axis = jax.tree.leaves(jax.tree.broadcast(axes, arguments, is_leaf=absent), is_leaf=absent)
+        split = [a == 0 and x is not None for x, a in zip(leaves, axis, strict=True)]
+        lanes = [x for x, is_lane in zip(leaves, split, strict=True) if is_lane]
 
         def one(lane: list[chex.Array]) -> Any:
             own = iter(lane)
-            mixed = [next(own) if a == 0 else x for x, a in zip(leaves, axis, strict=True)]
+            mixed = [next(own) if is_lane else x for x, is_lane in zip(leaves, split, strict=True)]
             return function(*jax.tree.unflatten(structure, mixed))
 
         return jax.lax.map(one, lanes)

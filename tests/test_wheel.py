@@ -127,7 +127,7 @@ def test_training_runs_from_the_users_folder(environment, project):
     """A few updates end with the files that a run folder always holds."""
     run(
         *(environment / "jaxenv-train", "env=vehicular", "agent=sac_discrete", "num_updates=2"),
-        *("eval_episodes=2", "num_seeds=1", "hydra.run.dir=out"),
+        *("eval_episodes=2", "num_seeds=1", "baselines=[Local]", "hydra.run.dir=out"),
         cwd=project,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
     )

@@ -210,9 +210,9 @@ def test_checkpoints_keep_the_last_and_the_best(workplace):
 
 @pytest.mark.parametrize("sequential", [False, True, None])
 def test_lanes_one_by_one_or_at_once(sequential):
-    axes = ({"x": 0, "y": None}, None, 0)
+    axes = ({"x": 0, "y": None}, None, {"a": 0, "b": 0, "absent": None})
     trees = {"x": jnp.arange(6.0).reshape(3, 2), "y": jnp.array([1.0, 2.0])}, jnp.array(10.0)
-    scale = {"a": jnp.arange(3.0), "b": jnp.arange(3)}
+    scale = {"a": jnp.arange(3.0), "b": jnp.arange(3), "absent": None}
 
     def function(tree, shift, scale):
         return tree["x"] @ tree["y"] * scale["a"] + shift, {"b": scale["b"] + 1}
