@@ -28,7 +28,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from allocators import solvers
+from allocators import solvers, struct
+from allocators.lanes import batched_last
 
 Backend = Literal["closed", "jaxopt"]
 Calibration = Literal["literal", "calibrated"]
@@ -96,15 +97,7 @@ GAIN_DB = {"literal": 0.0, "calibrated": 30.0}
 """Offset of the signal-to-noise ratio: the printed constants, or one that explains the results."""
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=[
-        *("B", "D", "eps", "sigma", "P", "p", "kappa", "fmin", "fmax", "r", "model_id"),
-        *("c", "d", "tvm", "vloc", "vvm", "mask_n", "mask_m"),
-    ],
-    meta_fields=[],
-)
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Instance:
     """One problem of N devices with M1 = M + 1 partitioning points; a pytree.
 
@@ -146,17 +139,8 @@ class Instance:
     mask_n: jax.Array
     mask_m: jax.Array
 
-    def replace(self, **changes: Any) -> "Instance":
-        """A copy with some fields changed."""
-        return dataclasses.replace(self, **changes)
 
-
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["m", "b", "f", "t_off", "e_dev", "mu", "slack", "E", "lam", "feasible"],
-    meta_fields=[],
-)
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Allocation:
     """What every device does, and what it costs; a pytree.
 
@@ -185,10 +169,6 @@ class Allocation:
     E: jax.Array
     lam: jax.Array
     feasible: jax.Array
-
-    def replace(self, **changes: Any) -> "Allocation":
-        """A copy with some fields changed."""
-        return dataclasses.replace(self, **changes)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -344,12 +324,7 @@ def make_instance(
 # One device and partition as a function of its bandwidth
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["c", "d", "time_left", "P", "p", "kappa", "fmin", "fmax"],
-    meta_fields=[],
-)
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Links:
     """Pairs of device and partition; arrays of one shape `[...]`.
 
@@ -373,15 +348,7 @@ class Links:
     fmax: jax.Array
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=[
-        *("links", "available", "uploads", "needed", "bmin", "log_bmin", "log_kink"),
-        *("log_slope_bmin", "log_slope_above", "log_slope_below"),
-    ],
-    meta_fields=[],
-)
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Curves:
     """Links with the points where their energy phi bends; arrays `[...]`.
 
@@ -479,14 +446,14 @@ def log_slope(links: Links, log_b: jax.Array, above: jax.Array) -> tuple[jax.Arr
     return value, slope
 
 
-def _where(condition: jax.Array, links: Links, other: Links) -> Links:
-    return jax.tree.map(lambda x, y: jnp.where(condition, x, y), links, other)
-
-
-def _dummies(links: Links) -> Links:
-    """A harmless upload without computation in place of every link."""
-    one = jnp.ones_like(links.d)
-    return dataclasses.replace(links, c=0 * one, d=one, time_left=one, P=1e4 * one)
+def _where(condition: jax.Array, links: Links) -> Links:
+    """The links where a condition holds, elsewhere a harmless upload without computation."""
+    return dataclasses.replace(
+        links,
+        c=jnp.where(condition, links.c, 0),
+        d=jnp.where(condition, links.d, 1),
+        time_left=jnp.where(condition, links.time_left, 1),
+    )
 
 
 def curves(links: Links, B: jax.Array) -> Curves:
@@ -506,7 +473,7 @@ def curves(links: Links, B: jax.Array) -> Curves:
     idle = ~data & (fastest >= 0)
     needed = jnp.where(reachable, jnp.exp(log_bmin), jnp.where(idle, 0, jnp.inf))
     log_kink, bends = log_b_within(slowest)
-    safe = _where(uploads | idle, links, _dummies(links))
+    safe = _where(uploads | idle, links)
     log_bmin = jnp.where(uploads, log_bmin, 0)
     log_kink = jnp.where(uploads & bends, jnp.maximum(log_kink, log_bmin), log_bmin)
     above, _ = log_slope(safe, log_kink, jnp.asarray(True))
@@ -533,31 +500,44 @@ def links_of(inst: Instance) -> Links:
     s = jnp.where(random, jnp.sqrt(jnp.where(random, variance, 1)), 0)
     time_left = inst.D[:, None] - inst.tvm - inst.sigma[:, None] * s
     there = inst.mask_n[:, None]
-
-    def column(x: jax.Array) -> jax.Array:
-        return jnp.broadcast_to(x[:, None], inst.c.shape)
-
     return Links(
         c=jnp.where(there, inst.c, 0),
         d=jnp.where(there, inst.d, 0),
         time_left=jnp.where(inst.mask_m, jnp.where(there, time_left, 1), -jnp.inf),
-        P=column(inst.P),
-        p=column(inst.p),
-        kappa=column(inst.kappa),
-        fmin=column(inst.fmin),
-        fmax=column(inst.fmax),
+        P=inst.P[:, None],
+        p=inst.p[:, None],
+        kappa=inst.kappa[:, None],
+        fmin=inst.fmin[:, None],
+        fmax=inst.fmax[:, None],
     )
 
 
 def take(table: Any, m: jax.Array) -> Any:
-    """Entries `[..., N]` of a pytree of tables `[N, M1]` at partitioning points m `[..., N]`."""
-    return jax.tree.map(lambda x: x[jnp.arange(x.shape[0]), m], table)
+    """Entries at partitioning points m int `[N, ...]` of a pytree of tables `[N, M1, ...]`.
+
+    Trailing axes of m and the tables broadcast; so does an axis M1 of size 1. By comparison with
+    every point: a few vector operations, where a gather would go entry by entry.
+    """
+
+    def of(x: jax.Array) -> jax.Array:
+        num, points, *rest = x.shape
+        if points == 1:
+            return x[:, 0]
+        chosen = jnp.arange(points).reshape(-1, *[1] * len(rest)) == m[:, None]
+        if x.dtype == bool:
+            return jnp.any(chosen & x, axis=1)
+        return jnp.sum(jnp.where(chosen, x, 0), axis=1, dtype=x.dtype)
+
+    return jax.tree.map(of, table)
+
+
+_bmin_table = batched_last(lambda inst: curves(links_of(inst), inst.B).bmin)
 
 
 @jax.jit
 def bmin_table(inst: Instance) -> jax.Array:
     """Least bandwidth of every pair, MHz, `[N, M1]`; +inf where it exceeds B or none suffices."""
-    return curves(links_of(inst), inst.B).bmin
+    return _bmin_table(jax.lax.stop_gradient(inst))
 
 
 @jax.jit
@@ -595,18 +575,19 @@ def safeguarded(
 
 
 def demand(
-    k: Curves, log_price: jax.Array, log_b: jax.Array
+    k: Curves, log_price: jax.Array, log_b: jax.Array, skip: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Bandwidths that minimise `phi(b) + price b` over `b >= bmin`, for all curves at once.
+    """Bandwidths that minimise `phi(b) + price b` over `b >= bmin`.
 
     Args:
-        k: curves `[...]`.
-        log_price: logarithm of the price, J/MHz, [].
-        log_b: start values `[...]`, any.
+        k: curves `[..., L]`, L problems of any shape.
+        log_price: logarithms of their prices, J/MHz, `[L]`.
+        log_b: start values `[..., L]`, any.
+        skip: problems that need not be solved, bool `[L]`.
 
     Returns:
-        log b `[...]` (0 where nothing is uploaded), its derivative with respect to log_price (0 at
-        bmin and at the kink), and the number of evaluations of `log_slope`, int32 [].
+        log b `[..., L]` (0 where nothing is uploaded), its derivative with respect to log_price (0
+        at bmin and at the kink), and evaluations of `log_slope` per curve, int32 `[L]`.
     """
     tolerance, _ = tolerances(log_b.dtype)
     at_bmin = log_price >= k.log_slope_bmin
@@ -618,165 +599,177 @@ def demand(
     upper = jnp.where(
         free, jnp.where(below, lower + 40, jnp.minimum(k.log_kink, lower + 40)), fixed
     )
+    axes = tuple(range(lower.ndim - log_price.ndim))
 
     def searching(state: tuple[jax.Array, ...]) -> jax.Array:
-        return ~state[4] & (state[5] < MAX_ITERATIONS)
+        return jnp.any(~state[4] & (state[5] < MAX_ITERATIONS))
 
     def improve(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        x, lower, upper, _, _, count = state
+        x, lower, upper, _, done, count = state
         value, slope = log_slope(k.links, x, above)
         excess = value - log_price
         lower = jnp.where(free & (excess > 0), x, lower)
         upper = jnp.where(free & (excess <= 0), x, upper)
         x, small = safeguarded(x, -excess / slope, lower, upper, tolerance)
-        return x, lower, upper, slope, jnp.all(small | ~free), count + 1
+        new = x, lower, upper, slope, jnp.all(small | ~free, axis=axes), count + 1
+        return tuple(jnp.where(done, old, fresh) for old, fresh in zip(state, new, strict=True))
 
     start = jnp.clip(log_b, lower, upper)
-    state = (start, lower, upper, -jnp.ones_like(start), ~jnp.any(free), jnp.int32(0))
+    done = ~jnp.any(free, axis=axes) | skip
+    count = jnp.zeros(done.shape, jnp.int32)
+    state = (start, lower, upper, -jnp.ones_like(start), done, count)
     x, _, _, slope, _, count = jax.lax.while_loop(searching, improve, state)
     return x, jnp.where(free, 1 / slope, 0), count
 
 
-def partition_energy(
-    k: Curves, B: jax.Array, log_price: jax.Array, log_b: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Least energy of fixed curves `[N]`: `equilibrium`, also where no deadline can be met.
-
-    Returns:
-        E, J, [], +inf where infeasible, and what `equilibrium` returns. Not differentiable.
-    """
-    log_price, log_b, count = equilibrium(k, B, log_price, log_b)
-    spent = jnp.sum(energy(k.links, share_rest(k, B, jnp.exp(log_b))))
-    return jnp.where(jnp.sum(k.bmin) <= B, spent, jnp.inf), log_price, log_b, count
-
-
 def first_guess(k: Curves, B: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Log price [] and log bandwidths `[N]` near the optimum, from an equal share for everyone."""
-    num = jnp.maximum(jnp.sum(k.uploads), 1)
+    """Log prices `[L]` and log bandwidths `[N, L]` near the optimum, from equal shares."""
+    num = jnp.maximum(jnp.sum(k.uploads, axis=0), 1)
     log_b = jnp.maximum(jnp.log(B / num), k.log_bmin)
     value, slope = log_slope(k.links, log_b, log_b < k.log_kink)
-    log_price = jnp.sum(jnp.where(k.uploads, value, 0)) / num
+    log_price = jnp.sum(jnp.where(k.uploads, value, 0), axis=0) / num
     return log_price, log_b + jnp.clip((log_price - value) / slope, -1, 1)
 
 
 def equilibrium(
     k: Curves, B: jax.Array, log_price: jax.Array, log_b: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Price at which the demands of fixed curves `[N]` sum to B; needs `sum bmin <= B`.
+    """Prices at which the demands of fixed curves `[N, L]` sum to B, where `sum bmin <= B`.
 
     Newton's method on the logarithm of the total demand as a function of the log price.
 
     Args:
-        k: curves `[N]`.
-        B: total bandwidth, MHz, [].
-        log_price, log_b: start values, [] and `[N]`.
+        k: curves `[N, L]` of L problems of any shape.
+        B: total bandwidths, MHz, `[L]`.
+        log_price, log_b: start values, `[L]` and `[N, L]`.
 
     Returns:
-        Log price [], log bandwidths `[N]`, and the evaluations of `log_slope` per device, int32 [].
+        Log prices `[L]`, log bandwidths `[N, L]`, and evaluations of `log_slope` per device, int32
+        `[L]`.
     """
     dtype = log_b.dtype
     _, tolerance = tolerances(dtype)
-    lower = jnp.asarray(math.log(1e-9), dtype)
-    upper = jnp.max(jnp.where(k.uploads, k.log_slope_bmin, lower))
+    lower = jnp.full_like(log_price, math.log(1e-9))
+    upper = jnp.max(jnp.where(k.uploads, k.log_slope_bmin, lower), axis=0)
+    impossible = jnp.sum(k.bmin, axis=0) > B
 
     def searching(state: tuple[jax.Array, ...]) -> jax.Array:
-        return ~state[4] & (state[6] < MAX_ITERATIONS)
+        return jnp.any(~state[4] & (state[6] < MAX_ITERATIONS))
 
     def improve(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-        log_price, log_b, lower, upper, _, count, rounds = state
-        log_b, elasticity, evaluations = demand(k, log_price, log_b)
+        log_price, log_b, lower, upper, done, count, rounds = state
+        log_b, elasticity, evaluations = demand(k, log_price, log_b, done)
         b = jnp.where(k.uploads, jnp.exp(log_b), 0)
-        total = jnp.sum(b)
-        excess = jnp.log(jnp.maximum(total, TINY) / B)
-        slope = jnp.sum(b * elasticity) / jnp.maximum(total, TINY)
+        total = jnp.maximum(jnp.sum(b, axis=0), TINY)
+        excess = jnp.log(total / B)
+        slope = jnp.sum(b * elasticity, axis=0) / total
         lower = jnp.where(excess > 0, log_price, lower)
         upper = jnp.where(excess <= 0, log_price, upper)
         moves = slope < 0
         step = jnp.where(moves, -excess / jnp.where(moves, slope, -1), jnp.inf)
-        target, done = safeguarded(log_price, step, lower, upper, tolerance)
+        target, small = safeguarded(log_price, step, lower, upper, tolerance)
         log_b = log_b + elasticity * (target - log_price)
-        return target, log_b, lower, upper, done, count + evaluations, rounds + 1
+        new = target, log_b, lower, upper, small, count + evaluations, rounds + 1
+        return tuple(jnp.where(done, old, fresh) for old, fresh in zip(state, new, strict=True))
 
-    zero = jnp.int32(0)
+    zero = jnp.zeros(log_price.shape, jnp.int32)
     start = jnp.clip(log_price, lower, upper)
-    state = (start, log_b, lower, upper, ~jnp.any(k.uploads), zero, zero)
+    done = ~jnp.any(k.uploads, axis=0) | impossible
+    state = (start, log_b, lower, upper, done, zero, zero)
     log_price, log_b, _, _, _, count, _ = jax.lax.while_loop(searching, improve, state)
     return log_price, log_b, count
 
 
-def _closed(links: Links, B: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Log price [] and bandwidths `[N]` of the optimum by our Newton's method."""
-    k = curves(links, B)
-    return _optimum(links, B, *first_guess(k, B))
-
-
-@jax.custom_jvp
-def _optimum(
-    links: Links, B: jax.Array, log_price: jax.Array, log_b: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Log price [] and bandwidths `[N]` of problem (23) from a start; differentiable in links, B.
-
-    What is left of B by rounding goes to the devices with room above their least bandwidth.
-    """
-    k = curves(links, B)
-    log_price, log_b, _ = equilibrium(k, B, log_price, log_b)
-    return log_price, share_rest(k, B, jnp.exp(log_b))
-
-
 def share_rest(k: Curves, B: jax.Array, b: jax.Array) -> jax.Array:
-    """Bandwidths scaled above the least ones to sum to B; 0 where nothing is uploaded."""
+    """Bandwidths `[N, L]` scaled above the least to sum to B; 0 where nothing is uploaded."""
     least = jnp.where(k.uploads, k.bmin, 0)
     room = jnp.where(k.uploads, jnp.maximum(b - least, 0), 0)
-    total = jnp.sum(room)
-    spare = jnp.maximum(B - jnp.sum(least), 0)
+    total = jnp.sum(room, axis=0)
+    spare = jnp.maximum(B - jnp.sum(least, axis=0), 0)
     return least + room * jnp.where(total > 0, spare / jnp.where(total > 0, total, 1), 0)
 
 
-@_optimum.defjvp
-def _optimum_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+@struct.dataclass
+class Optimum:
+    """Solution of problem (23), with what its derivative holds fixed; a pytree.
+
+    Attributes:
+        log_price: logarithm of the price of bandwidth, J/MHz, `[L]`.
+        b: bandwidths, MHz, `[N, L]`.
+        available: links that B alone would suffice for, bool `[N, L]`.
+        uploads: those of them with data, bool `[N, L]`.
+        at_bmin: those at their least bandwidth, where f = fmax, bool `[N, L]`.
+        above: those before their kink, where f > fmin, bool `[N, L]`.
+        free: those neither at their least bandwidth nor at their kink, bool `[N, L]`.
+        possible: whether every deadline can be met, bool `[L]`.
+    """
+
+    log_price: jax.Array
+    b: jax.Array
+    available: jax.Array
+    uploads: jax.Array
+    at_bmin: jax.Array
+    above: jax.Array
+    free: jax.Array
+    possible: jax.Array
+
+
+def optimum_of(k: Curves, B: jax.Array, log_price: jax.Array, b: jax.Array) -> Optimum:
+    """What prices `[L]` and bandwidths `[N, L]` that solve problem (23) hold fixed."""
+    at_bmin = k.uploads & (log_price >= k.log_slope_bmin)
+    above = log_price > k.log_slope_above
+    free = k.uploads & ~at_bmin & (above | (log_price < k.log_slope_below))
+    possible = jnp.sum(k.bmin, axis=0) <= B
+    return Optimum(log_price, b, k.available, k.uploads, at_bmin, above, free, possible)
+
+
+@jax.custom_jvp
+def _held(
+    links: Links, B: jax.Array, log_price: jax.Array, b: jax.Array, found: Optimum
+) -> tuple[jax.Array, jax.Array]:
+    """The log price [] and bandwidths `[N]` of an optimum as functions of links `[N]` and B."""
+    return log_price, b
+
+
+@_held.defjvp
+def _held_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
     """Implicit function theorem on the optimality conditions, with the active set held.
 
     `log(-phi'(b_n)) = log price` for a free device; `R(b_n)` is what the deadline needs at fmax or
     fmin for a device at its least bandwidth or at its kink; `sum b_n = B`.
     """
-    links, B, log_price, log_b = primals
-    d_links, d_B, _, _ = tangents
-    log_price, b = _optimum(links, B, log_price, log_b)
-    k = curves(jax.lax.stop_gradient(links), jax.lax.stop_gradient(B))
-    at_bmin = log_price >= k.log_slope_bmin
-    above = log_price > k.log_slope_above
-    below = log_price < k.log_slope_below
-    free = k.uploads & ~at_bmin & (above | below)
+    links, _, _, _, found = primals
+    d_links, d_B, _, _, _ = tangents
+    log_price, b = _held(*primals)
 
     def residual(links: Links, log_b: jax.Array) -> jax.Array:
-        safe = _where(k.uploads, links, _dummies(links))
-        frequency = jnp.where(at_bmin, safe.fmax, safe.fmin)
+        safe = _where(found.uploads, links)
+        frequency = jnp.where(found.at_bmin, safe.fmax, safe.fmin)
         time = safe.time_left - safe.c / frequency
-        late = jnp.log(rate(jnp.exp(log_b), safe.P) * jnp.where(free, 1, time) / safe.d)
-        return jnp.where(free, log_slope(safe, log_b, above)[0], late)
+        late = jnp.log(rate(jnp.exp(log_b), safe.P) * jnp.where(found.free, 1, time) / safe.d)
+        return jnp.where(found.free, log_slope(safe, log_b, found.above)[0], late)
 
-    log_b = jnp.log(jnp.where(k.uploads, b, 1))
+    log_b = jnp.log(jnp.where(found.uploads, b, 1))
     ones = jnp.ones_like(log_b)
     _, by_b = jax.jvp(lambda log_b: residual(links, log_b), (log_b,), (ones,))
     _, by_links = jax.jvp(lambda links: residual(links, log_b), (links,), (d_links,))
-    weight = jnp.where(k.uploads, b / by_b, 0)
-    freedom = jnp.sum(jnp.where(free, weight, 0))
-    moves = jnp.any(free)
+    weight = jnp.where(found.uploads, b / by_b, 0)
+    freedom = jnp.sum(jnp.where(found.free, weight, 0))
+    moves = jnp.any(found.free)
     d_price = (d_B + jnp.sum(weight * by_links)) / jnp.where(moves, freedom, 1)
     d_price = jnp.where(moves, d_price, 0)
-    d_b = weight * (jnp.where(free, d_price, 0) - by_links)
+    d_b = weight * (jnp.where(found.free, d_price, 0) - by_links)
     return (log_price, b), (d_price, d_b)
 
 
-def _solved(links: Links, B: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _solved(k: Curves, links: Links, B: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Log price [] and bandwidths `[N]` by nested root finding in `allocators.solvers`.
 
     Outer root in the log price of `sum b / B - 1`; inner roots, one per device, of `log(-phi')`
     minus the log price over u in [0, 1], where `log b = log bmin + u (log B - log bmin)`.
     """
-    k = curves(jax.lax.stop_gradient(links), jax.lax.stop_gradient(B))
     solvable = k.uploads & (jnp.sum(k.bmin) <= B)
-    links = _where(solvable, links, _dummies(links))
+    links = _where(solvable, links)
     lowest = jnp.where(solvable, k.log_bmin, jnp.log(B) - 5)
     dtype = links.d.dtype
     tol = 1e-13 if dtype == jnp.float64 else 1e-6
@@ -807,57 +800,109 @@ def _solved(links: Links, B: jax.Array) -> tuple[jax.Array, jax.Array]:
     return log_price, bandwidths(log_price, links, B)
 
 
-_OPTIMA = {"closed": _closed, "jaxopt": _solved}
-
-
-def _chosen(inst: Instance, m: jax.Array) -> Links:
-    return take(links_of(inst), m)
-
-
 def _deadline_multipliers(
     links: Links, uploads: jax.Array, price: jax.Array, b: jax.Array, f: jax.Array
 ) -> jax.Array:
     """Multipliers of the deadlines (22), J/s, from the conditions of b, or of f without upload."""
     safe_b = jnp.where(uploads, b, 1)
     ratio = links.P / safe_b
-    marginal = (jnp.log1p(ratio) - ratio / (1 + ratio)) / LN2
+    log_term = jnp.log1p(ratio)
+    marginal = (log_term - ratio / (1 + ratio)) / LN2
     data = jnp.where(uploads, links.d, 1)
-    by_bandwidth = price * rate(safe_b, links.P) ** 2 / (data * marginal) - links.p
+    by_bandwidth = price * (safe_b * log_term / LN2) ** 2 / (data * marginal) - links.p
     by_frequency = jnp.where(f > links.fmin, 2 * links.kappa * f**3, 0)
     return jnp.where(uploads, by_bandwidth, by_frequency)
 
 
-def _allocation(
-    inst: Instance, m: jax.Array, links: Links, log_price: jax.Array, b: jax.Array
-) -> Allocation:
-    """Everything that follows from a partition and its bandwidths, section II of the paper."""
-    k = curves(jax.lax.stop_gradient(links), jax.lax.stop_gradient(inst.B))
-    active = inst.mask_n
-    least = jnp.where(active, k.bmin, 0)
-    possible = jnp.sum(least) <= inst.B
-    links = _where(k.available, links, _dummies(links))
-    b = jnp.where(k.uploads, b, 0)
-    t, f = _upload(links, b)
-    price = jnp.where(jnp.any(k.uploads), jnp.exp(log_price), 0)
-    mu = _deadline_multipliers(links, k.uploads, price, b, f)
-    spent = links.kappa * links.c * f**2 + links.p * t
-    slack = links.time_left - t - links.c / f
+@struct.dataclass
+class _Report:
+    """The floats of an `Allocation`."""
+
+    b: jax.Array
+    f: jax.Array
+    t_off: jax.Array
+    e_dev: jax.Array
+    mu: jax.Array
+    slack: jax.Array
+    E: jax.Array
+    lam: jax.Array
+
+
+def _report(
+    links: Links, active: jax.Array, found: Optimum, log_price: jax.Array, b: jax.Array
+) -> _Report:
+    """What follows from prices `[L]` and bandwidths `[N, L]`, section II of the paper."""
+    safe = _where(found.available, links)
+    b = jnp.where(found.uploads, b, 0)
+    t, f = _upload(safe, b)
+    price = jnp.where(jnp.any(found.uploads, axis=0), jnp.exp(log_price), 0)
+    mu = _deadline_multipliers(safe, found.uploads, price, b, f)
+    spent = safe.kappa * safe.c * f**2 + safe.p * t
+    slack = safe.time_left - t - safe.c / f
 
     def kept(x: jax.Array, otherwise: ArrayLike = 0) -> jax.Array:
-        return jnp.where(possible & active, x, jnp.where(active, otherwise, 0))
+        return jnp.where(found.possible & active, x, jnp.where(active, otherwise, 0))
 
-    return Allocation(
-        m=m,
+    return _Report(
         b=kept(b),
-        f=jnp.where(possible & active, f, inst.fmin),
+        f=jnp.where(found.possible & active, f, links.fmin),
         t_off=kept(t),
         e_dev=kept(spent, jnp.inf),
         mu=kept(mu),
         slack=kept(slack),
-        E=jnp.where(possible, jnp.sum(kept(spent)), jnp.inf),
-        lam=jnp.where(possible, price, 0),
-        feasible=possible,
+        E=jnp.where(found.possible, jnp.sum(kept(spent), axis=0), jnp.inf),
+        lam=jnp.where(found.possible, price, 0),
     )
+
+
+def reported(links: Links, active: jax.Array, found: Optimum) -> _Report:
+    """The floats of the allocation of an optimum, `[N, L]` and `[L]`."""
+    return _report(links, active, found, found.log_price, found.b)
+
+
+@jax.custom_jvp
+def _differentiable(
+    links: Links, B: jax.Array, active: jax.Array, found: Optimum, report: _Report
+) -> _Report:
+    """A report of one instance as a function of its links `[N]` and B []."""
+    return report
+
+
+@_differentiable.defjvp
+def _differentiable_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    links, B, active, found, _ = primals
+
+    def again(links: Links, B: jax.Array) -> _Report:
+        held = _held(links, B, found.log_price, found.b, found)
+        return _report(links, active, found, *held)
+
+    return jax.jvp(again, (links, B), tangents[:2])
+
+
+def allocation(
+    inst: Instance, m: jax.Array, links: Links, found: Optimum, report: _Report
+) -> Allocation:
+    """The allocation of one instance, differentiable, from its optimum and report."""
+    report = _differentiable(links, inst.B, inst.mask_n, found, report)
+    fields = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
+    return Allocation(m=m, feasible=found.possible, **fields)
+
+
+@batched_last
+def _optimal(links: Links, B: jax.Array, active: jax.Array) -> tuple[Optimum, _Report]:
+    """Solution of problem (23) for links `[N, L]` by Newton's method."""
+    k = curves(links, B)
+    log_price, log_b, _ = equilibrium(k, B, *first_guess(k, B))
+    found = optimum_of(k, B, log_price, share_rest(k, B, jnp.exp(log_b)))
+    return found, reported(links, active, found)
+
+
+def links_at(inst: Instance, m: jax.Array) -> Links:
+    """Links `[N]` of an instance at partitioning points m int `[N]`."""
+    return take(links_of(inst), m)
+
+
+BACKENDS = ("closed", "jaxopt")
 
 
 @partial(jax.jit, static_argnames="backend")
@@ -883,30 +928,31 @@ def allocate(inst: Instance, m: ArrayLike, backend: Backend = "closed") -> Alloc
 
     Source: problem (23), energy (15), deadline (22).
     """
-    if backend not in _OPTIMA:
-        raise ValueError(f"backend: {backend!r} is not valid; give one of {', '.join(_OPTIMA)}")
-    m = jnp.where(inst.mask_n, jnp.asarray(m, jnp.int32), 0)
-    links = _chosen(inst, m)
-    return _allocation(inst, m, links, *_OPTIMA[backend](links, inst.B))
+    if backend not in BACKENDS:
+        raise ValueError(f"backend: {backend!r} is not valid; give one of {', '.join(BACKENDS)}")
+    m = _points(inst, m)
+    links = links_at(inst, m)
+    stopped, B = jax.lax.stop_gradient((links, inst.B))
+    if backend == "closed":
+        return allocation(inst, m, links, *_optimal(stopped, B, inst.mask_n))
+    k = curves(stopped, B)
+    log_price, b = _solved(k, links, inst.B)
+    found = optimum_of(k, B, *jax.lax.stop_gradient((log_price, b)))
+    report = _report(links, inst.mask_n, found, log_price, b)
+    fields = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
+    return Allocation(m=m, feasible=found.possible, **fields)
 
 
-def allocate_from(
-    inst: Instance, m: jax.Array, log_price: jax.Array, log_b: jax.Array
-) -> Allocation:
-    """`allocate` from a start: the logarithms of a price, J/MHz, [], and of bandwidths, MHz, [N].
-
-    The result does not depend on the start beyond rounding, nor do its derivatives.
-    """
-    links = _chosen(inst, m)
-    return _allocation(inst, m, links, *_optimum(links, inst.B, log_price, log_b))
+def _points(inst: Instance, m: ArrayLike) -> jax.Array:
+    """Partitioning points, int32 `[N]`, 0 for padding."""
+    last = inst.c.shape[1] - 1
+    return jnp.where(inst.mask_n, jnp.clip(jnp.asarray(m, jnp.int32), 0, last), 0)
 
 
 @jax.custom_jvp
-def _value(links: Links, B: jax.Array) -> jax.Array:
-    """Least energy E, J, of links `[N]`; +inf where they cannot meet their deadlines."""
-    k = curves(links, B)
-    _, b = _closed(links, B)
-    return jnp.where(jnp.sum(k.bmin) <= B, jnp.sum(energy(k.links, b)), jnp.inf)
+def _value(links: Links, B: jax.Array, active: jax.Array) -> jax.Array:
+    """Least energy E, J, [], of links `[N]`; +inf where they cannot meet their deadlines."""
+    return _optimal(links, B, active)[1].E
 
 
 @_value.defjvp
@@ -915,29 +961,25 @@ def _value_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any
 
     A frequency at one of its ends moves with that end.
     """
-    links, B = primals
-    k = curves(jax.lax.stop_gradient(links), jax.lax.stop_gradient(B))
-    possible = jnp.sum(k.bmin) <= B
-    log_price, b = _closed(links, B)
-    safe = _where(k.available, links, _dummies(links))
-    t, f = _upload(safe, b)
-    price = jnp.exp(log_price)
-    mu = _deadline_multipliers(safe, k.uploads, price, b, f)
-    fastest = (k.uploads & (log_price >= k.log_slope_bmin)) | (f >= safe.fmax)
-    slowest = (k.uploads & (log_price <= k.log_slope_above)) | (f <= safe.fmin)
+    links, B, active = primals
+    found, report = _optimal(*jax.lax.stop_gradient(primals))
+    report = _differentiable(links, B, active, found, report)
+    b, f, mu, price = report.b, report.f, report.mu, report.lam
+    fastest = found.at_bmin | (f >= links.fmax)
+    slowest = (found.uploads & ~found.above) | (f <= links.fmin)
 
     def lagrangian(links: Links, B: jax.Array) -> jax.Array:
-        links = _where(k.available, links, _dummies(links))
+        links = _where(found.available & found.possible, links)
         frequency = jnp.where(fastest, links.fmax, jnp.where(slowest, links.fmin, f))
-        served = k.uploads & (b > 0)
+        served = found.uploads & (b > 0)
         speed = rate(jnp.where(served, b, 1), links.P)
         t = jnp.where(served, links.d / speed, 0)
         spent = links.kappa * links.c * frequency**2 + links.p * t
         lateness = links.c / frequency + t - links.time_left
-        return jnp.sum(spent + mu * lateness) - jnp.where(jnp.any(k.uploads), price, 0) * B
+        return jnp.sum(spent + mu * lateness) - price * B
 
-    _, derivative = jax.jvp(lagrangian, primals, tangents)
-    return _value(links, B), jnp.where(possible, derivative, 0)
+    _, derivative = jax.jvp(lagrangian, (links, B), tangents[:2])
+    return _value(*primals), jnp.where(found.possible, derivative, 0)
 
 
 @jax.jit
@@ -949,7 +991,7 @@ def value(inst: Instance, m: ArrayLike) -> jax.Array:
 
     Source: problem (23).
     """
-    return _value(_chosen(inst, jnp.where(inst.mask_n, jnp.asarray(m, jnp.int32), 0)), inst.B)
+    return _value(links_at(inst, _points(inst, m)), inst.B, inst.mask_n)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -957,6 +999,7 @@ def value(inst: Instance, m: ArrayLike) -> jax.Array:
 
 
 MAX_PARTITIONS = 200_000
+PARTITIONS_AT_ONCE = 4096
 
 
 @jax.jit
@@ -974,16 +1017,26 @@ def exhaustive(inst: Instance) -> Allocation:
             f"inst: {points}^{num_devices} partitions are not valid; "
             f"give at most {MAX_PARTITIONS} to exhaustive"
         )
-    stopped = jax.lax.stop_gradient(inst)
-    table = curves(links_of(stopped), stopped.B)
-    partitions = np.indices((points,) * num_devices).reshape(num_devices, -1).T
+    partitions = np.indices((points,) * num_devices).reshape(num_devices, -1)
+    best = _cheapest(jax.lax.stop_gradient(inst), jnp.asarray(partitions, jnp.int32))
+    return allocate(inst, best)
 
-    def cost(m: jax.Array) -> jax.Array:
-        chosen = take(table, m)
-        return partition_energy(chosen, stopped.B, *first_guess(chosen, stopped.B))[0]
 
-    costs = jax.lax.map(cost, jnp.asarray(partitions, jnp.int32), batch_size=4096)
-    return allocate(inst, jnp.asarray(partitions, jnp.int32)[jnp.argmin(costs)])
+def _cheapest(inst: Instance, partitions: jax.Array) -> jax.Array:
+    """The partition of least energy, int32 `[N]`, of those in `[N, count]`."""
+    k = curves(links_of(inst), inst.B)
+    num_devices, count = partitions.shape
+    size = min(count, PARTITIONS_AT_ONCE)
+    chunks = jnp.pad(partitions, ((0, 0), (0, -count % size)), mode="edge")
+
+    def costs(m: jax.Array) -> jax.Array:
+        chunk = take(jax.tree.map(lambda x: x[..., None], k), m)
+        log_price, log_b, _ = equilibrium(chunk, inst.B, *first_guess(chunk, inst.B))
+        spent = jnp.sum(energy(chunk.links, share_rest(chunk, inst.B, jnp.exp(log_b))), axis=0)
+        return jnp.where(jnp.sum(chunk.bmin, axis=0) <= inst.B, spent, jnp.inf)
+
+    chunks = jnp.moveaxis(chunks.reshape(num_devices, -1, size), 1, 0)
+    return partitions[:, jnp.argmin(jax.lax.map(costs, chunks).reshape(-1)[:count])]
 
 
 def worst_case(
@@ -1047,7 +1100,7 @@ def violation(
     """
     if law not in LAWS:
         raise ValueError(f"law: {law!r} is not valid; give one of {', '.join(LAWS)}")
-    links = _chosen(inst, alloc.m)
+    links = links_at(inst, alloc.m)
     chosen = take((inst.tvm, inst.vloc, inst.vvm), alloc.m)
     mean_vm, var_local, var_vm = (jnp.where(inst.mask_n, x, 0) for x in chosen)
     mean_local = links.c / alloc.f

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import jax.numpy as jnp
 from tqdm import tqdm
 
 from agents import registry as agents_registry
-from agents.learner import Learner, Policy, evaluate
+from agents.learner import EpisodeTerms, Learner, Policy, evaluate
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 from runs import figures, program, tables
@@ -19,6 +21,7 @@ from runs.checkpoint import Checkpoints
 from runs.program import Config
 
 STREAM = 2**31 - 1  # evaluation episodes never meet the keys of a training seed
+MAX_THREADS = 4
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -135,21 +138,30 @@ def measure(
     rows: list[tables.Row] = []
     seeds: list[tables.Row] = []
     bounds: list[tables.Row] = []
-    with tqdm(unit="episode", total=num_episodes * (len(learned) + len(baselines))) as bar:
-        for name in [*learned, *baselines]:
-            bar.set_description(f"evaluate {name}")
-            policy = learned[name] if name in learned else agents_registry.baseline(name, env)
-            episodes = min(num_episodes, policy.max_episodes or num_episodes)
-            bar.total -= num_episodes - episodes
+    policies = learned | {name: agents_registry.baseline(name, env) for name in baselines}
+    episodes = {
+        name: min(num_episodes, policy.max_episodes or num_episodes)
+        for name, policy in policies.items()
+    }
+    with tqdm(unit="episode", total=sum(episodes.values())) as bar:
+
+        def terms_of(name: str) -> EpisodeTerms:
             terms = evaluate(
-                *(env, params, policy, evaluation_key(config), episodes, bound),
+                *(env, params, policies[name], evaluation_key(config), episodes[name], bound),
                 chunk=config["episodes_per_call"],
                 on_chunk=bar.update,
                 seeds=name in learned,
             )
-            rows += tables.policy_rows(scenario, name, env.metrics, terms, limited)
-            seeds += tables.seed_rows(scenario, name, env.metrics, terms)
-            bounds = bounds or tables.bound_rows(scenario, env.metrics, terms, limited)
+            bar.set_description(f"evaluated {name}")
+            return terms
+
+        # One thread per policy: XLA compiles and runs the programs of several at a time.
+        with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+            measured = dict(zip(policies, pool.map(terms_of, policies), strict=True))
+    for name, terms in measured.items():
+        rows += tables.policy_rows(scenario, name, env.metrics, terms, limited)
+        seeds += tables.seed_rows(scenario, name, env.metrics, terms)
+        bounds = bounds or tables.bound_rows(scenario, env.metrics, terms, limited)
     rows += bounds
     tables.write_csv(folder / "evaluation.csv", tables.EVALUATION, rows)
     tables.write_csv(folder / "evaluation_seeds.csv", tables.EVALUATION_SEEDS, seeds)

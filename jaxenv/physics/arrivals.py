@@ -17,21 +17,47 @@ def _mix(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
-def slot_uniforms(key_data: ArrayLike, slot: ArrayLike, count: int, dtype: DTypeLike) -> jax.Array:
-    """``count`` uniform numbers in [0, 1) of a slot, ``[count]``.
+def slot_bits(key_data: ArrayLike, slot: ArrayLike, count: int) -> jax.Array:
+    """``count`` random words of a slot, uint32 ``[count]``.
 
     The slot's key is ``fold_in(key, slot)``; its two words are expanded by counting and mixing,
-    which costs a tenth of a cryptographic hash per number. float32 and float64 give the same
-    numbers to 2^-24.
+    which costs a tenth of a cryptographic hash per number. A larger count appends words.
+
+    Args:
+        key_data: raw data of a threefry key, uint32 ``[2]``. slot: integer.
+        count: how many.
+    """
+    key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl="threefry2x32"), slot)
+    first, second = jax.random.key_data(key)
+    index = jnp.arange(count, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
+    return _mix(_mix(index + first) ^ second)
+
+
+def slot_uniforms(key_data: ArrayLike, slot: ArrayLike, count: int, dtype: DTypeLike) -> jax.Array:
+    """``count`` uniform numbers in [0, 1) of a slot, ``[count]``, from `slot_bits`.
+
+    float32 and float64 give the same numbers to 2^-24.
 
     Args:
         key_data: raw data of a threefry key, uint32 ``[2]``. slot: integer.
         count: how many. dtype: of the result.
     """
-    key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl="threefry2x32"), slot)
-    first, second = jax.random.key_data(key)
-    index = jnp.arange(count, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
-    bits = _mix(_mix(index + first) ^ second)
+    bits = slot_bits(key_data, slot, count)
     if jnp.dtype(dtype) == jnp.float32:
         return (bits >> 8).astype(dtype) * jnp.asarray(2.0**-24, dtype)
     return bits.astype(dtype) * jnp.asarray(2.0**-32, dtype)
+
+
+def poisson_table(mean: ArrayLike, size: int) -> jax.Array:
+    """``P(N <= n)`` of a Poisson number for n = 0 .. size - 1, ``[size, ...]`` of the mean's shape.
+
+    ``sum(u >= poisson_table(mean, size))`` over the first axis is the number whose quantile u is,
+    cut off at ``size``: many times faster than rejection, at the price of a finite table.
+
+    Args:
+        mean: > 0, float. size: more than the largest number wanted.
+    """
+    mean = jnp.asarray(mean)
+    n = jnp.arange(size, dtype=mean.dtype).reshape(-1, *(1,) * mean.ndim)
+    log_probability = n * jnp.log(mean) - mean - jax.lax.lgamma(n + 1)
+    return jnp.cumsum(jnp.exp(log_probability), axis=0)
