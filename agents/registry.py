@@ -25,6 +25,16 @@ _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
         "ExactStep": "agents.baselines.robust:ExactStep",
         "Certified": "agents.baselines.robust:Certified",
     },
+    "splitting": {
+        "FullLocal": "agents.baselines.splitting:FullLocal",
+        "FullOffload": "agents.baselines.splitting:FullOffload",
+        "BestStatic": "agents.baselines.splitting:BestStaticSplit",
+        "CheapestAvg": "agents.baselines.splitting:CheapestWithinDelay",
+        "CheapestMax": "agents.baselines.splitting:cheapest_within_maximum",
+        "DPP": "agents.baselines.splitting:DriftPlusPenalty",
+        "DPPExact": "agents.baselines.splitting:DriftPlusPenaltyExact",
+        "DPPWarm": "agents.baselines.splitting:DriftPlusPenaltyWarm",
+    },
     "vehicular": {
         "Local": "agents.baselines.vehicular:Local",
         "Edge": "agents.baselines.vehicular:Edge",
@@ -38,6 +48,7 @@ _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
 }
 _bounds: dict[str, Callable[[Environment], Bound] | str] = {
     "robust": "agents.baselines.robust:DualBound",
+    "splitting": "agents.baselines.splitting:DualBound",
     "vehicular": "agents.baselines.vehicular:CapacityBound",
 }
 

@@ -14,6 +14,7 @@ from jaxenv.errors import ConfigError
 
 _environments: dict[str, type[Environment] | str] = {
     "robust": "jaxenv.robust:Robust",
+    "splitting": "jaxenv.splitting:Splitting",
     "vehicular": "jaxenv.vehicular:Vehicular",
 }
 

@@ -17,32 +17,37 @@ def _mix(x: jax.Array) -> jax.Array:
     return x ^ (x >> 16)
 
 
-def slot_bits(key_data: ArrayLike, slot: ArrayLike, count: int) -> jax.Array:
-    """``count`` random words of a slot, uint32 ``[count]``.
-
-    The slot's key is ``fold_in(key, slot)``; its two words are expanded by counting and mixing,
-    which costs a tenth of a cryptographic hash per number. A larger count appends words.
+def stream_words(key_data: ArrayLike, stream: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    """The two words of ``fold_in(key, stream)``, from which `counted_bits` makes many.
 
     Args:
-        key_data: raw data of a threefry key, uint32 ``[2]``. slot: integer.
-        count: how many.
+        key_data: raw data of a threefry key, uint32 ``[2]``. stream: integer.
     """
-    key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl="threefry2x32"), slot)
+    key = jax.random.fold_in(jax.random.wrap_key_data(key_data, impl="threefry2x32"), stream)
     first, second = jax.random.key_data(key)
-    index = jnp.arange(count, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
+    return first, second
+
+
+def counted_bits(first: ArrayLike, second: ArrayLike, index: ArrayLike) -> jax.Array:
+    """The random word, uint32, at each index of a stream, by counting and mixing.
+
+    It costs a tenth of a cryptographic hash per number.
+    """
+    index = jnp.asarray(index, jnp.uint32) * jnp.uint32(0x9E3779B9)
     return _mix(_mix(index + first) ^ second)
 
 
 def slot_uniforms(key_data: ArrayLike, slot: ArrayLike, count: int, dtype: DTypeLike) -> jax.Array:
-    """``count`` uniform numbers in [0, 1) of a slot, ``[count]``, from `slot_bits`.
+    """``count`` uniform numbers in [0, 1) of a slot, ``[count]``.
 
-    float32 and float64 give the same numbers to 2^-24.
+    They are `counted_bits` of the stream of that number. float32 and float64 give the same numbers
+    to 2^-24.
 
     Args:
         key_data: raw data of a threefry key, uint32 ``[2]``. slot: integer.
         count: how many. dtype: of the result.
     """
-    bits = slot_bits(key_data, slot, count)
+    bits = counted_bits(*stream_words(key_data, slot), jnp.arange(count, dtype=jnp.uint32))
     if jnp.dtype(dtype) == jnp.float32:
         return (bits >> 8).astype(dtype) * jnp.asarray(2.0**-24, dtype)
     return bits.astype(dtype) * jnp.asarray(2.0**-32, dtype)

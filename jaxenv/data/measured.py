@@ -1,0 +1,85 @@
+"""Measurements as CSV files: series with units in the header, and lists of settings."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+
+def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
+    """The header, and every row with its line number."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = [column.strip() for column in reader.fieldnames or ()]
+            reader.fieldnames = header
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"{path}: cannot be read ({reason}); give a CSV file") from None
+    if not rows:
+        raise ValueError(f"{path}: no rows; give a header and at least one row")
+    return header, rows
+
+
+def _number(path: Path, line: int, column: str, text: str | None) -> float:
+    try:
+        value = float(text if text is not None else "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(
+            f"{path}: line {line}, {column}: {text!r} is not valid; give a finite number"
+        )
+    return value
+
+
+def read_series(path: str | PathLike[str], columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Those of ``columns`` that a CSV file has, each float64 ``[rows]``.
+
+    Columns may stand in any order; further ones are ignored.
+
+    Raises:
+        ValueError: the file cannot be read, has no rows, has none of the columns, states another
+            unit for one of them, or holds a value that is not a finite number.
+    """
+    path = Path(path)
+    header, rows = _rows(path)
+    for column in columns:
+        quantity = column.split(" [")[0]
+        other = [x for x in header if x.split("[")[0].strip() == quantity and x not in columns]
+        if other:
+            raise ValueError(f"{path}: column {other[0]!r} is not valid; give {column!r}")
+    known = [column for column in columns if column in header]
+    if not known:
+        raise ValueError(f"{path}: columns {header} are not valid; give some of {list(columns)}")
+    return {
+        column: np.array([_number(path, line, column, row[column]) for line, row in rows])
+        for column in known
+    }
+
+
+def read_settings(path: str | PathLike[str], known: Sequence[str]) -> Mapping[str, float]:
+    """Settings of a CSV file with the columns ``setting`` and ``value``, one setting per row.
+
+    Raises:
+        ValueError: the file cannot be read, lacks a column, or a row is no number, repeats a
+            setting or names none of ``known``.
+    """
+    path = Path(path)
+    header, rows = _rows(path)
+    if not {"setting", "value"} <= set(header):
+        raise ValueError(f"{path}: columns {header} are not valid; give setting and value")
+    found: dict[str, float] = {}
+    for line, row in rows:
+        name = (row["setting"] or "").strip()
+        if name not in known or name in found:
+            valid = f"give one of {', '.join(known)}, each once"
+            raise ValueError(f"{path}: line {line}, setting: {name!r} is not valid; {valid}")
+        found[name] = _number(path, line, name, row["value"])
+    return found
