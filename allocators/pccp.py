@@ -14,7 +14,6 @@ SIAM J. Optim. 2, 1992 (predictor-corrector steps); T. Lipp and S. Boyd, Optim. 
 (PCCP).
 """
 
-import dataclasses
 from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -22,7 +21,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from allocators import solvers
+from allocators import solvers, struct
+from allocators.lanes import batched_last
 from allocators.robust import Allocation, Instance, allocate, bmin_table, rate
 
 Backend = Literal["direct", "jaxopt"]
@@ -43,12 +43,7 @@ INTERIOR_STEPS = 40
 BINARY = 0.99  # a device is binary when its largest share is at least this
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["energy", "time", "variance", "deadline", "sigma", "available"],
-    meta_fields=[],
-)
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Partitioning:
     """Problem (29): the partitioning of N devices at fixed bandwidths and frequencies.
 
@@ -86,7 +81,10 @@ class Iterate(NamedTuple):
 
 
 class _Data(NamedTuple):
-    """Problem (36) of one device: all that its solution depends on, time in units of 10 ms."""
+    """Problem (36) of one device: all that its solution depends on, time in units of 10 ms.
+
+    This and all that solves it may have a last axis of L devices besides.
+    """
 
     cost: jax.Array
     time: jax.Array
@@ -138,7 +136,8 @@ def _program(data: _Data) -> _Program:
     none = jnp.zeros_like(data.cost)
 
     def row(x: jax.Array, *rest: ArrayLike) -> jax.Array:
-        return jnp.concatenate([x, *(jnp.reshape(v, 1).astype(x.dtype) for v in rest)])
+        ends = (jnp.broadcast_to(jnp.asarray(v, x.dtype), x.shape[1:]) for v in rest)
+        return jnp.concatenate([x, *(v[None] for v in ends)])
 
     linear = (
         row(data.time, data.sigma, 0.0, 0.0),
@@ -152,7 +151,7 @@ def _program(data: _Data) -> _Program:
         row(none, 1.0, 0.0, 0.0),
         row(none, 0.0, 0.0, 0.0),
     )
-    spread = jnp.sum(data.variance * data.x_hat**2)
+    spread = jnp.sum(data.variance * data.x_hat**2, axis=0)
     return _Program(
         cost=row(data.cost, 0.0, data.penalty, data.penalty),
         lower=row(none, MIN_STD, 0.0, 0.0),
@@ -163,8 +162,12 @@ def _program(data: _Data) -> _Program:
 
 
 def _combine(weights: jax.Array, rows: jax.Array) -> jax.Array:
-    """`weights rows`, in full precision on every device, [K]."""
-    return jnp.sum(weights[:, None] * rows, axis=0)
+    """`weights rows`, [K].
+
+    Term by term: XLA for CPU (jaxlib 0.10.2, float32) miscompiles the sum of the product where the
+    arrays have one more axis.
+    """
+    return sum(weight * row for weight, row in zip(weights, rows, strict=True))
 
 
 def _stationarity(
@@ -172,12 +175,17 @@ def _stationarity(
 ) -> jax.Array:
     """Gradient of the Lagrangian of (36) in z, [K]."""
     size = z.shape[0]
-    weight = jnp.append(multiplier[size:], price)
+    weight = jnp.concatenate([multiplier[size:], price[None]])
     return program.cost - multiplier[:size] + _combine(weight, program.jacobian(z))
 
 
-def _factor(matrix: jax.Array) -> tuple[list[list[jax.Array]], list[jax.Array]]:
-    """Factors L (below the unit diagonal) and D of a small symmetric matrix, `L D L^T`."""
+def _padded(rows: jax.Array) -> jax.Array:
+    """One more entry, 0, for the equality."""
+    return jnp.concatenate([rows, jnp.zeros_like(rows[:1])])
+
+
+def _factor(matrix: jax.Array, extra: jax.Array) -> tuple[list[list[jax.Array]], list[jax.Array]]:
+    """Factors L (below the unit diagonal) and D, `L D L^T`, of a matrix with an added diagonal."""
     size = matrix.shape[0]
     low: list[list[jax.Array]] = [[] for _ in range(size)]
     pivot: list[jax.Array] = []
@@ -185,7 +193,7 @@ def _factor(matrix: jax.Array) -> tuple[list[list[jax.Array]], list[jax.Array]]:
         for j in range(i):
             rest = sum(low[i][k] * low[j][k] * pivot[k] for k in range(j))
             low[i].append((matrix[i, j] - rest) / pivot[j])
-        pivot.append(matrix[i, i] - sum(low[i][k] ** 2 * pivot[k] for k in range(i)))
+        pivot.append(matrix[i, i] + extra[i] - sum(low[i][k] ** 2 * pivot[k] for k in range(i)))
     return low, pivot
 
 
@@ -208,7 +216,7 @@ def _reach(point: _Point, step: _Point) -> jax.Array:
 
     def ratio(value: jax.Array, change: jax.Array) -> jax.Array:
         falls = change < 0
-        return jnp.min(jnp.where(falls, -value / jnp.where(falls, change, 1), jnp.inf))
+        return jnp.min(jnp.where(falls, -value / jnp.where(falls, change, 1), jnp.inf), axis=0)
 
     return jnp.minimum(ratio(point.slack, step.slack), ratio(point.multiplier, step.multiplier))
 
@@ -233,54 +241,56 @@ def _interior_step(program: _Program, state: _Interior) -> _Interior:
     jacobian = program.jacobian(z)
     gradient = _stationarity(program, z, multiplier, price)
     bound_gap = program.lower - z + slack[:size]
-    row_gap = program.rows(z) + jnp.append(slack[size:], 0)
-    mean = jnp.mean(multiplier * slack)
-    curvature = 2 * _combine(jnp.append(multiplier[size:], 0), program.square)
+    row_gap = program.rows(z) + _padded(slack[size:])
+    mean = jnp.mean(multiplier * slack, axis=0)
+    curvature = 2 * _combine(_padded(multiplier[size:]), program.square)
     inverse = 1 / (curvature + multiplier[:size] / slack[:size])
     scaled = jacobian * inverse
-    schur = jnp.sum(scaled[:, None] * jacobian[None], axis=-1)
-    factors = _factor(schur + jnp.diag(jnp.append(slack[size:] / multiplier[size:], 0)))
+    schur = jnp.sum(scaled[:, None] * jacobian[None], axis=2)
+    factors = _factor(schur, _padded(slack[size:] / multiplier[size:]))
 
     def newton(product: jax.Array) -> _Point:
         right = (multiplier[:size] * bound_gap - product[:size]) / slack[:size] - gradient
-        offset = row_gap - jnp.append(product[size:] / multiplier[size:], 0)
+        offset = row_gap - _padded(product[size:] / multiplier[size:])
         rows = _substitute(factors, jnp.sum(scaled * right, axis=1) + offset)
         dz = inverse * (right - _combine(rows, jacobian))
         d_bound = (multiplier[:size] * (bound_gap - dz) - product[:size]) / slack[:size]
         d_row = -(row_gap + jnp.sum(jacobian * dz, axis=1))
         return _Point(
             dz,
-            jnp.append(dz - bound_gap, d_row[:3]),
-            jnp.append(d_bound, rows[:3]),
+            jnp.concatenate([dz - bound_gap, d_row[:3]]),
+            jnp.concatenate([d_bound, rows[:3]]),
             rows[3],
         )
 
     affine = newton(multiplier * slack)
     length = jnp.minimum(_reach(point, affine), 1)
     ahead = (multiplier + length * affine.multiplier) * (slack + length * affine.slack)
-    target = jnp.maximum((jnp.mean(ahead) / mean) ** 3 * mean, 1e-13 if double else 1e-9)
+    target = jnp.maximum((jnp.mean(ahead, axis=0) / mean) ** 3 * mean, 1e-13 if double else 1e-9)
     step = newton(multiplier * slack + affine.multiplier * affine.slack - target)
     length = jnp.minimum(0.99 * _reach(point, step), 1)
     moved = jax.tree.map(lambda old, change: old + length * change, point, step)
-    finite = jnp.isfinite(sum(jnp.sum(leaf) for leaf in moved))
-    still = (length > 0.9) & (jnp.max(jnp.abs(step.z)) < (1e-10 if double else 1e-5))
-    kept = jax.tree.map(partial(jnp.where, finite), moved, point)
-    return _Interior(kept, state.steps + 1, still | ~finite)
+    finite = jnp.isfinite(sum(jnp.sum(leaf, axis=0) for leaf in moved[:3]) + moved.price)
+    still = (length > 0.9) & (jnp.max(jnp.abs(step.z), axis=0) < (1e-10 if double else 1e-5))
+    kept = jax.tree.map(partial(jnp.where, finite & ~state.done), moved, point)
+    return _Interior(kept, state.steps + 1, state.done | still | ~finite)
 
 
+@batched_last
 def _interior_point(data: _Data) -> jax.Array:
-    """Primal-dual solution `(z, multipliers, price)` of (36) of one device, [2K + 4]."""
+    """Primal-dual solution `(z, multipliers, price)` of (36), [2K + 4]."""
     program = _program(data)
-    shares = data.member / jnp.sum(data.member)
+    shares = data.member / jnp.sum(data.member, axis=0)
     one = jnp.ones_like(data.y_hat)
     z = jnp.concatenate([shares, jnp.stack([jnp.maximum(data.y_hat, 0.1), one, one])])
-    slack = jnp.maximum(jnp.append(z - program.lower, -program.rows(z)[:3]), 0.1)
+    slack = jnp.concatenate([z - program.lower, -program.rows(z)[:3]])
+    slack = jnp.maximum(slack, 0.1)
     multiplier = jnp.full_like(slack, 0.1) * jnp.sqrt(jnp.maximum(data.penalty, 1e-3))
     start = _Point(z, slack, multiplier, jnp.zeros_like(one))
     end = jax.lax.while_loop(
-        lambda state: ~state.done & (state.steps < INTERIOR_STEPS),
+        lambda state: jnp.any(~state.done) & (state.steps < INTERIOR_STEPS),
         partial(_interior_step, program),
-        _Interior(start, jnp.zeros((), jnp.int32), jnp.zeros((), bool)),
+        _Interior(start, jnp.int32(0), jnp.zeros(one.shape, bool)),
     ).point
     return jnp.concatenate([end.z, end.multiplier, end.price[None]])
 
@@ -291,7 +301,7 @@ def _kkt_residual(solution: jax.Array, data: _Data) -> jax.Array:
     size = program.cost.shape[0]
     z, multiplier, price = solution[:size], solution[size:-1], solution[-1]
     rows = program.rows(z)
-    inequality = jnp.append(program.lower - z, rows[:3])
+    inequality = jnp.concatenate([program.lower - z, rows[:3]])
     return jnp.concatenate(
         [
             _stationarity(program, z, multiplier, price),
@@ -444,12 +454,7 @@ def relax(
     return jax.lax.scan(step, start, length=iterations)[0][0]
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["m", "x", "iterations", "rejected", "nonbinary"],
-    meta_fields=[],
-)
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Partition:
     """Result of Algorithm 1.
 
@@ -578,12 +583,7 @@ def partition_exact(instance: Instance, b: jax.Array, f: jax.Array) -> jax.Array
     return _exact(partitioning(instance, b, f))
 
 
-@partial(
-    jax.tree_util.register_dataclass,
-    data_fields=["best", "history", "steps", "status", "iterations", "rejected", "nonbinary"],
-    meta_fields=[],
-)
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Alternation:
     """Result of Algorithm 2.
 
@@ -612,9 +612,10 @@ CONVERGED, INFEASIBLE_START, INFEASIBLE_STEP, STEP_LIMIT = range(4)
 
 
 class _Outer(NamedTuple):
-    """State of Algorithm 2."""
+    """State of Algorithm 2: the last accepted allocation, and the points to allocate for next."""
 
     current: Allocation
+    m: jax.Array
     result: Alternation
     done: jax.Array
 
@@ -622,37 +623,44 @@ class _Outer(NamedTuple):
 def _outer_step(
     instance: Instance, step: Step, start: Start, literal_stop: ArrayLike, state: _Outer
 ) -> _Outer:
-    """One partition step and the allocation after it; nothing changes where already done."""
-    current, result, done = state
-    problem = partitioning(instance, current.b, current.f)
+    """An allocation and the partition step after it; nothing changes where already done.
+
+    The start is step 0 and counts as the step after -1.
+    """
+    current, m, result, done = state
+    new = allocate(instance, m)
+    first = result.steps < 0
+    index = result.steps + 1
+    settled = ~first & (jnp.abs(current.E - new.E) <= ENERGY_TOLERANCE * current.E)
+    better = first | (new.E < result.best.E)
+    later = jnp.arange(MAX_OUTER_STEPS + 1) >= index
+    status = jnp.where(
+        new.feasible,
+        jnp.where(settled, CONVERGED, STEP_LIMIT),
+        jnp.where(first, INFEASIBLE_START, INFEASIBLE_STEP),
+    )
+    stop = done | ~new.feasible | settled | (index >= MAX_OUTER_STEPS)
+    problem = partitioning(instance, new.b, new.f)
     if step == "pccp":
-        partition = _pccp(problem, current.m, start, literal_stop, done)
-        points, counts = partition.m, partition
+        partition = _pccp(problem, m, start, literal_stop, stop)
+        m = partition.m
     else:
-        points, counts = _exact(problem), None
-    new = allocate(instance, jnp.where(done, current.m, points))
-    gain = jnp.where(new.feasible, current.E - new.E, 0)
-    settled = jnp.abs(gain) <= ENERGY_TOLERANCE * current.E
-    better = new.feasible & (new.E < result.best.E)
-    index = result.steps
-    later = jnp.arange(MAX_OUTER_STEPS + 1) > index
+        partition, m = None, _exact(problem)
 
     def record(log: jax.Array, name: str) -> jax.Array:
-        return log if counts is None else log.at[index].set(getattr(counts, name))
+        here = (jnp.arange(MAX_OUTER_STEPS) == index) & ~stop
+        return log if partition is None else jnp.where(here, getattr(partition, name), log)
 
     updated = Alternation(
         best=jax.tree.map(partial(jnp.where, better), new, result.best),
-        history=jnp.where(later & new.feasible, new.E, result.history),
-        steps=index + 1,
-        status=jnp.where(
-            new.feasible, jnp.where(settled, CONVERGED, STEP_LIMIT), INFEASIBLE_STEP
-        ).astype(jnp.int32),
+        history=jnp.where(later & (first | new.feasible), new.E, result.history),
+        steps=index,
+        status=status.astype(jnp.int32),
         iterations=record(result.iterations, "iterations"),
         rejected=record(result.rejected, "rejected"),
         nonbinary=record(result.nonbinary, "nonbinary"),
     )
-    stop = ~new.feasible | settled | (updated.steps >= MAX_OUTER_STEPS)
-    fresh = _Outer(new, updated, stop)
+    fresh = _Outer(new, m, updated, stop)
     return jax.tree.map(partial(jnp.where, done), state, fresh)
 
 
@@ -686,16 +694,15 @@ def algorithm2(
     _check(partition_start, Start, "partition_start")
     if start is None:
         start = jnp.argmin(bmin_table(instance), axis=1)
-    first = allocate(instance, jnp.asarray(start).astype(jnp.int32))
+    m = jnp.asarray(start).astype(jnp.int32)
+    nothing = jax.eval_shape(allocate, instance, m)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), nothing)
     none = jnp.zeros((MAX_OUTER_STEPS,), jnp.int32)
-    status = jnp.asarray(INFEASIBLE_START, jnp.int32)
-    history = jnp.broadcast_to(first.E, (MAX_OUTER_STEPS + 1,))
-    result = Alternation(first, history, jnp.zeros((), jnp.int32), status, none, none, none)
+    history = jnp.zeros((MAX_OUTER_STEPS + 1,), nothing.E.dtype)
+    result = Alternation(nothing, history, jnp.int32(-1), jnp.int32(STEP_LIMIT), none, none, none)
     body = partial(_outer_step, instance, step, partition_start, literal_stop)
-    end = jax.lax.while_loop(
-        lambda state: ~state.done, body, _Outer(first, result, ~first.feasible)
-    )
-    return end.result
+    first = _Outer(nothing, m, result, jnp.zeros((), bool))
+    return jax.lax.while_loop(lambda state: ~state.done, body, first).result
 
 
 def _check(value: str, valid: Any, name: str) -> None:

@@ -354,8 +354,6 @@ class Curves:
 
     Attributes:
         links: the links, with finite dummies where unavailable.
-        available: whether `bmin <= B`, bool.
-        uploads: whether available with d > 0, bool; the fields below are dummies elsewhere.
         needed: least bandwidth, MHz; +inf where none suffices, 0 without upload.
         bmin: the same, but +inf where unavailable.
         log_bmin, log_kink: logarithms of the least bandwidth and of that where f reaches fmin.
@@ -365,8 +363,6 @@ class Curves:
     """
 
     links: Links
-    available: jax.Array
-    uploads: jax.Array
     needed: jax.Array
     bmin: jax.Array
     log_bmin: jax.Array
@@ -374,6 +370,16 @@ class Curves:
     log_slope_bmin: jax.Array
     log_slope_above: jax.Array
     log_slope_below: jax.Array
+
+    @property
+    def available(self) -> jax.Array:
+        """Whether `bmin <= B`, bool."""
+        return jnp.isfinite(self.bmin)
+
+    @property
+    def uploads(self) -> jax.Array:
+        """Whether available with d > 0, bool; the logarithms are dummies elsewhere."""
+        return self.available & (self.links.d > 0)
 
 
 LN2 = math.log(2)
@@ -431,18 +437,19 @@ def log_slope(links: Links, log_b: jax.Array, above: jax.Array) -> tuple[jax.Arr
     `-phi' b = (p + 2 kappa f^3) t e` where `above` (f > fmin), `p t e` elsewhere, with the
     elasticity `e = b R'/R` of the rate. Of the energy, log1p is all that is computed.
     """
-    b = jnp.exp(log_b)
-    x = links.P / b
+    inverse = jnp.exp(-log_b)
+    x = links.P * inverse
     log_term = jnp.log1p(x)
     ratio = x / (1 + x)
     marginal = jnp.maximum(log_term - ratio, ratio**2 / 2)
-    elasticity = marginal / log_term
-    t = links.d * LN2 / (b * log_term)
-    left = jnp.maximum(links.time_left - t, jnp.maximum(links.c / links.fmax, TINY))
-    boost = jnp.where(above, 2 * links.kappa * (links.c / left) ** 3, 0)
+    per_log = 1 / log_term
+    elasticity = marginal * per_log
+    t = links.d * LN2 * inverse * per_log
+    per_left = 1 / jnp.maximum(links.time_left - t, jnp.maximum(links.c / links.fmax, TINY))
+    boost = jnp.where(above, 2 * links.kappa * (links.c * per_left) ** 3, 0)
     power = links.p + boost
     value = jnp.log(power * t * elasticity) - log_b
-    slope = -3 * boost / power * t * elasticity / left - ratio**2 / marginal - 2 * elasticity
+    slope = -3 * boost / power * t * elasticity * per_left - ratio**2 / marginal - 2 * elasticity
     return value, slope
 
 
@@ -458,38 +465,30 @@ def _where(condition: jax.Array, links: Links) -> Links:
 
 def curves(links: Links, B: jax.Array) -> Curves:
     """Where the energies of links bend, given the total bandwidth B, MHz."""
-    fastest = links.time_left - links.c / links.fmax
-    slowest = links.time_left - links.c / links.fmin
     data = links.d > 0
-
-    def log_b_within(time: jax.Array) -> tuple[jax.Array, jax.Array]:
-        in_time = data & (time > 0)
-        needed = links.d / jnp.where(in_time, time, 1)
-        log_b, reachable = _log_bandwidth(needed, links.P)
-        return log_b, in_time & reachable
-
-    log_bmin, reachable = log_b_within(fastest)
-    uploads = reachable & (log_bmin <= jnp.log(B))
-    idle = ~data & (fastest >= 0)
-    needed = jnp.where(reachable, jnp.exp(log_bmin), jnp.where(idle, 0, jnp.inf))
-    log_kink, bends = log_b_within(slowest)
+    times = jnp.stack([links.time_left - links.c / f for f in (links.fmax, links.fmin)])
+    in_time = data & (times > 0)
+    log_b, reachable = _log_bandwidth(links.d / jnp.where(in_time, times, 1), links.P)
+    reachable = reachable & in_time
+    uploads = reachable[0] & (log_b[0] <= jnp.log(B))
+    idle = ~data & (times[0] >= 0)
+    needed = jnp.where(reachable[0], jnp.exp(log_b[0]), jnp.where(idle, 0, jnp.inf))
+    bends = reachable[1]
+    log_bmin = jnp.where(uploads, log_b[0], 0)
+    log_kink = jnp.where(uploads & bends, jnp.maximum(log_b[1], log_bmin), log_bmin)
     safe = _where(uploads | idle, links)
-    log_bmin = jnp.where(uploads, log_bmin, 0)
-    log_kink = jnp.where(uploads & bends, jnp.maximum(log_kink, log_bmin), log_bmin)
-    above, _ = log_slope(safe, log_kink, jnp.asarray(True))
-    below, _ = log_slope(safe, log_kink, jnp.asarray(False))
-    at_bmin, _ = log_slope(safe, log_bmin, jnp.asarray(True))
+    at_fmin, _ = log_slope(safe, jnp.stack([log_bmin, log_kink]), jnp.asarray(False))
+    extra = [jnp.log1p(2 * links.kappa * f**3 / links.p) for f in (links.fmax, links.fmin)]
+    works = safe.c > 0
     return Curves(
         links=safe,
-        available=uploads | idle,
-        uploads=uploads,
         needed=needed,
         bmin=jnp.where(uploads | idle, needed, jnp.inf),
         log_bmin=log_bmin,
         log_kink=jnp.where(bends, log_kink, jnp.inf),
-        log_slope_bmin=at_bmin,
-        log_slope_above=jnp.where(bends, above, -jnp.inf),
-        log_slope_below=jnp.where(bends, below, -jnp.inf),
+        log_slope_bmin=at_fmin[0] + jnp.where(works, extra[0], 0),
+        log_slope_above=jnp.where(bends, at_fmin[1] + jnp.where(works, extra[1], 0), -jnp.inf),
+        log_slope_below=jnp.where(bends, at_fmin[1], -jnp.inf),
     )
 
 
@@ -520,15 +519,32 @@ def take(table: Any, m: jax.Array) -> Any:
     """
 
     def of(x: jax.Array) -> jax.Array:
-        num, points, *rest = x.shape
-        if points == 1:
-            return x[:, 0]
-        chosen = jnp.arange(points).reshape(-1, *[1] * len(rest)) == m[:, None]
-        if x.dtype == bool:
-            return jnp.any(chosen & x, axis=1)
-        return jnp.sum(jnp.where(chosen, x, 0), axis=1, dtype=x.dtype)
+        entry = x[:, 0]
+        for point in range(1, x.shape[1]):
+            entry = jnp.where(m == point, x[:, point], entry)
+        return entry
 
     return jax.tree.map(of, table)
+
+
+def take_rows(table: Any, rows: jax.Array) -> Any:
+    """Entries `[N, C, L]` of C partitions int `[N, C, L]` from a pytree of tables `[N, M1, L]`."""
+    table = jax.tree.map(lambda x: x[:, :, None], table)
+    leaves, tree = jax.tree.flatten(table)
+    full = [i for i, x in enumerate(leaves) if x.shape[1] > 1]
+    start = [jnp.broadcast_to(leaves[i][:, 0], rows.shape) for i in full]
+
+    def at_point(point: jax.Array, entries: list[jax.Array]) -> list[jax.Array]:
+        return [
+            jnp.where(rows == point, jax.lax.dynamic_index_in_dim(leaves[i], point, 1, False), x)
+            for i, x in zip(full, entries, strict=True)
+        ]
+
+    taken = [x[:, 0] for x in leaves]
+    points = leaves[full[0]].shape[1]
+    for i, x in zip(full, jax.lax.fori_loop(1, points, at_point, start), strict=True):
+        taken[i] = x
+    return jax.tree.unflatten(tree, taken)
 
 
 _bmin_table = batched_last(lambda inst: curves(links_of(inst), inst.B).bmin)
@@ -575,7 +591,11 @@ def safeguarded(
 
 
 def demand(
-    k: Curves, log_price: jax.Array, log_b: jax.Array, skip: jax.Array
+    k: Curves,
+    log_price: jax.Array,
+    log_b: jax.Array,
+    skip: jax.Array,
+    most: ArrayLike = MAX_ITERATIONS,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Bandwidths that minimise `phi(b) + price b` over `b >= bmin`.
 
@@ -584,6 +604,7 @@ def demand(
         log_price: logarithms of their prices, J/MHz, `[L]`.
         log_b: start values `[..., L]`, any.
         skip: problems that need not be solved, bool `[L]`.
+        most: most iterations.
 
     Returns:
         log b `[..., L]` (0 where nothing is uploaded), its derivative with respect to log_price (0
@@ -602,7 +623,7 @@ def demand(
     axes = tuple(range(lower.ndim - log_price.ndim))
 
     def searching(state: tuple[jax.Array, ...]) -> jax.Array:
-        return jnp.any(~state[4] & (state[5] < MAX_ITERATIONS))
+        return jnp.any(~state[4] & (state[5] < most))
 
     def improve(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         x, lower, upper, _, done, count = state
@@ -889,17 +910,20 @@ def allocation(
 
 
 @batched_last
-def _optimal(links: Links, B: jax.Array, active: jax.Array) -> tuple[Optimum, _Report]:
-    """Solution of problem (23) for links `[N, L]` by Newton's method."""
-    k = curves(links, B)
-    log_price, log_b, _ = equilibrium(k, B, *first_guess(k, B))
-    found = optimum_of(k, B, log_price, share_rest(k, B, jnp.exp(log_b)))
-    return found, reported(links, active, found)
+def _optimal(inst: Instance, m: jax.Array) -> tuple[Optimum, _Report]:
+    """Solution of problem (23) at partitioning points `[N, L]` by Newton's method."""
+    links = jax.tree.map(lambda x: x[:, 0], take_rows(links_of(inst), m[:, None]))
+    k = curves(links, inst.B)
+    log_price, log_b, _ = equilibrium(k, inst.B, *first_guess(k, inst.B))
+    found = optimum_of(k, inst.B, log_price, share_rest(k, inst.B, jnp.exp(log_b)))
+    return found, reported(links, inst.mask_n, found)
 
 
 def links_at(inst: Instance, m: jax.Array) -> Links:
     """Links `[N]` of an instance at partitioning points m int `[N]`."""
-    return take(links_of(inst), m)
+    rows = jnp.arange(m.shape[0])
+    table = links_of(inst)
+    return jax.tree.map(lambda x: x[rows, m] if x.shape[1] > 1 else x[:, 0], table)
 
 
 BACKENDS = ("closed", "jaxopt")
@@ -932,12 +956,11 @@ def allocate(inst: Instance, m: ArrayLike, backend: Backend = "closed") -> Alloc
         raise ValueError(f"backend: {backend!r} is not valid; give one of {', '.join(BACKENDS)}")
     m = _points(inst, m)
     links = links_at(inst, m)
-    stopped, B = jax.lax.stop_gradient((links, inst.B))
     if backend == "closed":
-        return allocation(inst, m, links, *_optimal(stopped, B, inst.mask_n))
-    k = curves(stopped, B)
+        return allocation(inst, m, links, *_optimal(jax.lax.stop_gradient(inst), m))
+    k = curves(*jax.lax.stop_gradient((links, inst.B)))
     log_price, b = _solved(k, links, inst.B)
-    found = optimum_of(k, B, *jax.lax.stop_gradient((log_price, b)))
+    found = optimum_of(k, inst.B, log_price, b)
     report = _report(links, inst.mask_n, found, log_price, b)
     fields = {field.name: getattr(report, field.name) for field in dataclasses.fields(report)}
     return Allocation(m=m, feasible=found.possible, **fields)
@@ -950,9 +973,9 @@ def _points(inst: Instance, m: ArrayLike) -> jax.Array:
 
 
 @jax.custom_jvp
-def _value(links: Links, B: jax.Array, active: jax.Array) -> jax.Array:
-    """Least energy E, J, [], of links `[N]`; +inf where they cannot meet their deadlines."""
-    return _optimal(links, B, active)[1].E
+def _value(links: Links, B: jax.Array, active: jax.Array, found: Optimum, report: _Report):
+    """Least energy E, J, [], as a function of links `[N]` and the total bandwidth."""
+    return report.E
 
 
 @_value.defjvp
@@ -961,9 +984,8 @@ def _value_jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any
 
     A frequency at one of its ends moves with that end.
     """
-    links, B, active = primals
-    found, report = _optimal(*jax.lax.stop_gradient(primals))
-    report = _differentiable(links, B, active, found, report)
+    links, B, _, found, _ = primals
+    report = _differentiable(*primals)
     b, f, mu, price = report.b, report.f, report.mu, report.lam
     fastest = found.at_bmin | (f >= links.fmax)
     slowest = (found.uploads & ~found.above) | (f <= links.fmin)
@@ -991,7 +1013,9 @@ def value(inst: Instance, m: ArrayLike) -> jax.Array:
 
     Source: problem (23).
     """
-    return _value(links_at(inst, _points(inst, m)), inst.B, inst.mask_n)
+    m = _points(inst, m)
+    found, report = _optimal(jax.lax.stop_gradient(inst), m)
+    return _value(links_at(inst, m), inst.B, inst.mask_n, found, report)
 
 
 # --------------------------------------------------------------------------------------------------
