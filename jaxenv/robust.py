@@ -149,10 +149,29 @@ class Robust(Environment[RobustState, RobustParams]):
 
     def sample_instance(self, key: chex.PRNGKey, params: RobustParams) -> robust.Instance:
         """The first feasible of `NUM_DRAWS` drawn instances, else the first."""
-        draw = jax.vmap(lambda key: self._draw(key, params))
-        drawn = draw(jax.random.split(key, NUM_DRAWS))
-        first = jnp.argmax(jax.vmap(robust.feasible)(drawn))
-        return jax.tree.map(lambda leaf: leaf[first], drawn)
+        return self._sample(key, params)[0]
+
+    def _sample(
+        self, key: chex.PRNGKey, params: RobustParams
+    ) -> tuple[robust.Instance, chex.Array]:
+        """`sample_instance`, and the least bandwidth of every pair."""
+        keys = jax.random.split(key, NUM_DRAWS)
+
+        def draw(index: chex.Array) -> tuple[robust.Instance, chex.Array, chex.Array]:
+            instance = self._draw(keys[index % NUM_DRAWS], params)
+            bmin = robust.bmin_table(instance)
+            least = jnp.where(instance.mask_n, jnp.min(bmin, axis=-1), 0)
+            return instance, bmin, jnp.sum(least) <= instance.B
+
+        nothing = jax.tree.map(
+            lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(draw, jnp.int32(0))
+        )
+        _, (instance, bmin, _) = jax.lax.while_loop(
+            lambda drawn: ~drawn[1][2] & (drawn[0] <= NUM_DRAWS),  # the last one is the first again
+            lambda drawn: (drawn[0] + 1, draw(drawn[0])),
+            (jnp.int32(0), nothing),
+        )
+        return instance, bmin
 
     def _draw(self, key: chex.PRNGKey, params: RobustParams) -> robust.Instance:
         keys = jax.random.split(key, 4)
@@ -184,11 +203,8 @@ class Robust(Environment[RobustState, RobustParams]):
     def reset_env(self, key: chex.PRNGKey, params: RobustParams) -> RobustState:
         # Steps use fold_in(key, time); this number is none of theirs.
         first = jax.random.fold_in(key, np.uint32(2**32 - 1))
-        return self._state(key, jnp.int32(0), self.sample_instance(first, params))
-
-    def _state(self, key: chex.PRNGKey, time: chex.Array, instance: robust.Instance) -> RobustState:
-        bmin = robust.bmin_table(instance)
-        return RobustState(key=key, time=time, instance=instance, bmin_mhz=bmin)
+        instance, bmin = self._sample(first, params)
+        return RobustState(key=key, time=jnp.int32(0), instance=instance, bmin_mhz=bmin)
 
     def step_env(
         self, key: chex.PRNGKey, state: RobustState, action: chex.Array, params: RobustParams
@@ -199,7 +215,8 @@ class Robust(Environment[RobustState, RobustParams]):
             The state, the reward (minus the energy in J, minus 1 J per device where the deadlines
             cannot be met), False, and ``info``: ``energy_j`` (0 where infeasible), ``feasible``,
             ``penalized_energy_j``, ``decisions`` (1), ``b_min_total_mhz``; with ``certify`` also
-            ``lower_bound_j`` and ``regret``, both 0 where infeasible.
+            ``lower_bound_j``, 0 for an infeasible instance, and ``regret``, 0 where the decision is
+            infeasible.
         """
         instance = state.instance
         allocation = robust.allocate(instance, jnp.where(instance.mask_n, action, 0))
@@ -216,11 +233,15 @@ class Robust(Environment[RobustState, RobustParams]):
         }
         if self.certify:
             _, proof = certificate.solve(instance)
-            lower = jnp.where(feasible, proof.lb, 0)
-            info["lower_bound_j"] = lower
-            info["regret"] = jnp.where(feasible, energy / jnp.where(feasible, lower, 1) - 1, 0)
-        following = self._state(state.key, state.time, self.sample_instance(key, params))
-        return following, -penalized, jnp.asarray(False), info
+            info["lower_bound_j"] = jnp.where(proof.feasible, proof.lb, 0)
+            info["regret"] = jnp.where(feasible, energy / jnp.where(feasible, proof.lb, 1) - 1, 0)
+        following, bmin = self._sample(key, params)
+        return (
+            state.replace(instance=following, bmin_mhz=bmin),
+            -penalized,
+            jnp.asarray(False),
+            info,
+        )
 
     def action_mask(self, state: RobustState, params: RobustParams) -> chex.Array:
         """``[N, 10]``: points that exist and that the whole bandwidth would suffice for.
