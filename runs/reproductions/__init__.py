@@ -57,6 +57,9 @@ Function = Callable[[dict[str, Any]], Reproduction]
 _figures: dict[str, Function | str] = {
     f"vehicular/fig{number:02d}": f"runs.reproductions.vehicular:fig{number:02d}"
     for number in range(3, 17)
+} | {
+    f"splitting/{name}": f"runs.reproductions.splitting:{name}"
+    for name in ("fig1", "fig2", "fig3", "bound", "sensitivity")
 }
 _groups: dict[str, tuple[str, ...]] = {
     "vehicular/training": ("vehicular/fig03", "vehicular/fig04"),
