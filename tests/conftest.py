@@ -12,11 +12,13 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="module")
 def fast_compilation(request):
-    """Compiles without most optimisations, which takes a third of the time.
+    """Compiles without most optimisations, here and in child processes: a third of the time.
 
     Modules with ``OPTIMIZED = True`` run long enough to be worth optimising.
     """
     unoptimized = not getattr(request.module, "OPTIMIZED", False)
-    jax.config.update("jax_disable_most_optimizations", unoptimized)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", str(unoptimized))
+        jax.config.update("jax_disable_most_optimizations", unoptimized)
+        yield
     jax.config.update("jax_disable_most_optimizations", False)
