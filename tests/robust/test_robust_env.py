@@ -1,0 +1,228 @@
+"""Robust partitioning as an environment: check values, a slow observation, baselines, refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxenv
+from agents.baselines import robust as baselines
+from agents.learner import rollout
+from allocators import certificate, robust
+from jaxenv.errors import ConfigError
+from jaxenv.robust import Robust, RobustState
+from jaxenv.testing import check_environment
+from tests.oracles import robust as oracle
+
+DEVICES = 3
+ENV = Robust(max_devices=DEVICES, certify=True)
+PARAMS = ENV.default_params()
+MODELS = ("alexnet", "resnet152")
+
+
+def state_of(models, r, B, D, eps):
+    """A state whose instance has the given devices, padded to `DEVICES`."""
+    ids = np.array([MODELS.index(model) for model in models])
+    r = jnp.asarray(r, jnp.float32)
+    instance = robust.make_instance(ids, r, B, D, eps, n_max=DEVICES)
+    key = jax.random.key(0)
+    bmin = robust.bmin_table(instance)
+    return RobustState(key=key, time=jnp.int32(0), instance=instance, bmin_mhz=bmin)
+
+
+step = jax.jit(lambda state, action: ENV.step_env(jax.random.key(1), state, action, PARAMS))
+observe = jax.jit(lambda state: (ENV.observe(state, PARAMS), ENV.action_mask(state, PARAMS)))
+V1 = (["alexnet"] * 3, [50.0, 100.0, 200.0], 3.0, 0.18, 0.02)
+V3 = (["alexnet"] * 2, [80.0, 160.0], 2.0, 0.2, 0.04)
+
+
+@pytest.mark.parametrize("mode", ["common", "mixed"])
+def test_contract(mode):
+    env = Robust(max_devices=2, mode=mode)
+    params = env.default_params().replace(resnet_share=jnp.float32(0.5))
+    check_environment(env, params, num_steps=8, num_envs=2)
+
+
+def test_check_values():
+    """V1 at m = 7 and its dual bound; V3 at its optimum, where the bound is tight."""
+    following, reward, terminated, info = step(state_of(*V1), jnp.array([7, 7, 7]))
+    np.testing.assert_allclose(reward, -0.235352, rtol=1e-5)
+    np.testing.assert_allclose(info["energy_j"], 0.235352, rtol=1e-5)
+    np.testing.assert_allclose(info["penalized_energy_j"], 0.235352, rtol=1e-5)
+    np.testing.assert_allclose(info["lower_bound_j"], 0.235236, rtol=1e-5)
+    np.testing.assert_allclose(info["regret"], 0.235352 / 0.235236 - 1, atol=1e-5)
+    assert info["feasible"] == 1 and info["decisions"] == 1 and not terminated
+    assert not np.array_equal(following.instance.r, state_of(*V1).instance.r)
+    np.testing.assert_array_equal(following.bmin_mhz, robust.bmin_table(following.instance))
+    _, reward, _, info = step(state_of(*V3), jnp.array([7, 7, 9]))
+    np.testing.assert_allclose(reward, -0.0984111, rtol=1e-5)
+    np.testing.assert_allclose(info["lower_bound_j"], 0.0984111, rtol=1e-5)
+    assert 0 <= info["regret"] < 1e-5
+
+
+def test_infeasible_decisions_and_instances():
+    """1 J per device; the bound stays where only the decision is at fault."""
+    late = step(state_of(*V1), jnp.array([1, 7, 7]))
+    assert late[1] == -3 and late[3]["feasible"] == 0 and late[3]["regret"] == 0
+    assert late[3]["energy_j"] == 0
+    np.testing.assert_allclose(late[3]["lower_bound_j"], 0.235236, rtol=1e-5)
+    models, r, _, D, eps = V3
+    none = step(state_of(models, r, 0.1, D, eps), jnp.array([7, 7, 0]))
+    assert none[1] == -2 and none[3]["penalized_energy_j"] == 2
+    assert none[3]["lower_bound_j"] == 0 and none[3]["regret"] == 0
+    needed = oracle.least_bandwidth(oracle.make("alexnet", r, 1e3, D, eps)).min(1).sum()
+    roomy = step(state_of(*V3), jnp.array([7, 7, 0]))[3]
+    np.testing.assert_allclose(roomy["b_min_total_mhz"], needed, rtol=1e-5)
+
+
+def test_observation_and_mask_equal_a_slow_version():
+    """One AlexNet and one ResNet device with their own deadlines and risks, and one padded."""
+    r, B = [90.0, 150.0], 4.0
+    D, eps = np.array([0.2, 0.15]), np.array([0.03, 0.06])
+    found, mask = observe(state_of(MODELS, r, B, D, eps))
+    expected = np.zeros((DEVICES, 49))
+    allowed = np.zeros((DEVICES, 10), bool)
+    total = 0.0
+    for n, model in enumerate(MODELS):
+        q = oracle.make(model, r[n : n + 1], B, D[n], eps[n])
+        bmin = oracle.least_bandwidth(q)[0]
+        total += bmin.min()
+        sigma = np.sqrt((1 - eps[n]) / eps[n])
+        head = [
+            np.log10(q.P[0, 0]) / 5,
+            D[n] / 0.2,
+            eps[n] / 0.05,
+            sigma / 5,
+            model == "alexnet",
+            1,
+        ]
+        expected[n, :6] = head
+        for m in range(10):
+            numbers = [0, 0, -2, 4]
+            if m < q.c.shape[1]:
+                numbers = [
+                    q.c[0, m] / (0.1 * q.fmax[0, m]),
+                    q.d[0, m] / 5,
+                    np.clip(q.T[0, m] / 0.2, -2, 2),
+                    min(bmin[m] * 2 / B, 4),
+                ]
+                allowed[n, m] = bmin[m] <= B
+            expected[n, 6 + 4 * m : 10 + 4 * m] = numbers
+    expected[2, 6:46] = [0, 0, -2, 4] * 10
+    allowed[2, 0] = True
+    expected[:, 46:] = [B / 2, min(total / B, 4), 2 / 30]
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6)
+    np.testing.assert_array_equal(mask, allowed)
+
+
+def test_distribution():
+    """Distances, deadlines, risks and bandwidths stay in their ranges; most draws are feasible."""
+    env = Robust(max_devices=4, mode="mixed")
+    params = env.default_params().replace(
+        resnet_share=jnp.float32(0.5), num_devices=jnp.int32(3), half_side_m=jnp.float32(100)
+    )
+    sample = jax.jit(jax.vmap(lambda key: env.sample_instance(key, params)))
+    insts = sample(jax.random.split(jax.random.key(3), 256))
+    np.testing.assert_array_equal(insts.mask_n, np.tile([True] * 3 + [False], (256, 1)))
+    resnet = np.asarray(insts.model_id == 1)
+    assert 0.4 < resnet.mean() < 0.6
+    first, last = (np.where(resnet, *ends) for ends in ((0.12, 0.16), (0.18, 0.28)))
+    deadline = np.asarray(insts.D)
+    assert np.all(deadline >= first - 1e-6) and np.all(deadline <= last + 1e-6)
+    assert np.all((insts.eps >= 0.02) & (insts.eps <= 0.08)) and np.std(insts.eps, axis=1).min() > 0
+    B = np.where(resnet, 2.5, 10 / 12)[:, :3].sum(1)
+    np.testing.assert_allclose(insts.B, B, rtol=1e-6)
+    assert np.all(insts.r <= 100 * np.sqrt(2)) and np.all(insts.r >= 1)
+    assert np.mean(jax.vmap(robust.feasible)(insts)) > 0.95
+
+
+NAMES = (
+    "AllEdge",
+    "AllLocal",
+    "LeastBandwidth",
+    "BestCommon",
+    "WorstCase",
+    "Algorithm2",
+    "ExactStep",
+    "Certified",
+)
+
+
+@pytest.fixture(scope="module")
+def costs():
+    """Penalised energies of every baseline on 32 instances of 4 devices, and the bounds."""
+    env = Robust(max_devices=4)
+    params = env.default_params().replace(resnet_share=jnp.float32(0.5))
+
+    @jax.jit
+    @jax.vmap
+    def of(key):
+        _, state = env.reset(key, params)
+        mask, observation = env.action_mask(state, params), env.observe(state, params)
+        policies = [baselines.RandomAvailable(env)] + [getattr(baselines, n)(env) for n in NAMES]
+        actions = [p.act((), key, observation, mask, state, params)[0] for p in policies]
+        alloc = jax.vmap(lambda m: robust.allocate(state.instance, m))(jnp.stack(actions))
+        proof = certificate.solve(state.instance)[1]
+        allowed = [mask[jnp.arange(4), m].all() for m in actions]
+        return jnp.where(alloc.feasible, alloc.E, 4.0), proof.lb, jnp.stack(allowed)
+
+    energies, lower, allowed = of(jax.random.split(jax.random.key(5), 32))
+    names = ("RandomAvailable", *NAMES)
+    energies = dict(zip(names, np.asarray(energies).T, strict=True))
+    return energies, np.asarray(lower), dict(zip(names, np.asarray(allowed).T, strict=True))
+
+
+def test_order_of_baselines(costs):
+    """The bound is below all, the certified answer at most 0.1 % above any; the rest as known."""
+    energies, lower, allowed = costs
+    assert np.all(np.isfinite(lower))
+    for energy in energies.values():
+        assert np.all(lower <= energy * (1 + 1e-6))
+        assert np.all(energies["Certified"] <= energy * 1.001)
+    mean = {name: energy.mean() for name, energy in energies.items()}
+    assert min(mean, key=mean.get) == "Certified"
+    assert mean["ExactStep"] <= mean["LeastBandwidth"] * (1 + 1e-6)
+    assert mean["Algorithm2"] <= mean["LeastBandwidth"] * (1 + 1e-6)
+    assert np.all(energies["BestCommon"] <= energies["AllLocal"] * (1 + 1e-6))
+    assert np.all(energies["LeastBandwidth"] < 4)
+    for name in ("RandomAvailable", "LeastBandwidth", "Certified", "Algorithm2", "ExactStep"):
+        assert np.all(allowed[name]), name
+
+
+def test_bound_of_a_rollout():
+    """The bound is the same from the environment's certificate and from its own."""
+    terms = []
+    for certify in (False, True):
+        env = Robust(max_devices=2, certify=certify)
+        params = env.default_params().replace(max_steps=jnp.int32(3))
+        bound = baselines.DualBound(env)
+        policy = baselines.LeastBandwidth(env)
+        terms.append(rollout(env, params, policy, jax.random.key(2), 8, bound))
+    np.testing.assert_allclose(terms[0].bound[0], terms[1].bound[0], rtol=1e-6)
+    np.testing.assert_array_equal(terms[1].bound[1], 3)
+    assert np.all(terms[1].bound[0] <= terms[1].numerator["penalized_energy_j"] * (1 + 1e-6))
+    assert np.all(terms[1].denominator["regret"] == 3)
+
+
+BAD = [
+    ({"max_devices": 0}, "max_devices: 0 is not valid; give a positive integer"),
+    ({"max_devices": 2.0}, "max_devices: 2.0"),
+    ({"mode": "own"}, "mode: 'own' is not valid; choose common or mixed"),
+    ({"certify": 1}, "certify: 1 is not valid; give true or false"),
+    ({"num_devices": 13}, r"num_devices: 13 is not valid; give an integer from 1 to max_devices"),
+    ({"resnet_share": 1.5}, "resnet_share: 1.5"),
+    ({"risk_range": [0.08, 0.02]}, "risk_range"),
+    ({"risk_range": [0.0, 0.02]}, "risk_range"),
+    ({"deadline_range_s": [[0.2, 0.1], [0.1, 0.2]]}, "deadline_range_s"),
+    ({"half_side_m": -1.0}, "half_side_m: -1.0 is not valid; give a positive finite number"),
+    ({"bandwidth_per_device_mhz": [0.0, 1.0]}, "bandwidth_per_device_mhz"),
+    ({"gain_db": float("nan")}, "gain_db: nan"),
+    ({"vm_scale": -0.5}, "vm_scale: -0.5"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD)
+def test_bad_scenarios_are_refused_in_one_line(options, message):
+    with pytest.raises(ConfigError, match=message) as refused:
+        jaxenv.make("robust", **options)
+    assert "\n" not in str(refused.value)
