@@ -40,9 +40,10 @@ _benchmarks: dict[str, dict[str, Benchmark | str]] = {
     "env": {
         "steps": "runs.benchmarks.environments:benchmark_steps",
         "lanes": "runs.benchmarks.vehicular:benchmark_lanes",
+        "simulation": "runs.benchmarks.splitting:benchmark_simulation",
     },
     "train": {"updates": "runs.benchmarks.training:benchmark_updates"},
-    "allocators": {},
+    "allocators": {"robust": "runs.benchmarks.allocators:benchmark_robust"},
 }
 
 
