@@ -39,7 +39,7 @@ train: install  ## install, then train the vehicular scheduler and show the comp
 test: install  ## install, then run the tests
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not deep" $(ARGS)
 
-test-deep: install  ## the tests of the robust solvers, which take minutes to compile
+test-deep: install  ## the robust solvers on hundreds of random instances, by CVXPY and exhaustive search
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m deep $(ARGS)
 
 test-quick: install  ## the tests without the slow ones

@@ -19,13 +19,14 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(config: Config, folder: Path) -> None:
     """Runs the benchmarks of a suite and writes ``benchmark.json``."""
-    for name in ("num_steps", "num_seeds", "num_updates", "repeats"):
+    for name in ("num_steps", "num_seeds", "num_updates", "repeats", "num_instances"):
         check_integer(config, name)
-    for name in ("seed", "mobile_env_s"):
+    for name in ("seed", "mobile_env_s", "num_reference"):
         check_integer(config, name, low=0)
-    sizes = config["num_envs"]
-    if not isinstance(sizes, list) or not all(isinstance(n, int) and n > 0 for n in sizes):
-        raise ConfigError("num_envs", sizes, "give a list of positive integers")
+    for name in ("num_envs", "num_devices", "batch_sizes"):
+        sizes = config[name]
+        if not isinstance(sizes, list) or not all(isinstance(n, int) and n > 0 for n in sizes):
+            raise ConfigError(name, sizes, "give a list of positive integers")
     functions = benchmarks.suite_benchmarks(config["suite"])
     if not functions:
         raise ConfigError("suite", config["suite"], "no benchmark is registered in it")

@@ -18,8 +18,6 @@ from allocators.robust import allocate, bmin_table, make_instance, take
 
 from ..oracles.robust_cvxpy import Reference, solve_convex_problem
 
-pytestmark = pytest.mark.deep
-
 DEVICES, BATCH = 12, 32
 GAIN_DB = {"literal": 0.0, "calibrated": 30.0}
 UNIT = pccp.TIME_UNIT_S
