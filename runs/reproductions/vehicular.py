@@ -344,7 +344,7 @@ def schedule(config: Config, group: str, num_envs: int = 64) -> Schedule:
         updates = math.ceil(PAPER_EPISODES * vehicles * 200 * 0.1 / num_envs)
         own = Schedule(num_seeds=5, num_updates=updates, eval_episodes=1024)
     else:
-        updates = {"training": 600, "scale": 150}.get(group, 400)
+        updates = {"cores": 1600, "bandwidth": 1600, "scale": 800}.get(group, 1000)
         own = Schedule(
             num_seeds=3 if group == "training" else 1,
             num_updates=updates,

@@ -13,7 +13,7 @@ from agents import registry as agents_registry
 from agents.learner import EpisodeTerms, rollout
 from jaxenv.errors import ConfigError
 from jaxenv.vehicular import Vehicular
-from runs import reproductions
+from runs import reproductions, train
 from runs.reproduce import write_reproduction
 from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE, vehicular_claims, vehicular_figures
 from runs.reproductions import vehicular as system
@@ -189,7 +189,7 @@ def test_rewards_are_divided_by_the_mean_local_latency(mix, expected):
 
 @pytest.mark.parametrize(
     ("scale", "group", "expected"),
-    [("paper", "cores", 9375), ("paper", "scale", 46875), ("smoke", "cores", 400)],
+    [("paper", "cores", 9375), ("paper", "scale", 46875), ("smoke", "cores", 1600)],
 )
 def test_schedule(scale, group, expected):
     config = {"scale": scale, "num_updates": None, "num_seeds": None, "eval_episodes": None}
@@ -510,3 +510,21 @@ def test_figures_of_a_group_share_one_measurement(monkeypatch, tmp_path):
         assert calls.count(("INSGA", 2)) == 1
         assert calls.count(("Edge", 2)) == calls.count(("NoneType", 2)) == 4
         assert len(calls) == 4 * 5 + 1
+
+
+def test_a_checkpoint_takes_the_place_of_training(workplace):
+    sizes = ["env.model_onehot=true", "env.mix=[1,1,1]", "env.max_steps=4"]
+    small = ["agent=sac_discrete", "agent.hidden=[4]", "agent.num_envs=2", "num_updates=1"]
+    rest = ["num_seeds=2", "eval_episodes=1", "baselines=[]", "hydra.run.dir=run"]
+    train.main(["env=vehicular", *sizes, *small, *rest])
+    config = {"checkpoint": "run", "precision": "highest"}
+    config |= {"env": {"name": "vehicular"}, "agent": {"name": "sac_discrete"}}
+    plan = system.Schedule(num_seeds=2, num_updates=1, eval_episodes=1)
+    env, params, policies, per_point, runs = system.learned_policies(
+        config, workplace / "out", "mix", plan
+    )
+    assert (env.model_onehot, per_point, runs) == (True, False, [])
+    assert int(params.max_steps) == 4
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(policies)} == {2}
+    with pytest.raises(ConfigError, match="checkpoint: 'run' is not valid; vehicular/scale needs"):
+        system.learned_policies(config, workplace / "out", "scale", plan)
