@@ -503,3 +503,18 @@ def test_the_rate_may_be_solved_by_jaxopt():
     np.testing.assert_allclose(
         env.closed_form_nats(slot, params), other.closed_form_nats(slot, params), rtol=1e-9
     )
+
+
+def test_a_cut_larger_than_the_image_can_be_the_best():
+    """Point 2 sends more than the raw image, yet spares a very slow host just enough work to meet
+    the deadline: on 1.3e-4 of the slots at availability 0.001, by the slow version as well."""
+    n, x, alpha, z, h = 2.0, 0.58957577, 0.00062397426, 3.0, 3.0
+    system = oracle.System(z=z, h=h)
+    assert system.decide(n, x, alpha)[0] == 2
+    env, params = scenario("float64")
+    split, _, result, _ = decided(
+        baselines.DriftPlusPenalty(env), slots("float64", n, x, alpha, z, h), params
+    )
+    assert split[0] == 2 and result.delay_s[0] < 0.1
+    rate_bps = system.decide(n, x, alpha)[1]
+    assert system.outcome(0, rate_bps, n, x, alpha)[0] > 0.1
