@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install train test test-deep test-quick lint format test-oldest test-newest \
+.PHONY: help install train test test-deep test-optimized test-quick lint format test-oldest test-newest \
 	test-versions wheel clean
 
 help:  ## show this list
@@ -41,6 +41,9 @@ test: install  ## install, then run the tests
 
 test-deep: install  ## the robust solvers on hundreds of random instances, by CVXPY and exhaustive search
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m deep $(ARGS)
+
+test-optimized: install  ## the tests, compiled as users' programs are; several times as long
+	JAXENV_TEST_OPTIMIZED=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-quick: install  ## the tests without the slow ones
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not deep" $(ARGS)

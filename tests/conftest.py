@@ -1,10 +1,16 @@
-"""Settings of all tests: most run small programs once, so they had better compile fast."""
+"""Settings of all tests: most run small programs once, so they had better compile fast.
+
+``make test-optimized`` compiles them as users' programs are compiled, which takes several times as
+long.
+"""
 
 from __future__ import annotations
 
 import os
 
-os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")  # before JAX starts
+OPTIMIZED = os.environ.get("JAXENV_TEST_OPTIMIZED") == "1"
+if not OPTIMIZED:
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")  # before JAX starts
 
 import jax
 import pytest
@@ -14,9 +20,10 @@ import pytest
 def fast_compilation(request):
     """Compiles without most optimisations, here and in child processes: a third of the time.
 
-    Modules with ``OPTIMIZED = True`` run long enough to be worth optimising.
+    Modules with ``OPTIMIZED = True`` run long enough to be worth optimising, or compare what users
+    compile with what is known.
     """
-    unoptimized = not getattr(request.module, "OPTIMIZED", False)
+    unoptimized = not (OPTIMIZED or getattr(request.module, "OPTIMIZED", False))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", str(unoptimized))
         jax.config.update("jax_disable_most_optimizations", unoptimized)
