@@ -14,6 +14,7 @@ from agents import registry
 from agents.learner import pool, rollout
 from jaxenv.environment import cast_leaf
 
+OPTIMIZED = True
 EPISODES = 128
 PLACES = {
     "VGG-16": {},
