@@ -32,10 +32,10 @@ class Discrete:
 
     def sample(self, key: chex.PRNGKey, mask: chex.Array | None = None) -> chex.Array:
         """One value, uniform over those allowed by ``mask``."""
-        count = jnp.cumsum(self.mask() if mask is None else mask, dtype=jnp.int32)
-        drawn = jax.random.uniform(key, (), jnp.float32) * count[-1].astype(jnp.float32)
-        drawn = jnp.minimum(drawn.astype(jnp.int32), count[-1] - 1)
-        return jnp.sum(count <= drawn, dtype=jnp.int32)
+        mask = self.mask() if mask is None else mask
+        count = jnp.sum(mask, dtype=jnp.int32)
+        drawn = jax.random.uniform(key, (), jnp.float32) * count.astype(jnp.float32)
+        return nth_allowed(mask, jnp.minimum(drawn.astype(jnp.int32), count - 1))
 
     def contains(self, value: Any) -> chex.Array:
         value = jnp.asarray(value)
@@ -120,4 +120,18 @@ class Tuple:
         return jnp.all(jnp.stack(inside))
 
 
+ROW = 32
 Space = Discrete | MultiDiscrete | Box | Tuple
+
+
+def nth_allowed(mask: chex.Array, rank: chex.Array) -> chex.Array:
+    """Index of the ``rank``-th True (from 0) of a vector, int32; 0 if ``rank`` is negative.
+
+    Counts rows of `ROW` entries first: a cumulative sum over a long vector is slow.
+    """
+    rows = jnp.pad(mask, (0, -len(mask) % ROW)).reshape(-1, ROW)
+    count = jnp.cumsum(jnp.sum(rows, axis=1, dtype=jnp.int32))
+    row = jnp.sum(count <= rank, dtype=jnp.int32)
+    left = rank - jnp.where(row > 0, count[row - 1], 0)
+    inside = jnp.cumsum(rows[row], dtype=jnp.int32)
+    return row * ROW + jnp.sum(inside <= left, dtype=jnp.int32)

@@ -119,3 +119,13 @@ def test_spaces_are_hashable_values():
     assert spaces.MultiDiscrete((2, 3)) == spaces.MultiDiscrete((2, 3))
     both = spaces.Tuple((spaces.Discrete(3), spaces.Box(0.0, 1.0, (2,))))
     assert hash(both) == hash(spaces.Tuple((spaces.Discrete(3), spaces.Box(0.0, 1.0, (2,)))))
+
+
+@pytest.mark.parametrize("size", [1, 31, 32, 33, 1125])
+def test_the_nth_allowed_value(size):
+    mask = np.random.default_rng(size).random(size) < 0.3
+    mask[-1] = True
+    ranks = np.arange(mask.sum())
+    found = jax.vmap(lambda rank: spaces.nth_allowed(mask, rank))(ranks)
+    np.testing.assert_array_equal(found, np.flatnonzero(mask))
+    assert spaces.nth_allowed(np.zeros(size, bool), -1) == 0
