@@ -320,6 +320,13 @@ def make_instance(
     )
 
 
+def only(inst: Instance, there: jax.Array) -> Instance:
+    """The instance with some of its devices, bool `[N]`; the others become padding."""
+    names = ("c", "d", "tvm", "vloc", "vvm")
+    kept = {name: jnp.where(there[:, None], getattr(inst, name), 0) for name in names}
+    return inst.replace(mask_n=there, **kept)
+
+
 # --------------------------------------------------------------------------------------------------
 # One device and partition as a function of its bandwidth
 

@@ -196,7 +196,7 @@ class Robust(Environment[RobustState, RobustParams]):
             vm_scale=params.vm_scale,
             vm_cv=params.vm_cv,
         )
-        return _only(instance, there)
+        return robust.only(instance, there)
 
     # ---- the contract -------------------------------------------------------------------------
 
@@ -299,13 +299,6 @@ class Robust(Environment[RobustState, RobustParams]):
     @property
     def action_space(self) -> spaces.MultiDiscrete:
         return spaces.MultiDiscrete((NUM_POINTS,) * self.max_devices)
-
-
-def _only(instance: robust.Instance, there: chex.Array) -> robust.Instance:
-    """The instance with some of its devices; the others become padding."""
-    names = ("c", "d", "tvm", "vloc", "vvm")
-    kept = {name: jnp.where(there[:, None], getattr(instance, name), 0) for name in names}
-    return instance.replace(mask_n=there, **kept)
 
 
 def least_total_bandwidth_mhz(state: RobustState) -> chex.Array:

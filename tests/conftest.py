@@ -12,8 +12,8 @@ OPTIMIZED = os.environ.get("JAXENV_TEST_OPTIMIZED") == "1"
 if not OPTIMIZED:
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")  # before JAX starts
 
-import jax
-import pytest
+import jax  # noqa: E402
+import pytest  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")
