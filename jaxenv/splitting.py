@@ -28,6 +28,7 @@ from jaxenv import dnn, spaces, struct
 from jaxenv.environment import Environment, Metric, Params, State, as_key
 from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals, radio
+from jaxenv.validation import check_array, check_fields
 
 NETWORK = "mobilenet_v2"
 NETWORK_MACS = 300_774_272
@@ -230,15 +231,7 @@ class Splitting(Environment[SplittingState, SplittingParams]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in dataclasses.fields(self):
-            value, valid = getattr(self, field.name), _CHOICES.get(field.name)
-            if valid is not None and value not in valid:
-                raise ConfigError(field.name, value, f"choose one of {', '.join(valid)}")
-            least = _LEAST.get(field.name)
-            if least is not None and (
-                isinstance(value, bool) or not isinstance(value, int) or value < least
-            ):
-                raise ConfigError(field.name, value, f"give an integer of at least {least}")
+        check_fields(self, _CHOICES, _LEAST)
         for name in ("num_slots", "burn_in"):
             if getattr(self, name) % self.chunk_slots:
                 valid = f"give a multiple of chunk_slots = {self.chunk_slots}"
@@ -371,33 +364,37 @@ class Splitting(Environment[SplittingState, SplittingParams]):
         """Refuses what cannot be simulated; needs concrete values."""
         p = jax.tree.map(np.asarray, params)
         for name in _POSITIVE:
-            _check(name, getattr(p, name), lambda x: x > 0, "give a positive finite number")
+            check_array(name, getattr(p, name), lambda x: x > 0, "give a positive finite number")
         for name in _NOT_NEGATIVE:
-            _check(name, getattr(p, name), lambda x: x >= 0, "give a finite number, 0 or more")
-        _check("max_steps", p.max_steps, lambda x: x >= 1, "give at least 1 slot")
-        _check("outage_eps", p.outage_eps, lambda x: (x > 0) & (x < 1), "give a number in (0, 1)")
+            check_array(name, getattr(p, name), lambda x: x >= 0, "give a finite number, 0 or more")
+        check_array("max_steps", p.max_steps, lambda x: x >= 1, "give at least 1 slot")
+        check_array(
+            "outage_eps", p.outage_eps, lambda x: (x > 0) & (x < 1), "give a number in (0, 1)"
+        )
         valid = "give a number in (0, 1]"
-        _check("availability_max", p.availability_max, lambda x: (x > 0) & (x <= 1), valid)
+        check_array("availability_max", p.availability_max, lambda x: (x > 0) & (x <= 1), valid)
         valid = f"give at least power_min_w = {float(p.power_min_w):g}"
-        _check("power_max_w", p.power_max_w, lambda x: x >= p.power_min_w, valid)
+        check_array("power_max_w", p.power_max_w, lambda x: x >= p.power_min_w, valid)
         for name in ("fading_correlation", "availability_correlation"):
             valid = "give a number in [0, 1)"
-            _check(name, getattr(p, name), lambda x: (x >= 0) & (x < 1), valid)
+            check_array(name, getattr(p, name), lambda x: (x >= 0) & (x < 1), valid)
         tail = _poisson_tail(float(p.arrival_rate), self.max_images)
         valid = f"more than max_images = {self.max_images} come too often; raise max_images"
-        _check("arrival_rate", p.arrival_rate, lambda x: tail < 1e-9, valid)
+        check_array("arrival_rate", p.arrival_rate, lambda x: tail < 1e-9, valid)
         for name in _PER_SPLIT:
             valid = "give finite numbers, 0 or more, one per splitting point"
-            _check(name, getattr(p, name), lambda x: x >= 0, valid)
+            check_array(name, getattr(p, name), lambda x: x >= 0, valid)
         if (p.macs_convolution + p.macs_linear)[1:].sum() <= 0:
             raise ConfigError("macs_convolution", 0, "give a network with some work")
         if self.contexts == "given":
             valid = "give whole numbers, or negative ones to draw"
-            _check("table_num_images", p.table_num_images, lambda x: x == np.round(x), valid)
+            check_array("table_num_images", p.table_num_images, lambda x: x == np.round(x), valid)
             valid = "give positive finite numbers, or negative ones to draw"
-            _check("table_fading", p.table_fading, lambda x: x != 0, valid)
+            check_array("table_fading", p.table_fading, lambda x: x != 0, valid)
             valid = "give shares in (0, 1], or negative ones to draw"
-            _check("table_availability", p.table_availability, lambda x: (x != 0) & (x <= 1), valid)
+            check_array(
+                "table_availability", p.table_availability, lambda x: (x != 0) & (x <= 1), valid
+            )
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -1035,11 +1032,6 @@ def _poisson_tail(mean: float, size: int) -> float:
     n = np.arange(size + 1)
     log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, size + 1)))])
     return 1 - float(np.exp(n * math.log(mean) - mean - log_factorial).sum())
-
-
-def _check(name: str, value: np.ndarray, ok: Callable[[Any], Any], valid: str) -> None:
-    if not (np.isfinite(value) & ok(value)).all():
-        raise ConfigError(name, value.tolist(), valid)
 
 
 _CHOICES = {

@@ -27,6 +27,7 @@ from jaxenv import dnn, loop, spaces, struct
 from jaxenv.environment import Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals, mobility, radio
+from jaxenv.validation import check_array, check_fields
 
 NETWORKS = ("alexnet", "vgg16", "resnet50")
 IDLE, LOCAL, UPLOAD, HELPER, WIRED, DELIVERER, ENDED = range(7)
@@ -203,16 +204,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            valid = _CHOICES.get(field.name)
-            if valid is not None and value not in valid:
-                raise ConfigError(field.name, value, f"choose one of {', '.join(valid)}")
-            least = _LEAST.get(field.name)
-            if least is not None and (
-                isinstance(value, bool) or not isinstance(value, int) or value < least
-            ):
-                raise ConfigError(field.name, value, f"give an integer of at least {least}")
+        check_fields(self, _CHOICES, _LEAST)
         if not isinstance(self.model_onehot, bool):
             raise ConfigError("model_onehot", self.model_onehot, "give true or false")
         if self.arrivals == "given" and self.table_rows < 1:
@@ -345,22 +337,24 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         """Refuses what cannot be simulated; needs concrete values."""
         p = jax.tree.map(np.asarray, params)
         for name in _POSITIVE:
-            _check(name, getattr(p, name), lambda x: x > 0, "give positive finite numbers")
+            check_array(name, getattr(p, name), lambda x: x > 0, "give positive finite numbers")
         for name in _FINITE:
-            _check(name, getattr(p, name), lambda x: x == x, "give finite numbers")
-        _check("max_steps", p.max_steps, lambda x: x >= 1, "give at least 1 slot")
+            check_array(name, getattr(p, name), lambda x: x == x, "give finite numbers")
+        check_array("max_steps", p.max_steps, lambda x: x >= 1, "give at least 1 slot")
         valid = f"give at least max_steps = {p.max_steps}"
-        _check("max_slots", p.max_slots, lambda x: x >= p.max_steps, valid)
-        _check("arrival_probability", p.arrival_probability, _is_fraction, "give 0 to 1")
-        _check("failure_weight", p.failure_weight, lambda x: x >= 1, "give at least 1")
-        _check("tolerance_m", p.tolerance_m, lambda x: x >= 0, "give at least 0")
+        check_array("max_slots", p.max_slots, lambda x: x >= p.max_steps, valid)
+        check_array("arrival_probability", p.arrival_probability, _is_fraction, "give 0 to 1")
+        check_array("failure_weight", p.failure_weight, lambda x: x >= 1, "give at least 1")
+        check_array("tolerance_m", p.tolerance_m, lambda x: x >= 0, "give at least 0")
         speeds = p.initial_speed_mps
-        _check("initial_speed_mps", speeds, lambda x: x >= 0, "give finite speeds of at least 0")
+        check_array(
+            "initial_speed_mps", speeds, lambda x: x >= 0, "give finite speeds of at least 0"
+        )
         for name in ("speed_range_mps", "power_range_dbm", "vehicle_flops_range"):
             low, high = getattr(p, name)
             if low > high:
                 raise ConfigError(name, [float(low), float(high)], "give [low, high], low <= high")
-        _check("mix", p.mix, lambda x: x >= 0, "give frequencies of at least 0")
+        check_array("mix", p.mix, lambda x: x >= 0, "give frequencies of at least 0")
         if p.mix.sum() <= 0:
             raise ConfigError("mix", p.mix.tolist(), "give at least one positive frequency")
         least, most = p.num_layers.min(), p.num_layers.max()
@@ -374,7 +368,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
             raise ConfigError("layer_flops", p.layer_flops.tolist(), valid)
         if (flops.sum(1) <= 0).any():
             raise ConfigError("layer_flops", p.layer_flops.tolist(), valid)
-        _check(
+        check_array(
             "layer_output_bits",
             np.where(inside, p.layer_output_bits, 1.0),
             lambda x: x > 0,
@@ -386,8 +380,12 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
             valid = f"give network indices 0 to {self.num_networks - 1}"
             raise ConfigError("model", p.model.tolist(), valid)
         if self.mobility == "trace":
-            _check("trace_direction", p.trace_direction, lambda x: abs(x) == 1, "give +1 or -1")
-            _check("trace_position_m", p.trace_position_m, lambda x: x == x, "give finite metres")
+            check_array(
+                "trace_direction", p.trace_direction, lambda x: abs(x) == 1, "give +1 or -1"
+            )
+            check_array(
+                "trace_position_m", p.trace_position_m, lambda x: x == x, "give finite metres"
+            )
             if not p.trace_active.any():
                 raise ConfigError("trace_active", "all false", "give at least one active vehicle")
 
@@ -1418,11 +1416,6 @@ def _positive(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         several = f" or an array of shape {shape}" if shape else ""
         raise ConfigError(name, value, f"give a positive finite number{several}")
     return array
-
-
-def _check(name: str, value: np.ndarray, ok: Callable[[Any], Any], valid: str) -> None:
-    if not (np.isfinite(value) & ok(value)).all():
-        raise ConfigError(name, value.tolist(), valid)
 
 
 def _is_fraction(value: Any) -> Any:

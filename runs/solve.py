@@ -7,7 +7,6 @@ which factor its deadlines would have to grow.
 
 from __future__ import annotations
 
-import csv
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from allocators import certificate, robust
+from jaxenv.dnn.csv_io import read_rows
 from jaxenv.errors import ConfigError
 from runs import program, tables
 from runs.program import Config, check_integer
@@ -126,13 +126,10 @@ def read_problems(path: str) -> list[Problem]:
             that is not valid; the line is named.
     """
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True, skipinitialspace=True)
-            header = list(reader.fieldnames or ())
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error, TypeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ConfigError("instances", path, f"it cannot be read ({reason})") from None
+        header, rows = read_rows(Path(path))
+    except ValueError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        raise ConfigError("instances", path, f"it {reason}") from None
     missing = [name for name in REQUIRED if name not in header]
     unknown = [name for name in header if name not in REQUIRED + OPTIONAL]
     if missing or unknown or not rows:

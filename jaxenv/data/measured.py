@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -10,18 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxenv.dnn.csv_io import read_rows
+
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
-    """The header, and every row with its line number."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            header = [column.strip() for column in reader.fieldnames or ()]
-            reader.fieldnames = header
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"{path}: cannot be read ({reason}); give a CSV file") from None
+    """`read_rows` of a file that has some."""
+    header, rows = read_rows(path)
     if not rows:
         raise ValueError(f"{path}: no rows; give a header and at least one row")
     return header, rows

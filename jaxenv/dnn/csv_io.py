@@ -62,6 +62,24 @@ def _parse(path: Path, line: int, column: str, text: str | None) -> float:
     return value
 
 
+def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
+    """The header of a CSV file, and every row with its line number.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = [column.strip() for column in reader.fieldnames or ()]
+            reader.fieldnames = header
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ValueError(f"{path}: cannot be read ({reason}); give a CSV file") from None
+    return header, rows
+
+
 def read_csv(path: str | PathLike[str]) -> Profile:
     """Read a profile written by `write_csv` or by hand; its name is the file's stem.
 
@@ -73,15 +91,7 @@ def read_csv(path: str | PathLike[str]) -> Profile:
             or holds a value that is not a finite number >= 0 (integers for elements and counts).
     """
     path = Path(path)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            header = [column.strip() for column in reader.fieldnames or ()]
-            reader.fieldnames = header
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise ValueError(f"{path}: cannot be read ({reason}); give a CSV file") from None
+    header, rows = read_rows(path)
     if not header:
         raise ValueError(f"{path}: the file is empty; give the columns {', '.join(_COLUMNS)}")
     _check_header(path, header)
