@@ -205,9 +205,9 @@ def test_bound_of_a_rollout():
 
 
 BAD = [
-    ({"max_devices": 0}, "max_devices: 0 is not valid; give a positive integer"),
+    ({"max_devices": 0}, "max_devices: 0 is not valid; give an integer of at least 1"),
     ({"max_devices": 2.0}, "max_devices: 2.0"),
-    ({"mode": "own"}, "mode: 'own' is not valid; choose common or mixed"),
+    ({"mode": "own"}, "mode: 'own' is not valid; choose one of common, mixed"),
     ({"certify": 1}, "certify: 1 is not valid; give true or false"),
     ({"num_devices": 13}, r"num_devices: 13 is not valid; give an integer from 1 to max_devices"),
     ({"resnet_share": 1.5}, "resnet_share: 1.5"),
