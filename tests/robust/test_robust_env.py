@@ -214,7 +214,7 @@ BAD = [
     ({"risk_range": [0.08, 0.02]}, "risk_range"),
     ({"risk_range": [0.0, 0.02]}, "risk_range"),
     ({"deadline_range_s": [[0.2, 0.1], [0.1, 0.2]]}, "deadline_range_s"),
-    ({"half_side_m": -1.0}, "half_side_m: -1.0 is not valid; give a positive finite number"),
+    ({"half_side_m": -1.0}, "half_side_m: -1.0 is not valid; give positive finite numbers"),
     ({"bandwidth_per_device_mhz": [0.0, 1.0]}, "bandwidth_per_device_mhz"),
     ({"gain_db": float("nan")}, "gain_db: nan"),
     ({"vm_scale": -0.5}, "vm_scale: -0.5"),
