@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxenv.errors import ConfigError
 from runs.program import Config
+from runs.sweep import flat
 from runs.tables import read_csv, write_csv
 
 
@@ -62,9 +63,9 @@ class TensorBoardLogger:
 
 
 class WandbLogger:
-    """A run of Weights & Biases."""
+    """A run of Weights & Biases; mode None is that of its own settings, as WANDB_MODE."""
 
-    def __init__(self, folder: Path, config: Config, project: str, mode: str):
+    def __init__(self, folder: Path, config: Config, project: str, mode: str | None):
         import wandb
 
         self._run = wandb.init(
@@ -79,16 +80,17 @@ class WandbLogger:
 
 
 class MLflowLogger:
-    """A run of MLflow."""
+    """A run of MLflow, in a database in the run's folder unless tracking_uri names another place."""
 
     def __init__(self, folder: Path, config: Config, experiment: str, tracking_uri: str | None):
         import mlflow
 
         self._mlflow = mlflow
-        self._mlflow.set_tracking_uri(tracking_uri or (folder / "mlruns").absolute().as_uri())
+        database = f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+        self._mlflow.set_tracking_uri(tracking_uri or database)
         self._mlflow.set_experiment(experiment)
         self._mlflow.start_run(run_name=folder.name)
-        self._mlflow.log_dict(config, "config.json")
+        self._mlflow.log_params(flat(config))
 
     def log(self, update: int, metrics: dict[str, np.ndarray]) -> None:
         self._mlflow.log_metrics(_by_seed(metrics), step=update)
@@ -117,7 +119,11 @@ def make_loggers(folder: Path, config: Config, after: int) -> list[Logger]:
     if name == "tensorboard":
         loggers.append(TensorBoardLogger(folder))
     elif name != "csv":
-        loggers.append(LOGGERS[name](folder, config, **options))
+        try:
+            loggers.append(LOGGERS[name](folder, config, **options))
+        except Exception as error:  # whatever a service finds wrong with its settings
+            why = str(error).strip().partition("\n")[0]
+            raise ConfigError("logger", name, f"it could not start: {why}") from error
     return loggers
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from runs import benchmark, evaluate, render, reproduce, train
+from runs.logging import LOGGERS
 from runs.program import fail
 from tests.runs.conftest import HERE, PROBE, TRAIN, run_process
 
@@ -122,6 +123,16 @@ def test_an_absent_logger_names_its_extra(workplace, capsys, monkeypatch, extra)
         f"'jaxenv[{extra}]'\n"
     )
     assert not list(workplace.rglob("config.yaml"))
+
+
+def test_a_logger_that_cannot_start_says_why(workplace, capsys, monkeypatch):
+    def no_key(*arguments, **options):
+        raise RuntimeError("No API key configured.\nSee the documentation.")
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setitem(LOGGERS, "wandb", no_key)
+    line = refused(capsys, "train", [*TRAIN, "logger=wandb"])
+    assert line == ("logger: 'wandb' is not valid; it could not start: No API key configured.\n")
 
 
 def test_a_process_ends_with_status_2_and_one_line(workplace):
