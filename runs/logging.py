@@ -80,7 +80,7 @@ class WandbLogger:
 
 
 class MLflowLogger:
-    """A run of MLflow, in a database in the run's folder unless tracking_uri names another place."""
+    """A run of MLflow; tracking_uri None is a database in the run's folder."""
 
     def __init__(self, folder: Path, config: Config, experiment: str, tracking_uri: str | None):
         import mlflow
