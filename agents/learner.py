@@ -345,11 +345,14 @@ class Estimate:
 
 
 def pool(metric: Metric, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """One number per leading index from terms ``[..., num_episodes]``, as the metric declares."""
+    """One number per leading index from terms ``[..., num_episodes]``, as the metric declares.
+
+    NaN where nothing was counted.
+    """
     if metric.pool == "quantile":
         return np.quantile(numerator, metric.level, axis=-1)
     total = denominator.sum(-1)
-    return np.where(total > 0, numerator.sum(-1) / np.where(total > 0, total, 1.0), 0.0)
+    return np.where(total > 0, numerator.sum(-1) / np.where(total > 0, total, 1.0), np.nan)
 
 
 def summarize(
@@ -379,9 +382,10 @@ def summarize(
             numerator[picks].reshape(num_resamples, -1),
             denominator[picks].reshape(num_resamples, -1),
         )
-        low, high = np.quantile(resampled, [0.025, 0.975])
+        counted = resampled[~np.isnan(resampled)]
+        low, high = np.quantile(counted, [0.025, 0.975]) if counted.size else (np.nan, np.nan)
         gap = None
-        if terms.bound is not None and metric.name == bound_metric:
+        if terms.bound is not None and metric.name == bound_metric and np.isfinite(mean):
             limit = bound_value(terms)
             gap = abs(mean - limit) / abs(limit) if limit else None
         rows.append(

@@ -270,6 +270,12 @@ def cast_leaf(name: str, value: Any, leaf: chex.Array) -> chex.Array:
         raise ConfigError(name, value, f"give {_describe(leaf)} without NaN")
     if array.shape not in ((), leaf.shape):
         raise ConfigError(name, value, f"give {_describe(leaf)}, not shape {array.shape}")
+    if leaf.dtype.kind in "iuf":
+        limits = (np.finfo if leaf.dtype.kind == "f" else np.iinfo)(leaf.dtype)
+        held = np.isinf(array) | ((array >= limits.min) & (array <= limits.max))
+        if not held.all():
+            valid = f"give {_describe(leaf)} from {limits.min} to {limits.max}"
+            raise ConfigError(name, value, valid)
     return jnp.broadcast_to(jnp.asarray(array, leaf.dtype), leaf.shape)
 
 

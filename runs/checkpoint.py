@@ -98,8 +98,10 @@ class Checkpoints:
         if which == "last":
             candidates = updates[::-1]
         else:
-            best = self._manager.best_step()
-            chosen = (updates[-1] if best is None else best) if which == "best" else which
+            chosen = self._manager.best_step() if which == "best" else which
+            if chosen is None:
+                valid = "none was measured; train with checkpoint_episodes=N, or choose last"
+                raise ConfigError("step", which, valid)
             if chosen not in updates:
                 valid = f"{self.folder} holds {', '.join(map(str, updates))}; or choose last, best"
                 raise ConfigError("step", which, valid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,7 @@ def run(config: Config, folder: Path) -> None:
     names = program.check_baselines(config, env)
     program.claim_folder(folder)
     program.write_records(folder, config)
+    program.write_resolved(folder, env, params)
     measure(config, folder, env, params, policies, names, config["num_episodes"])
 
 
@@ -74,8 +76,11 @@ def stored_policy(config: Config, stored: Config, env: Environment, params: Any)
     shapes = jax.tree.map(jnp.shape, jax.eval_shape(learner.policy, target))
     other = jax.eval_shape(fitted.policy, abstract_states(fitted, params, hp, stored["num_seeds"]))
     if shapes != jax.tree.map(jnp.shape, other):
-        changed = {name: value for name, value in config["env"].items() if value is not None}
-        raise ConfigError("env", changed, f"the policy of {path} was trained at other sizes")
+        sizes = [f.name for f in dataclasses.fields(env) if f.init]
+        name = next((n for n in sizes if getattr(env, n) != getattr(trained_env, n)), "env")
+        was = getattr(trained_env, name, stored["env"])
+        valid = f"the policy of {path} was trained at {was}, and does not fit"
+        raise ConfigError(name, getattr(env, name, config["env"]), valid)
     checkpoints = Checkpoints(path, identity(learner))
     update, state, skipped = checkpoints.restore(target, step)
     checkpoints.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -16,6 +17,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import conf
 import jaxenv
@@ -85,11 +88,14 @@ def _job(task: Task, composed: Any) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
+    folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
         set_up(config)
-        return task(config, Path(HydraConfig.get().runtime.output_dir))
+        return task(config, folder)
     except (ConfigError, OmegaConfBaseException) as error:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # Hydra made it; if nothing was written there, nothing stays
         fail(_explain(error, "", []))
 
 
@@ -138,7 +144,7 @@ def _override(argv: list[str], name: str) -> Any:
 
 def _adopt(argv: list[str], folder: str, resume: bool) -> list[str]:
     """A stored run's environment, learner and plugins, as if they stood on the command line."""
-    folder = str(run_folder(folder))
+    folder = str(run_folder(folder, "resume" if resume else "checkpoint"))
     stored = stored_config(Path(folder))
     given = {argument.split("=", 1)[0] for argument in argv}
     adopted = [f"env={stored['env']['name']}"] if "env" not in given else []
@@ -165,14 +171,21 @@ def given_settings(prefix: str = "") -> list[str]:
     return [name for name in names if name.startswith(prefix)]
 
 
-def run_folder(path: str | Path) -> Path:
-    """The run folder that ``path`` is, or lies in (its ``checkpoints`` or one of them)."""
+def run_folder(path: str | Path, setting: str = "checkpoint") -> Path:
+    """The run folder that ``path`` is, or lies in (its ``checkpoints`` or one of them).
+
+    setting: the one that gave the path, for the refusal.
+    """
     path = Path(path)
     for folder in (path, path.parent, path.parent.parent):
         if (folder / "config.yaml").is_file():
             return folder
+    jobs = sorted(job.parent.name for job in path.glob("*/config.yaml"))
+    if jobs:
+        valid = f"it is a sweep; give one of its jobs: {', '.join(jobs[:20])}"
+        raise ConfigError(setting, str(path), valid)
     valid = "no such folder" if not path.exists() else "it holds no config.yaml of a run"
-    raise ConfigError("checkpoint", str(path), f"{valid}; give the folder of a training run")
+    raise ConfigError(setting, str(path), f"{valid}; give the folder of a training run")
 
 
 def stored_config(folder: Path) -> Config:
@@ -249,6 +262,10 @@ def _explain(error: Exception, name: str, argv: list[str]) -> str:
     if isinstance(error, OverrideParseException):
         reason = re.sub(r"^Error parsing override '.*'\s|\s*See https:\S+.*", "", text)
         return str(ConfigError("argument", error.override, f"give name=value ({reason})"))
+    ambiguous = re.search(r"Ambiguous value for argument '([^=']+)=([^']*)'", text)
+    if ambiguous:
+        valid = "give one value; with -m every one of them is run"
+        return str(ConfigError(ambiguous.group(1), ambiguous.group(2), valid))
     if "hydra/launcher" in text:
         choice = _override(argv, "launcher") or _override(argv, "hydra/launcher")
         valid = f"install it first: pip install 'jaxenv[{choice}]'"
@@ -362,7 +379,7 @@ def check_baselines(config: Config, env: Environment) -> tuple[str, ...]:
 def claim_folder(folder: Path) -> None:
     """Refuses a folder that already holds a run."""
     if (folder / "config.yaml").exists():
-        valid = "it already holds a run; give another folder, or resume=DIR to go on with it"
+        valid = "it already holds a run; give another folder (resume=DIR goes on with a training)"
         raise ConfigError("hydra.run.dir", str(folder), valid)
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -373,6 +390,33 @@ def write_records(folder: Path, config: Config) -> None:
 
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
     (folder / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
+
+
+def write_resolved(
+    folder: Path, env: Environment, params: Any, learner: Learner | None = None, hp: Any = None
+) -> None:
+    """``resolved.yaml``: every size and every number in use, defaults included."""
+    from omegaconf import OmegaConf
+
+    used = {"env": {"name": env.name} | _plain(env) | _plain(params)}
+    if learner is not None:
+        used["agent"] = {"name": learner.name} | _plain(learner) | _plain(hp)
+    (folder / "resolved.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(used)))
+
+
+def _plain(values: Any, most: int = 1000) -> Config:
+    """The fields of a dataclass as YAML has them; a large array as its shape."""
+    plain = {}
+    for field in dataclasses.fields(values):
+        value = getattr(values, field.name)
+        if isinstance(value, Environment):
+            continue
+        if hasattr(value, "dtype") and hasattr(value, "tolist"):
+            array = np.asarray(value)
+            value = array.tolist() if array.size <= most else f"array of shape {array.shape}"
+        simple = value is None or isinstance(value, (bool, int, float, str, list, tuple))
+        plain[field.name] = value if simple else str(value)
+    return plain
 
 
 def versions() -> dict[str, Any]:

@@ -32,6 +32,10 @@ SOLUTIONS = (
     *("instance", "devices", "feasible", "energy_j", "lower_bound_j", "gap", "price_j_per_mhz"),
     *("bandwidth_mhz", "least_bandwidth_mhz", "missing_bandwidth_mhz", "deadline_factor"),
 )
+OF_DRAWN = (
+    *("num_instances", "num_devices", "model", "bandwidth_mhz", "deadline_s", "risk"),
+    *("power_w", "seed"),
+)
 PUBLISHED_MHZ = {"alexnet": 10 / 12, "resnet152": 2.5}
 MOST_STRETCH = 1000.0
 
@@ -64,7 +68,14 @@ def run(config: Config, folder: Path) -> None:
     if gap is not None and not (isinstance(gap, (int, float)) and 0 < gap < 1):
         raise ConfigError("gap", gap, "give a number in (0, 1), or null")
     check_integer(config, "batch_size")
-    problems = drawn(config) if config["instances"] is None else read_problems(config["instances"])
+    if config["instances"] is None:
+        problems = drawn(config)
+    else:
+        ignored = [name for name in program.given_settings() if name in OF_DRAWN]
+        if ignored:
+            valid = "it is for drawn instances; those of a file say it themselves"
+            raise ConfigError(ignored[0], config[ignored[0]], valid)
+        problems = read_problems(config["instances"])
     program.claim_folder(folder)
     program.write_records(folder, config)
     allocations: list[tables.Row] = []
@@ -129,7 +140,7 @@ def read_problems(path: str) -> list[Problem]:
         header, rows = read_rows(Path(path))
     except ValueError as error:
         reason = str(error).removeprefix(f"{path}: ")
-        raise ConfigError("instances", path, f"it {reason}") from None
+        raise ConfigError("instances", path, reason) from None
     missing = [name for name in REQUIRED if name not in header]
     unknown = [name for name in header if name not in REQUIRED + OPTIONAL]
     if missing or unknown or not rows:
@@ -140,6 +151,8 @@ def read_problems(path: str) -> list[Problem]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for line, row in rows:
         where = f"instances: {path}: line {line}, "
+        if not row["instance"]:
+            raise ConfigError(f"{where}instance", row["instance"], "give a label")
         if row["model"] not in robust.MODELS:
             valid = f"choose one of {', '.join(robust.MODELS)}"
             raise ConfigError(f"{where}model", row["model"], valid)

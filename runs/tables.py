@@ -133,7 +133,9 @@ def _evaluation_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def interval(row: Row) -> str:
-    """``mean [ci_low, ci_high]`` of a row."""
+    """``mean [ci_low, ci_high]`` of a row; nothing where nothing was counted."""
+    if np.isnan(float(row["mean"])):
+        return ""
     mean, low, high = (f"{float(row[name]):.4g}" for name in ("mean", "ci_low", "ci_high"))
     return f"{mean} [{low}, {high}]"
 

@@ -27,6 +27,7 @@ from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 from runs import evaluate as evaluation
 from runs import figures, program, tables
+from runs.checkpoint import FOLDER as CHECKPOINTS
 from runs.checkpoint import Checkpoints
 from runs.logging import Logger, check_logger, make_loggers, truncate_csv
 from runs.program import Config, check_integer
@@ -134,6 +135,9 @@ def make_job(config: Config, folder: Path, alone: bool = True) -> Job:
     """Checks everything a job needs before anything is written or compiled."""
     if config["resume"] is not None:
         config = resumed(config, folder)
+        if (folder / "evaluation.csv").exists() and not (folder / CHECKPOINTS).exists():
+            valid = "it holds results but no checkpoint to go on from; train into another folder"
+            raise ConfigError("resume", str(folder), valid)
     config = with_intervals(config)
     check_logger(config)
     env, params = program.build_env(config)
@@ -252,11 +256,13 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
     if update > total:
         valid = f"{jobs[0].folder} is at update {update} already; give at least that"
         raise ConfigError("num_updates", total, valid)
+    learned = update > 0
     with StopSignal() as stop, tqdm(total=total, initial=update, unit="update") as bar:
         while update < total:
             states, metrics = chunk(states, params, hp)
             metrics = pooled(jax.device_get(metrics))
             update += length
+            learned = learned or np.any(metrics.get("gradient_updates", 1))
             means = {name: np.mean(values) for name, values in metrics.items() if "/" not in name}
             shown = {name: f"{x:.4g}" for name, x in means.items() if np.isfinite(x)}
             shown = dict(list(shown.items())[:4])
@@ -274,6 +280,8 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
                     recorder.save(update, state, measured=due)
             if stopping and update < total:
                 raise Interrupted
+    if not learned:
+        print(f"warning: nothing was learned: no gradient update in {total} updates; give more")
     return states
 
 
@@ -409,6 +417,7 @@ class Recorder:
             else:
                 print(f"{job.folder} holds no complete checkpoint; starting from update 0")
         program.write_records(job.folder, job.config | {"resume": None})
+        program.write_resolved(job.folder, job.env, job.params, job.learner, job.hp)
         for name in ("timing.csv", "progress.csv"):
             truncate_csv(job.folder / name, update)
         self._loggers = make_loggers(job.folder, job.config, update)

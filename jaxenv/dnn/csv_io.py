@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Callable
+from functools import partial
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +38,8 @@ def write_csv(profile: Profile, path: str | PathLike[str]) -> None:
 
 
 def _check_header(path: Path, header: list[str]) -> None:
+    if not header:
+        raise ValueError(f"{path}: the file is empty; give the columns {', '.join(_COLUMNS)}")
     for column in _COLUMNS:
         if column in header:
             continue
@@ -45,9 +50,6 @@ def _check_header(path: Path, header: list[str]) -> None:
         raise ValueError(
             f"{path}: column {column!r} is missing; give the columns {', '.join(_COLUMNS)}"
         )
-    repeated = [column for column in _COLUMNS if header.count(column) > 1]
-    if repeated:
-        raise ValueError(f"{path}: column {repeated[0]!r} is not valid twice; give it once")
 
 
 def _parse(path: Path, line: int, column: str, text: str | None) -> float:
@@ -62,22 +64,36 @@ def _parse(path: Path, line: int, column: str, text: str | None) -> float:
     return value
 
 
-def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
-    """The header of a CSV file, and every row with its line number.
+def read_rows(
+    path: Path, check_header: Callable[[list[str]], None] = lambda header: None
+) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
+    """The header of a CSV file, and every row with its line number; spaces around cells go.
+
+    A cell that a row lacks is None. ``check_header`` may refuse the header, before the rows.
 
     Raises:
-        ValueError: the file cannot be read.
+        ValueError: the file cannot be read, has a column twice, or a row with too many cells.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             header = [column.strip() for column in reader.fieldnames or ()]
             reader.fieldnames = header
-            rows = [(reader.line_num, row) for row in reader]
+            check_header(header)
+            repeated = [column for column in header if header.count(column) > 1]
+            if repeated:
+                raise ValueError(f"{path}: column {repeated[0]!r} is not valid twice; give it once")
+            rows = [(reader.line_num, _stripped(path, reader.line_num, row)) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"{path}: cannot be read ({reason}); give a CSV file") from None
     return header, rows
+
+
+def _stripped(path: Path, line: int, row: dict[str | None, Any]) -> dict[str, str | None]:
+    if None in row:
+        raise ValueError(f"{path}: line {line}: {row[None]} is not valid; there is no such column")
+    return {name: text and text.strip() for name, text in row.items()}
 
 
 def read_csv(path: str | PathLike[str]) -> Profile:
@@ -91,13 +107,10 @@ def read_csv(path: str | PathLike[str]) -> Profile:
             or holds a value that is not a finite number >= 0 (integers for elements and counts).
     """
     path = Path(path)
-    header, rows = read_rows(path)
-    if not header:
-        raise ValueError(f"{path}: the file is empty; give the columns {', '.join(_COLUMNS)}")
-    _check_header(path, header)
+    _, rows = read_rows(path, partial(_check_header, path))
     if not rows:
         raise ValueError(f"{path}: no layers; give one row per layer, the first named 'input'")
-    names = [(row["layer"] or "").strip() for _, row in rows]
+    names = [row["layer"] or "" for _, row in rows]
     if names[0] != "input":
         raise ValueError(f"{path}: line 2, layer: {names[0]!r} is not valid; give 'input' first")
     for (line, _), name in zip(rows, names, strict=True):

@@ -17,10 +17,14 @@ TRAIN = [*PROBE, "agent=reinforce", "num_updates=4", "eval_episodes=8"]
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path, monkeypatch):
-    """An empty working directory that finds the probe plugin."""
+    """An empty working directory that finds the probe plugin; the precision is put back."""
+    import jax
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(HERE))
-    return tmp_path
+    x64 = jax.config.jax_enable_x64
+    yield tmp_path
+    jax.config.update("jax_enable_x64", x64)
 
 
 def run_process(module: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:

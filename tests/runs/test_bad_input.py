@@ -65,10 +65,12 @@ TRAIN_CASES = [
     (["agent.num_envs=few"], "num_envs: 'few' is not valid; give an integer, as its default 8"),
     (["agent.lr=fast"], "lr: 'fast' is not valid; give a number"),
     (["scenario=${nothing}"], "scenario: Interpolation key 'nothing' not found"),
-    (["seed=0,1"], "Ambiguous value for argument 'seed=0,1'"),
+    (["seed=0,1"], "seed: '0,1' is not valid; give one value; with -m every one of them is run"),
     # runs
-    (["resume=nowhere"], "checkpoint: 'nowhere' is not valid; no such folder; give the folder of"),
-    (["resume=."], "checkpoint: '.' is not valid; it holds no config.yaml of a run"),
+    (["env.max_steps=4294967297"], "max_steps: 4294967297 is not valid; give an integer from -2"),
+    (["env.base_cost=1e40"], "base_cost: 1e+40 is not valid; give a number from -3.4"),
+    (["resume=nowhere"], "resume: 'nowhere' is not valid; no such folder; give the folder of"),
+    (["resume=."], "resume: '.' is not valid; it holds no config.yaml of a run"),
     (["-m", "env.wrong_cost=1,-1"], "wrong_cost: -1.0 is not valid; give a positive number"),
 ]
 OTHER_CASES = [
@@ -270,11 +272,34 @@ def test_a_checkpoint_of_another_configuration_is_refused(run, capsys, old, new,
     assert line in refused(capsys, "evaluate", ["checkpoint=run", "num_episodes=8"])
 
 
+def test_results_without_a_checkpoint_are_not_written_over(run, workplace, capsys):
+    shutil.rmtree(workplace / "run/checkpoints")
+    before = {path: path.read_bytes() for path in (workplace / "run").rglob("*.csv")}
+    line = refused(capsys, "train", ["resume=run"])
+    assert line.endswith(
+        "it holds results but no checkpoint to go on from; train into another folder\n"
+    )
+    assert before == {path: path.read_bytes() for path in (workplace / "run").rglob("*.csv")}
+
+
+def test_a_sweep_is_not_a_run(workplace, capsys):
+    train.main(["-m", *TRAIN, "seed=0,1", "baselines=[]", "hydra.sweep.dir=both"])
+    capsys.readouterr()
+    line = refused(capsys, "evaluate", ["checkpoint=both"])
+    assert line == "checkpoint: 'both' is not valid; it is a sweep; give one of its jobs: 0, 1\n"
+
+
+def test_a_refusal_leaves_no_folder(workplace, capsys):
+    refused(capsys, "train", [*TRAIN, "env.wrong_cost=-1"])
+    assert not list(workplace.glob("outputs/train/*"))
+
+
 def test_a_checkpoint_of_another_environment_is_refused(run, capsys):
     arguments = ["checkpoint=run", "env=vehicular", "plugins=[probe_plugin]"]
     line = refused(capsys, "evaluate", arguments)
     assert line == "env: 'vehicular' is not valid; the policy of run was trained on env=guess\n"
     arguments = ["checkpoint=run", "env.num_choices=2", "num_episodes=8"]
-    assert "the policy of run was trained at other sizes" in refused(capsys, "evaluate", arguments)
+    line = refused(capsys, "evaluate", arguments)
+    assert line.startswith("num_choices: 2 is not valid; the policy of run was trained at 3")
     line = refused(capsys, "render", ["checkpoint=run", "training_seed=1"])
     assert line == "training_seed: 1 is not valid; the run has the seeds 0 to 0\n"

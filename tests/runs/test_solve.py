@@ -74,11 +74,21 @@ def test_drawn_instances_are_those_of_the_published_tables(workplace):
         ("b,alexnet,80,nan,0.04,2,1", "line 2, deadline_s: 'nan' is not valid"),
         ("b,alexnet,80,0.2,1.5,2,1", "line 2, risk: '1.5' is not valid; give a probability"),
         ("b,alexnet,80,0.2,0.04,2", "line 2, power_w: None is not valid"),
+        ("b,alexnet,80,0.2,0.04,2,1,9", "line 2: ['9'] is not valid; there is no such column"),
+        (",alexnet,80,0.2,0.04,2,1", "line 2, instance: '' is not valid; give a label"),
         ("b,alexnet,80,0.2,0.04,x,1", "line 2, bandwidth_mhz: 'x' is not valid"),
     ],
 )
 def test_refuses_a_line(workplace, capsys, line, expected):
     refused(workplace, capsys, [write(workplace / "bad.csv", [line])], expected)
+
+
+def test_settings_of_drawn_instances_are_not_for_a_file(workplace, capsys):
+    file = write(workplace / "mine.csv", PUBLISHED)
+    expected = "risk: 0.1 is not valid; it is for drawn instances"
+    refused(workplace, capsys, [file, "risk=0.1"], expected)
+    twice = write(workplace / "twice.csv", PUBLISHED, HEADER + ",risk")
+    refused(workplace, capsys, [twice], "column 'risk' is not valid twice")
 
 
 def refused(workplace, capsys, arguments, expected):
@@ -93,7 +103,7 @@ def test_refuses_files_and_settings(workplace, capsys):
     two = [*PUBLISHED, "b,alexnet,80,0.2,0.04,3,1"]
     clash = "line 4, bandwidth_mhz: 3.0 is not valid; instance b has 2 above"
     refused(workplace, capsys, [write(workplace / "two.csv", two)], clash)
-    refused(workplace, capsys, ["instances=absent.csv"], "it cannot be read (No such file")
+    refused(workplace, capsys, ["instances=absent.csv"], "cannot be read (No such file")
     empty = write(workplace / "empty.csv", [])
     refused(workplace, capsys, [empty], "it has no rows; give instance, model")
     short = write(workplace / "short.csv", ["b,alexnet"], "instance,model")

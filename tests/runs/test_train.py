@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 
 from agents import registry as agents_registry
+from agents.learner import EpisodeTerms, summarize
 from jaxenv import make
+from jaxenv.environment import Metric
 from jaxenv.registry import load_plugins
 from runs import evaluate, train
 from runs.checkpoint import Checkpoints
-from runs.program import build_env, build_learner, stored_config
-from runs.tables import EVALUATION, read_csv
+from runs.program import build_env, build_learner, stored_config, stored_yaml
+from runs.tables import EVALUATION, interval, read_csv
 from tests.runs.conftest import HERE, TRAIN, run_process, start_process
 
 LONG = [*TRAIN, "num_updates=12", "num_seeds=4", "checkpoint_interval=3", "log_interval=1"]
@@ -339,3 +341,28 @@ def test_the_scheduler_killed_after_20_of_40_updates_ends_bitwise_the_same(workp
     states = [vehicular_state(workplace / run) for run in ("whole", "killed")]
     jax.tree.map(np.testing.assert_array_equal, *states)
     assert states[0].optimizer.count.tolist() == [states[0].optimizer.count[0]] * 4
+
+
+def test_every_number_in_use_is_written_down(workplace):
+    """Also where the configuration leaves it to its default."""
+    train.main([*TRAIN, "env.wrong_cost=3", "hydra.run.dir=run"])
+    used = stored_yaml(workplace / "run/resolved.yaml")
+    env, params = make("guess", wrong_cost=3.0)
+    learner, hp = agents_registry.learner_class("reinforce").build(env)
+    assert used["env"]["wrong_cost"] == 3.0
+    assert used["env"]["weights"] == pytest.approx(np.asarray(params.weights).tolist())
+    assert used["env"]["num_choices"] == 3
+    assert used["agent"]["lr"] == pytest.approx(float(hp.lr))
+
+
+def test_what_was_never_counted_has_no_mean():
+    """Two episodes without a finished task: neither a cost nor a gap, and an empty cell."""
+    metric = Metric("cost", "s", "min", "ratio", of="cost", over="tasks")
+    nothing = EpisodeTerms({"cost": np.zeros(2)}, {"cost": np.zeros(2)}, (np.ones(2), np.ones(2)))
+    (estimate,) = summarize((metric,), nothing, "cost")
+    assert np.isnan([estimate.mean, estimate.ci_low, estimate.ci_high]).all()
+    assert estimate.gap_to_bound is None
+    assert interval({"mean": "nan", "ci_low": "nan", "ci_high": "nan"}) == ""
+    one = EpisodeTerms({"cost": np.array([6.0, 0])}, {"cost": np.array([3.0, 0])})
+    (estimate,) = summarize((metric,), one)
+    assert (estimate.mean, estimate.ci_low, estimate.ci_high) == (2.0, 2.0, 2.0)
