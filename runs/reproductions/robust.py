@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -45,6 +46,7 @@ from runs.benchmarks import median_seconds
 from runs.program import Config
 from runs.reproductions import Reproduction
 from runs.reproductions import robust_claims as claims
+from runs.reproductions import robust_expected as expected
 from runs.reproductions import robust_figures as drawings
 from runs.tables import Row
 
@@ -232,7 +234,7 @@ def measured(cells: Sequence[Cell], alternating: bool = True) -> list[Row]:
 
 def excess_pct(energy: Any, least: Any) -> float:
     """By how much an energy is above the least, %; infinite when infeasible."""
-    return float(100 * (energy / least - 1)) if np.isfinite(energy) else np.inf
+    return round(float(100 * (energy / least - 1)), 9) + 0.0 if np.isfinite(energy) else np.inf
 
 
 def pooled(rows: Iterable[Row], shown: Sequence[str]) -> list[Row]:
@@ -279,8 +281,8 @@ def fig09(config: Config) -> Reproduction:
     rows = measured(
         [
             cell
-            for network, deadline in claims.FIG12_DEADLINE_MS.items()
-            for devices in claims.FIG09_DEVICES
+            for network, deadline in expected.FIG12_DEADLINE_MS.items()
+            for devices in expected.FIG09_DEVICES
             for cell in grid(
                 network=network,
                 profile=PROFILES,
@@ -310,12 +312,12 @@ def from_starts(
     """A row per network, profile, seed and start of figure 10: how Algorithm 2 ends."""
     cells, starts = [], []
     for network, points in asked.items():
-        bandwidth, deadline = claims.FIG10[network]
+        bandwidth, deadline = expected.FIG10[network]
         own = grid(
             network=network,
             profile=PROFILES,
             devices=12,
-            seed=claims.FIG10_SEEDS,
+            seed=expected.FIG10_SEEDS,
             bandwidth_mhz=bandwidth,
             deadline_ms=deadline,
             risk=0.04,
@@ -323,10 +325,10 @@ def from_starts(
         cells += [cell for cell in own for _ in points]
         starts += [start for _ in own for start in points]
     distinct = list(dict.fromkeys(cells))
-    best, proof = solve(distinct)
+    proof = solve(distinct)[1]
     found = alternate(cells, starts, step, literal_stop)
     return [
-        _ending(cell, start, step, found, k, best, proof, distinct.index(cell))
+        _ending(cell, start, step, found, k, proof, distinct.index(cell))
         for k, (cell, start) in enumerate(zip(cells, starts, strict=True))
     ]
 
@@ -337,30 +339,29 @@ def _ending(
     step: str,
     found: pccp.Alternation,
     k: int,
-    best: robust.Allocation,
     proof: certificate.Certificate,
     i: int,
 ) -> Row:
     """Row of one run of Algorithm 2, number k, on the instance number i."""
     optimum, lower = float(proof.ub[i]), float(proof.lb[i])
     steps = max(int(found.steps[k]), 0)
-    last = len(robust.MODELS[cell.network].table["d_MB"]) - 1
+    excess = excess_pct(found.best.E[k], lower)
     m, b = (x[k][: cell.devices] for x in (found.best.m, found.best.b))
-    stuck = (m == last) & (best.m[i][: cell.devices] != last) & np.isfinite(found.best.E[k])
+    local = m == starts_of(cell.network)[-2]
+    mixed = np.isfinite(excess) and excess > 0.1 and not local.all()
     return dataclasses.asdict(cell) | {
         "step": step,
         "start": start,
         "status": STATUSES[int(found.status[k])],
         "energy_j": float(found.best.E[k]),
         "lower_bound_j": lower,
-        "excess_pct": excess_pct(found.best.E[k], lower),
+        "excess_pct": excess,
         "outer_steps": steps,
         "iterations": [int(x) for x in found.iterations[k][:steps]],
         "rejected": int(found.rejected[k].sum()),
         "nonbinary": int(found.nonbinary[k].sum()),
         "trajectory_pct": [excess_pct(e, optimum) for e in found.history[k][: steps + 1]],
-        "stuck_local": int(stuck.sum()),
-        "stuck_mhz": [float(x) for x in b[stuck]],
+        "mixed_local_mhz": [float(x) for x in b[local]] if mixed else [],
     }
 
 
@@ -375,7 +376,7 @@ STATUSES = {
 def fig10(config: Config) -> Reproduction:
     """Algorithm 2 from the starts of the paper, step by step, against the certified optimum."""
     plan_of(config)
-    rows = from_starts(claims.FIG10_STARTS)
+    rows = from_starts(expected.FIG10_STARTS)
     names = ("network", "profile", "seed", "start", "status")
     data = [
         {name: row[name] for name in names}
@@ -400,6 +401,12 @@ def fig11(config: Config) -> Reproduction:
     return Reproduction(rows, claims.fig11(rows), drawings.fig11(rows))
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    known = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+
+
 def _timed(plan: Plan, devices: int) -> list[Row]:
     """Seconds of both networks with one program."""
     rows, compiled, compile_s = [], None, 0.0
@@ -418,6 +425,7 @@ def _timed(plan: Plan, devices: int) -> list[Row]:
             {
                 "network": network,
                 "devices": devices,
+                "cores": cores(),
                 "instances_per_call": plan.timed_batch,
                 "distinct_instances": size,
                 "time_per_instance_ms": 1e3 * seconds / plan.timed_batch,
@@ -438,14 +446,14 @@ def fig12(config: Config) -> Reproduction:
     rows = measured(
         [
             cell
-            for network, bandwidth in claims.FIG12_MHZ.items()
+            for network, bandwidth in expected.FIG12_MHZ.items()
             for cell in grid(
                 network=network,
                 profile=PROFILES,
-                devices=claims.FIG12_DEVICES,
+                devices=expected.FIG12_DEVICES,
                 seed=SEEDS,
                 bandwidth_mhz=bandwidth,
-                deadline_ms=claims.FIG12_DEADLINE_MS[network],
+                deadline_ms=expected.FIG12_DEADLINE_MS[network],
                 risk=(0.02, 0.04),
             )
         ]
@@ -461,11 +469,11 @@ def _sweeps(network: str, seeds: Sequence[int]) -> list[Cell]:
         "profile": PROFILES,
         "devices": 12,
         "seed": tuple(seeds),
-        "bandwidth_mhz": claims.SWEEP_MHZ[network],
+        "bandwidth_mhz": expected.SWEEP_MHZ[network],
     }
-    deadline, risk = claims.RISK_SWEEP_MS[network], claims.DEADLINE_SWEEP_RISK[network]
-    deadlines = claims.DEADLINES_MS[network]
-    cells = grid(**common, deadline_ms=deadline, risk=claims.RISKS)
+    deadline, risk = expected.RISK_SWEEP_MS[network], expected.DEADLINE_SWEEP_RISK[network]
+    deadlines = expected.DEADLINES_MS[network]
+    cells = grid(**common, deadline_ms=deadline, risk=expected.RISKS)
     cells += grid(**common, deadline_ms=deadlines, risk=risk)
     cells += grid(**common, deadline_ms=deadlines, risk=risk, worst_case=True)
     return list(dict.fromkeys(cells))
@@ -480,8 +488,8 @@ def _energies(config: Config, network: str) -> tuple[list[Row], list[Row], list[
         profile="literal",
         devices=12,
         seed=range(20),
-        bandwidth_mhz=claims.SWEEP_MHZ[network],
-        deadline_ms=claims.IMPOSSIBLE_MS[network],
+        bandwidth_mhz=expected.SWEEP_MHZ[network],
+        deadline_ms=expected.IMPOSSIBLE_MS[network],
         risk=0.02,
     )
     return rows, measured(required, alternating=False), pooled(rows, ALTERNATED)
@@ -507,13 +515,13 @@ def gap(config: Config) -> Reproduction:
     plan = plan_of(config)
     cells = [
         cell
-        for network, deadline, risk in claims.GAP_SETTINGS
-        for devices in claims.GAP_DEVICES
+        for network, deadline, risk in expected.GAP_SETTINGS
+        for devices in expected.GAP_DEVICES
         for cell in grid(
             network=network,
             profile=PROFILES,
             devices=devices,
-            seed=claims.GAP_SEEDS,
+            seed=expected.GAP_SEEDS,
             bandwidth_mhz=devices * BANDWIDTH_MHZ[network],
             deadline_ms=deadline,
             risk=risk,
@@ -539,7 +547,7 @@ def exhausted(plan: Plan) -> np.ndarray:
             devices=devices,
             seed=seed,
             bandwidth_mhz=float(devices * BANDWIDTH_MHZ[network] * rng.uniform(0.7, 2)),
-            deadline_ms=float(rng.uniform(*claims.DEADLINE_RANGE_MS[network])),
+            deadline_ms=float(rng.uniform(*expected.DEADLINE_RANGE_MS[network])),
             risk=float(rng.uniform(0.02, 0.08)),
         )
     found = solve(cells)[1].ub
@@ -561,7 +569,7 @@ def starts(config: Config) -> Reproduction:
     asked = {network: starts_of(network) for network in NETWORKS}
     rows = from_starts(asked) + from_starts(asked, "exact")
     literal = from_starts(asked, literal_stop=True)
-    lists = ("iterations", "trajectory_pct", "stuck_mhz")
+    lists = ("iterations", "trajectory_pct", "mixed_local_mhz")
     data = [
         {name: row[name] for name in row if name not in lists}
         | {"energy_j": row["energy_j"] if np.isfinite(row["energy_j"]) else None}
@@ -584,15 +592,15 @@ def violation(config: Config) -> Reproduction:
     plan = plan_of(config)
     cells = [
         cell
-        for network, deadlines in claims.VIOLATION_MS.items()
+        for network, deadlines in expected.VIOLATION_MS.items()
         for cell in grid(
             network=network,
             profile=PROFILES,
             devices=12,
             seed=0,
-            bandwidth_mhz=claims.SWEEP_MHZ[network],
+            bandwidth_mhz=expected.SWEEP_MHZ[network],
             deadline_ms=deadlines,
-            risk=claims.VIOLATION_RISKS,
+            risk=expected.VIOLATION_RISKS,
         )
     ]
     allocation, proof = solve(cells)

@@ -6,17 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import NullLocator
 
 from runs.figures import new_figure
-from runs.reproductions.robust_claims import (
-    DEADLINE_SWEEP_RISK,
-    LABELS,
-    PROFILES,
-    RISK_SWEEP_MS,
-    VIOLATION_MS,
-    linear_fit,
-    pick,
-)
+from runs.reproductions.robust_claims import linear_fit
+from runs.reproductions.robust_expected import DEADLINE_SWEEP_RISK, RISK_SWEEP_MS, VIOLATION_MS
+from runs.reproductions.robust_verdicts import LABELS, PROFILES, pick
 from runs.tables import Row
 
 # Colours of Okabe and Ito, told apart by colour-blind readers; markers and lines differ as well.
@@ -33,6 +28,7 @@ LAW_STYLES = {
     "twopoint": (ORANGE, "s", "two-point (worst)"),
 }
 PANEL = (3.6, 2.8)
+TALL = (3.6, 3.3)  # with a legend below
 LINE = {"markersize": 4, "linewidth": 1.2}
 SMALL = {"frameon": False, "fontsize": 7}
 
@@ -43,9 +39,9 @@ def _curve(ax: Any, rows: Iterable[Row], x: str, y: str, **style: Any) -> None:
     ax.plot(*zip(*known, strict=True) if known else ([], []), **(LINE | style))
 
 
-def _panels(x: str, y: str, panels: int = 2) -> tuple[Any, Any]:
+def _panels(x: str, y: str, panels: int = 2, size: tuple[float, float] = PANEL) -> tuple[Any, Any]:
     """A column of panels per network."""
-    figure, axes = new_figure(panels, columns=2, size=PANEL)
+    figure, axes = new_figure(panels, columns=2, size=size)
     for ax, name in zip(axes, LABELS.values(), strict=False):
         ax.set_title(name, fontsize=9)
     for ax in axes:
@@ -73,7 +69,7 @@ def fig09(rows: Sequence[Row]) -> Any:
 
 def fig10(rows: Sequence[Row]) -> Any:
     """Excess over the optimum by outer step: the mean over seeds of every start."""
-    figure, axes = _panels("outer step of Algorithm 2", "excess over the optimum [%]")
+    figure, axes = _panels("outer step of Algorithm 2", "excess over the optimum [%]", size=TALL)
     for ax, network in zip(axes, LABELS, strict=True):
         own = pick(rows, network=network)
         starts = list(dict.fromkeys(row["start"] for row in own))
@@ -88,7 +84,7 @@ def fig10(rows: Sequence[Row]) -> Any:
                 _curve(ax, _mean_path(there), "outer_step", "excess_pct", label=label, **style)
         ax.set_xticks(range(1 + max(row["outer_step"] for row in own)))
         ax.set_ylim(-8, None)
-        _legend_below(ax)
+        ax.legend(**SMALL, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return figure
 
 
@@ -101,8 +97,14 @@ def _mean_path(rows: Sequence[Row]) -> list[Row]:
     return [{"outer_step": i, "excess_pct": x} for i, x in enumerate(full.mean(axis=0))]
 
 
-def _legend_below(ax: Any, columns: int = 2) -> None:
-    ax.legend(**SMALL, ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.22))
+def _legend_below(figure: Any, axes: Sequence[Any], columns: int) -> None:
+    """One legend under all panels, each label once."""
+    handles = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    place = "outside lower center"
+    figure.legend(handles.values(), handles, loc=place, ncols=columns, **SMALL)
 
 
 def fig11(rows: Sequence[Row]) -> Any:
@@ -142,7 +144,7 @@ def fig12(rows: Sequence[Row]) -> Any:
 
 def sweeps(rows: Sequence[Row], network: str) -> Any:
     """Energy of seeds 0 to 3 over the risk and over the deadline, beside the worst case."""
-    figure, axes = new_figure(2, columns=2, size=PANEL)
+    figure, axes = new_figure(2, columns=2, size=TALL)
     own = [row for row in pick(rows, network=network) if row["seeds"] == "0 to 3"]
     deadline, risk = RISK_SWEEP_MS[network], DEADLINE_SWEEP_RISK[network]
     over = (
@@ -151,27 +153,28 @@ def sweeps(rows: Sequence[Row], network: str) -> Any:
     )
     for ax, (name, label, there, title) in zip(axes, over, strict=True):
         for profile in PROFILES:
-            style = PROFILE_STYLES[profile]
             at = pick(there, profile=profile)
-            robust, worst = (pick(at, worst_case=flag) for flag in (False, True))
-            _curve(ax, robust, name, "energy_j", **style, label=f"robust, {profile}")
-            grey = {"color": style["color"], "linestyle": ":", "alpha": 0.8}
+            best, worst = (pick(at, worst_case=flag) for flag in (False, True))
+            style = PROFILE_STYLES[profile]
+            _curve(ax, best, name, "energy_j", **style, label=f"optimum, {profile}")
+            dots = {"color": style["color"], "linestyle": ":", "label": f"worst case, {profile}"}
             if name == "risk":
-                for row in worst:
-                    ax.axhline(row["energy_j"], **grey, label=f"worst case, {profile}")
-            else:
-                grey |= {"marker": "x"}
-                _curve(ax, worst, name, "energy_j", **grey, label=f"worst case, {profile}")
-            crosses = {"linestyle": "none", "marker": "+", "color": "black", "markersize": 6}
-            label_2 = "Algorithm 2" if profile == PROFILES[-1] else None
-            _curve(ax, robust, name, "algorithm2_j", **crosses, label=label_2)
+                worst = [row | {"risk": x} for row in worst for x in (0.02, 0.08)]
+            _curve(ax, worst, name, "energy_j", **dots)
+            _curve(ax, best, name, "algorithm2_j", **CROSSES, label="Algorithm 2")
+            missing = [row[name] for row in best if row["energy_j"] is None]
+            ax.plot(missing, [0] * len(missing), **(MISSING | {"color": style["color"]}))
+        ax.plot([], [], **(MISSING | {"color": "black"}), label="infeasible for some placements")
         ax.set_xlabel(label)
         ax.set_ylabel("energy [J]")
         ax.set_title(f"{LABELS[network]}, {title}", fontsize=9)
         ax.set_ylim(0, None)
-    _legend_below(axes[0])
-    _legend_below(axes[1])
+    _legend_below(figure, axes, columns=3)
     return figure
+
+
+CROSSES = {"linestyle": "none", "marker": "+", "color": "black", "markersize": 6}
+MISSING = {"linestyle": "none", "marker": "x", "markersize": 5, "clip_on": False}
 
 
 def gap(rows: Sequence[Row]) -> Any:
@@ -201,37 +204,36 @@ def gap(rows: Sequence[Row]) -> Any:
 
 def starts(rows: Sequence[Row]) -> Any:
     """Excess over the bound by start; filled markers PCCP, open ones the exact step."""
-    figure, axes = _panels("start: the same point for all devices", "excess over the bound [%]")
+    label = "start: the same point for all devices, or least bandwidth"
+    figure, axes = _panels(label, "excess over the bound [%]", size=(4.4, 3.4))
     for ax, network in zip(axes, LABELS, strict=True):
         own = pick(rows, network=network)
         common = sorted({row["start"] for row in own if row["start"] >= 0})
         places = {start: i for i, start in enumerate([*common, -1])}
+        ax.axhspan(-0.7, -0.2, color="0.93", linewidth=0)
         for k, (profile, step) in enumerate((p, s) for p in PROFILES for s in ("pccp", "exact")):
             there = pick(own, profile=profile, step=step)
             style = PROFILE_STYLES[profile] | {"linestyle": "none", "markersize": 4}
             style |= {"fillstyle": "full" if step == "pccp" else "none"}
-            x = [places[row["start"]] + (k - 1.5) * 0.18 for row in there]
-            y = [row["excess_pct"] for row in there]
-            known = [(a, max(b, 0)) for a, b in zip(x, y, strict=True) if b is not None]
+            x = np.array([places[row["start"]] + (k - 1.5) * 0.2 for row in there])
+            none = np.array([row["excess_pct"] is None for row in there])
+            y = [-0.45 if row["excess_pct"] is None else row["excess_pct"] for row in there]
             name = f"{profile}, {'PCCP' if step == 'pccp' else 'exact step'}"
-            ax.plot(*zip(*known, strict=True), **style, label=name)
-            if step == "pccp":
-                none = [a for a, b in zip(x, y, strict=True) if b is None]
-                ax.plot(none, np.full(len(none), -0.06), marker="x", linestyle="none",
-                        color=style["color"], markersize=4, clip_on=False,
-                        transform=ax.get_xaxis_transform())  # fmt: skip
-        ax.plot([], [], "x", color="black", markersize=4, label="infeasible")
-        ax.set_xticks(range(len(places)), [*map(str, common), "least\nMHz"])
+            ax.plot(x[~none], np.array(y)[~none], **style, label=name)
+            ax.plot(x[none], np.array(y)[none], **(style | {"marker": "x"}))
+        ax.plot([], [], "x", color="black", markersize=4, label="infeasible start")
+        ax.set_xticks(range(len(places)), [*map(str, common), "least"])
         ax.set_yscale("symlog", linthresh=1)
-        ax.set_ylim(0, 300)
+        ax.set_ylim(-0.7, 400)
         ax.set_yticks([0, 1, 10, 100], ["0", "1", "10", "100"])
-        _legend_below(ax, columns=3)
+        ax.yaxis.set_minor_locator(NullLocator())
+    _legend_below(figure, axes, columns=5)
     return figure
 
 
 def violation(rows: Sequence[Row]) -> Any:
-    """Worst device's probability of a late inference over the risk, literal, first deadline."""
-    figure, axes = _panels("risk level", "violation probability, worst device")
+    """Worst device's probability of a late inference over the risk, at the first deadline."""
+    figure, axes = _panels("risk level", "violation probability", size=TALL)
     for ax, network in zip(axes, LABELS, strict=True):
         deadline = VIOLATION_MS[network][0]
         for law, (colour, marker, name) in LAW_STYLES.items():
@@ -245,19 +247,13 @@ def violation(rows: Sequence[Row]) -> Any:
                 ]
                 style = {"color": colour, "marker": marker, "fillstyle": fill}
                 style |= {"linestyle": PROFILE_STYLES[profile]["linestyle"]}
-                label = name if profile == PROFILES[0] else None
-                _curve(ax, own, "risk", "violation_worst", **style, label=label)
+                _curve(ax, own, "risk", "violation_worst", **style, label=f"{name}, {profile}")
         risks = sorted({row["risk"] for row in rows})
         ax.plot(risks, risks, color="black", linewidth=0.8, label="risk level")
         ax.axhline(0.01, color="black", linestyle=":", linewidth=0.8, label="1 %")
         ax.set_yscale("log")
         ax.set_ylim(1e-6, 0.2)
-        ax.set_title(f"{LABELS[network]}, {deadline:g} ms", fontsize=9)
-    _legend_below(axes[0], columns=3)
-    axes[1].plot([], [], color="grey", marker="o", label="literal", **LINE)
-    axes[1].plot([], [], color="grey", marker="o", fillstyle="none", linestyle="--",
-                 label="calibrated", **LINE)  # fmt: skip
-    handles = [line for line in axes[1].lines if line.get_label() in PROFILES]
-    axes[1].legend(handles=handles, **SMALL, ncols=2, loc="upper center",
-                   bbox_to_anchor=(0.5, -0.22))  # fmt: skip
+        ax.set_xticks(risks)
+        ax.set_title(f"{LABELS[network]}, {deadline:g} ms, worst of 12 devices", fontsize=9)
+    _legend_below(figure, axes, columns=4)
     return figure
