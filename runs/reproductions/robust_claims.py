@@ -356,7 +356,7 @@ def _common(rows: list[Row], required: list[Row], network: str) -> list[Verdict]
     return found
 
 
-def _own_model(network: str) -> Verdict:
+def local_energy(network: str) -> Verdict:
     """Energy of full local execution at the highest frequency."""
     model = robust.MODELS[network]
     cycles = model.table["w_GFLOP"][-1] / model.table["g_FLOP_per_cycle"][-1]
@@ -403,7 +403,7 @@ def fig13(rows: list[Row], required: list[Row]) -> list[Verdict]:
     changes = text([own.change(180.0) for own in sweeps.values()], 1)
     late = pick(required, deadline_ms=169.0)
     found = [
-        _own_model("alexnet"),
+        local_energy("alexnet"),
         unknown(
             "fig. 13a and abstract: saving over the worst case",
             "20.7 % at risk 0.02, 48.3 % at 0.08, about 40 % at 0.06",
@@ -478,7 +478,7 @@ def fig14(rows: list[Row], required: list[Row]) -> list[Verdict]:
         for profile, own in sweeps.items()
     )
     found = [
-        _own_model("resnet152"),
+        local_energy("resnet152"),
         claim(
             "fig. 14a: above the worst case at risk 0.02",
             "yes",

@@ -163,8 +163,9 @@ def sweeps(rows: Sequence[Row], network: str) -> Any:
             _curve(ax, worst, name, "energy_j", **dots)
             _curve(ax, best, name, "algorithm2_j", **CROSSES, label="Algorithm 2")
             missing = [row[name] for row in best if row["energy_j"] is None]
-            ax.plot(missing, [0] * len(missing), **(MISSING | {"color": style["color"]}))
-        ax.plot([], [], **(MISSING | {"color": "black"}), label="infeasible for some placements")
+            bottom, height = ax.get_xaxis_transform(), np.full(len(missing), 0.03)
+            ax.plot(missing, height, "x", color=style["color"], transform=bottom, markersize=5)
+        ax.plot([], [], "x", color="black", markersize=5, label="infeasible for some placements")
         ax.set_xlabel(label)
         ax.set_ylabel("energy [J]")
         ax.set_title(f"{LABELS[network]}, {title}", fontsize=9)
@@ -174,7 +175,6 @@ def sweeps(rows: Sequence[Row], network: str) -> Any:
 
 
 CROSSES = {"linestyle": "none", "marker": "+", "color": "black", "markersize": 6}
-MISSING = {"linestyle": "none", "marker": "x", "markersize": 5, "clip_on": False}
 
 
 def gap(rows: Sequence[Row]) -> Any:
