@@ -573,7 +573,7 @@ def starts(rows: list[Row], literal_stop: list[Row]) -> list[Verdict]:
             found.append(
                 fact(
                     f"Algorithm 2 from all starts, {LABELS[network]} {profile}",
-                    "excess over the bound between 0 and 169 %, within 1 point",
+                    "excess over the bound 0 to 169 % as from the starts of fig. 10, 1 point",
                     known,
                     [known.min() >= -1e-9, known.max() <= 170],
                     f"median {np.median(known):.2f} %, highest from m = {highest['start']}; of "
@@ -599,8 +599,7 @@ def starts(rows: list[Row], literal_stop: list[Row]) -> list[Verdict]:
         min(row["excess_pct"] for row in pick(pccp, network=network, profile=profile, seed=seed))
         for network, profile, seed in exact
     ]
-    held = np.array([b for row in pccp for b in row["mixed_local_mhz"]])
-    middle = float(np.median(held)) if held.size else math.nan
+    held = np.array([b for row in rows for b in row["mixed_local_mhz"]])
     runs = [row for row in literal_stop if row["outer_steps"]]
     early = [row for row in runs if row["iterations"][0] == 2]
     nonbinary = [row for row in early if row["nonbinary"]]
@@ -657,11 +656,11 @@ def starts(rows: list[Row], literal_stop: list[Row]) -> list[Verdict]:
         ),
         fact(
             "failure: all-local devices beside others hold 0.2 to 0.4 MHz and cannot leave",
-            "median of their bandwidths between 0.2 and 0.4 MHz",
+            "every bandwidth between 0.2 and 0.4 MHz to one digit",
             held,
-            0.2 <= middle <= 0.4,
-            f"median {middle:.3f} MHz of {len(held)} devices of runs that end above the optimum; "
-            "where all devices are local they share everything and are stuck as well",
+            (held >= 0.15) & (held < 0.45) if held.size else False,
+            f"{len(held)} devices of runs that end above the optimum; where all devices are local "
+            "they share everything and are stuck as well",
         ),
     ]
 
@@ -719,7 +718,7 @@ def violation(rows: list[Row]) -> list[Verdict]:
             float(10 ** max(sweep)) if sweep else None,
             "the paper's measured times are not published and the variance is constant in f here, "
             "so a tight deadline is missed as often whatever its length; measured: largest factor "
-            "between two deadlines, heavygamma",
+            "between two deadlines at risk 0.08, heavygamma",
         )
     )
     for laws, why in (
