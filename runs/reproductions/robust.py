@@ -49,12 +49,12 @@ from runs.reproductions import Reproduction
 from runs.reproductions import robust_claims as claims
 from runs.reproductions import robust_expected as expected
 from runs.reproductions import robust_figures as drawings
+from runs.solve import PUBLISHED_MHZ
 from runs.tables import Row
 
 NETWORKS = tuple(robust.MODELS)
 PROFILES = tuple(robust.GAIN_DB)
 SEEDS, HELD_OUT = (0, 1, 2, 3), tuple(range(100, 110))
-BANDWIDTH_MHZ = {"alexnet": 10 / 12, "resnet152": 2.5}  # per device
 MOST_DEVICES = 30
 BATCH = 64
 LEAST_BANDWIDTH = -1  # a start of Algorithm 2
@@ -206,7 +206,7 @@ def alternate(
 
 def measured(cells: Sequence[Cell], alternating: bool = True) -> list[Row]:
     """A row per cell: its optimum and, but for the worst case, what Algorithm 2 finds."""
-    allocation, proof = solve(cells)
+    proof = solve(cells)[1]
     rows = [
         dataclasses.asdict(cell)
         | {
@@ -289,7 +289,7 @@ def fig09(config: Config) -> Reproduction:
                 profile=PROFILES,
                 devices=devices,
                 seed=SEEDS,
-                bandwidth_mhz=devices * BANDWIDTH_MHZ[network],
+                bandwidth_mhz=devices * PUBLISHED_MHZ[network],
                 deadline_ms=deadline,
                 risk=0.02,
             )
@@ -529,7 +529,7 @@ def gap(config: Config) -> Reproduction:
             profile=PROFILES,
             devices=devices,
             seed=expected.GAP_SEEDS,
-            bandwidth_mhz=devices * BANDWIDTH_MHZ[network],
+            bandwidth_mhz=devices * PUBLISHED_MHZ[network],
             deadline_ms=deadline,
             risk=risk,
         )
@@ -553,7 +553,7 @@ def exhausted(plan: Plan) -> np.ndarray:
             profile=str(rng.choice(PROFILES)),
             devices=devices,
             seed=seed,
-            bandwidth_mhz=float(devices * BANDWIDTH_MHZ[network] * rng.uniform(0.7, 2)),
+            bandwidth_mhz=float(devices * PUBLISHED_MHZ[network] * rng.uniform(0.7, 2)),
             deadline_ms=float(rng.uniform(*expected.DEADLINE_RANGE_MS[network])),
             risk=float(rng.uniform(0.02, 0.08)),
         )
