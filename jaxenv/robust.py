@@ -24,6 +24,7 @@ from allocators import certificate, robust
 from jaxenv import spaces, struct
 from jaxenv.environment import Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
+from jaxenv.validation import check_array, check_fields
 
 MODELS = tuple(robust.MODELS)
 NUM_POINTS = max(len(model.table["d_MB"]) for model in robust.MODELS.values())
@@ -84,11 +85,7 @@ class Robust(Environment[RobustState, RobustParams]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        n = self.max_devices
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise ConfigError("max_devices", n, "give a positive integer")
-        if self.mode not in ("common", "mixed"):
-            raise ConfigError("mode", self.mode, "choose common or mixed")
+        check_fields(self, {"mode": ("common", "mixed")}, {"max_devices": 1})
         if not isinstance(self.certify, bool):
             raise ConfigError("certify", self.certify, "give true or false")
 
@@ -127,22 +124,29 @@ class Robust(Environment[RobustState, RobustParams]):
     def validate(self, params: RobustParams) -> None:
         """Refuses a distribution that no instance can be drawn from."""
         for name in ("max_steps", "bandwidth_per_device_mhz", "half_side_m", "power_w"):
-            _require(params, name, lambda x: (x > 0) & np.isfinite(x), "a positive finite number")
-        _require(params, "gain_db", np.isfinite, "a finite number of dB")
-        for name in ("vm_scale", "vm_cv"):
-            _require(
-                params, name, lambda x: (x >= 0) & np.isfinite(x), "a finite number, 0 or more"
+            check_array(
+                name, getattr(params, name), lambda x: x > 0, "give positive finite numbers"
             )
-        valid = f"an integer from 1 to max_devices ({self.max_devices})"
-        _require(params, "num_devices", lambda x: (x >= 1) & (x <= self.max_devices), valid)
-        _require(params, "resnet_share", lambda x: (x >= 0) & (x <= 1), "a number in [0, 1]")
-        inside = "probabilities in (0, 1), the lower one first"
-        _require(params, "risk_range", lambda x: (x > 0) & (x < 1) & (x[0] <= x[1]), inside)
-        _require(
-            params,
+        check_array("gain_db", params.gain_db, np.isfinite, "give a finite number of dB")
+        for name in ("vm_scale", "vm_cv"):
+            valid = "give a finite number, 0 or more"
+            check_array(name, getattr(params, name), lambda x: x >= 0, valid)
+        valid = f"give an integer from 1 to max_devices ({self.max_devices})"
+        most = self.max_devices
+        check_array("num_devices", params.num_devices, lambda x: (x >= 1) & (x <= most), valid)
+        valid = "give a number in [0, 1]"
+        check_array("resnet_share", params.resnet_share, lambda x: (x >= 0) & (x <= 1), valid)
+        check_array(
+            "risk_range",
+            params.risk_range,
+            lambda x: (x > 0) & (x < 1) & (x[0] <= x[1]),
+            "give probabilities in (0, 1), the lower one first",
+        )
+        check_array(
             "deadline_range_s",
-            lambda x: (x > 0) & np.isfinite(x) & (x[:, :1] <= x[:, 1:]),
-            "positive finite numbers, the lower one first",
+            params.deadline_range_s,
+            lambda x: (x > 0) & (x[:, :1] <= x[:, 1:]),
+            "give positive finite numbers, the lower one first",
         )
 
     # ---- instances ----------------------------------------------------------------------------
@@ -305,10 +309,3 @@ def least_total_bandwidth_mhz(state: RobustState) -> chex.Array:
     """Least total bandwidth at which the instance is feasible, MHz; +inf where none is."""
     least = jnp.min(state.bmin_mhz, axis=-1)
     return jnp.sum(jnp.where(state.instance.mask_n, least, 0))
-
-
-def _require(params: RobustParams, name: str, holds: Any, valid: str) -> None:
-    value = np.asarray(getattr(params, name))
-    if not np.all(holds(value)):
-        shown = value.item() if value.ndim == 0 else value.tolist()
-        raise ConfigError(name, shown, f"give {valid}")

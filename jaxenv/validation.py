@@ -25,7 +25,8 @@ def check_fields(env: Any, choices: Mapping[str, Sequence[str]], least: Mapping[
             raise ConfigError(field.name, value, f"give an integer of at least {low}")
 
 
-def check_array(name: str, value: np.ndarray, ok: Callable[[Any], Any], valid: str) -> None:
+def check_array(name: str, value: Any, ok: Callable[[Any], Any], valid: str) -> None:
     """A leaf whose entries must be finite and ``ok``."""
+    value = np.asarray(value)
     if not (np.isfinite(value) & ok(value)).all():
         raise ConfigError(name, value.tolist(), valid)

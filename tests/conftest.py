@@ -16,6 +16,20 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 
+@pytest.fixture(autouse=True, scope="session")
+def compilation_cache(tmp_path_factory):
+    """What one module, or child process, has compiled need not be compiled by the next."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "cache"),
+        "jax_persistent_cache_min_compile_time_secs": 0.2,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name.upper(), str(value))
+            jax.config.update(name, value)
+        yield
+
+
 @pytest.fixture(autouse=True, scope="module")
 def fast_compilation(request):
     """Compiles without most optimisations, here and in child processes: a third of the time.

@@ -42,7 +42,10 @@ _benchmarks: dict[str, dict[str, Benchmark | str]] = {
         "lanes": "runs.benchmarks.vehicular:benchmark_lanes",
         "simulation": "runs.benchmarks.splitting:benchmark_simulation",
     },
-    "train": {"updates": "runs.benchmarks.training:benchmark_updates"},
+    "train": {
+        "updates": "runs.benchmarks.training:benchmark_updates",
+        "parts": "runs.benchmarks.training:benchmark_parts",
+    },
     "allocators": {"robust": "runs.benchmarks.allocators:benchmark_robust"},
 }
 

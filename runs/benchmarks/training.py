@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 import sys
 import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
+from agents import replay
+from agents.sac_discrete import SACDiscrete
 from runs import program
 from runs.benchmarks import Measurement, median_seconds
 from runs.train import compiled_chunk, strong_init
 
 DECISIONS = "transitions"  # the metric of a learner that counts what it collected in an update
+WARM_UP = 40  # updates before the parts of one are timed
 
 
 def benchmark_updates(config: dict[str, Any]) -> list[Measurement]:
@@ -63,6 +69,81 @@ def benchmark_updates(config: dict[str, Any]) -> list[Measurement]:
             label = f"{name}: peak memory of {device.platform}:{device.id}"
             measurements.append(Measurement(label, held / 2**20, "MiB"))
     return measurements
+
+
+def benchmark_parts(config: dict[str, Any]) -> list[Measurement]:
+    """What of an update of SAC-Discrete is collecting, what is learning, and learning's floor.
+
+    Updates with one gradient update and with the learner's own number of them are timed; what they
+    differ by are gradient updates. The floor is the time of the operations that XLA counts in the
+    gradient of the loss, at the rate of a large product of matrices.
+    """
+    env, params = program.build_env(config)
+    learner, hp = program.build_learner(config, env)
+    own, repeats = getattr(learner, "updates_per_iteration", 1), config["repeats"]
+    if not isinstance(learner, SACDiscrete) or own == 1:
+        return []
+    one_s, _ = _update_seconds(learner, params, hp, config, 1)
+    own_s, state = _update_seconds(learner, params, hp, config, own)
+    gradient_s = (own_s - one_s) / (own - 1)
+    floor_s = gradient_operations(learner, state, hp) / product_rate(repeats)
+    name = f"{learner.name} on {env.name}"
+    learning = f"{name}: {own} gradient updates"
+    return [
+        Measurement(f"{name}: collecting", 1e3 * (one_s - gradient_s), "ms/update", repeats),
+        Measurement(learning, 1e3 * own * gradient_s, "ms/update", repeats),
+        Measurement(
+            f"{name}: floor of these by arithmetic",
+            1e3 * own * floor_s,
+            "ms/update",
+            repeats,
+            learning,
+            floor_s / gradient_s,
+        ),
+    ]
+
+
+def _update_seconds(
+    learner: SACDiscrete, params: Any, hp: Any, config: dict[str, Any], gradient_updates: int
+) -> tuple[float, Any]:
+    """Seconds per update with a number of gradient updates, and a state after some of them."""
+    variant = dataclasses.replace(
+        learner, updates_per_iteration=gradient_updates, learning_starts=learner.num_envs
+    )
+    length = config["num_updates"]
+    chunk = compiled_chunk(variant, (0, None, None), length)
+    init = jax.jit(jax.vmap(lambda key: strong_init(variant, key, params, hp)))
+    states = init(jax.random.key(config["seed"])[None])
+    for _ in range(WARM_UP // length + 1):
+        states, _ = chunk(states, params, hp)
+
+    def call() -> Any:
+        nonlocal states
+        states, _ = chunk(states, params, hp)
+        return states
+
+    seconds = median_seconds(call, config["repeats"]) / length
+    return seconds, jax.tree.map(lambda leaf: leaf[0], states)
+
+
+def gradient_operations(learner: SACDiscrete, state: Any, hp: Any) -> float:
+    """Floating-point operations of one gradient of the loss, as XLA counts them."""
+    constant = jax.tree.map(np.asarray, hp)  # so that what discount 0 does not need falls away
+
+    def gradient(networks: Any, target_critics: Any, batch: Any) -> Any:
+        return jax.grad(learner.loss, has_aux=True)(networks, target_critics, batch, constant)
+
+    batch = replay.sample(state.replay, jax.random.key(0), learner.batch_size)
+    lowered = jax.jit(gradient).lower(state.networks, state.target_critics, batch)
+    return lowered.compile().cost_analysis()["flops"]
+
+
+def product_rate(repeats: int, size: int = 1024) -> float:
+    """Floating-point operations per second of a product of two square float32 matrices."""
+    matrix = jnp.ones((size, size), jnp.float32)
+    product = jax.jit(lambda x: x @ x)
+    jax.block_until_ready(product(matrix))
+    return 2 * size**3 / median_seconds(lambda: product(matrix), repeats)
 
 
 class compilation_cache_off:  # noqa: N801

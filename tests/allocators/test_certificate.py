@@ -257,3 +257,29 @@ def test_4096_instances():
     assert np.asarray(cert.gap)[ok].mean() <= 1e-3
     assert np.all(np.asarray(alloc.slack)[ok] >= -1e-12)
     np.testing.assert_allclose(jnp.sum(alloc.b, 1)[ok], B[ok], rtol=1e-12)
+
+
+def test_any_price_bounds_the_optimum_and_has_the_slope_of_its_excess_demand(mixed):
+    """At the price of the certificate the bound is the certificate's; elsewhere it is below."""
+    insts, _, proof = mixed
+    best = jnp.log(proof.lam_dual)
+    log_price = best + jnp.linspace(-2, 2, best.size)
+    bound = jax.jit(jax.vmap(certificate.dual_value))
+    np.testing.assert_allclose(bound(insts, best), proof.lb, rtol=1e-9)
+    assert np.all(bound(insts, log_price) <= proof.lb * (1 + 1e-12))
+    slope = jax.jit(jax.vmap(jax.grad(certificate.dual_value, argnums=1)))(insts, log_price)
+    step = 1e-6
+    ends = [bound(insts, log_price + sign * step) for sign in (1, -1)]
+    np.testing.assert_allclose(slope, (ends[0] - ends[1]) / (2 * step), rtol=1e-5, atol=1e-9)
+
+
+def test_a_guessed_price_changes_the_work_and_not_the_answer(mixed):
+    insts, allocation, proof = mixed
+    warm = jax.jit(jax.vmap(certificate.solve))
+    for error in (0.03, 3.0):
+        answer, certified = warm(insts, jnp.log(proof.lam_dual) + error)
+        np.testing.assert_array_equal(answer.m, allocation.m)
+        np.testing.assert_allclose(answer.E, allocation.E, rtol=1e-9)
+        np.testing.assert_allclose(certified.lb, proof.lb, rtol=1e-7)
+        fewer = certified.evaluations.mean() < proof.evaluations.mean()
+        assert fewer == (error == 0.03)

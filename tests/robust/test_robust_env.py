@@ -205,16 +205,16 @@ def test_bound_of_a_rollout():
 
 
 BAD = [
-    ({"max_devices": 0}, "max_devices: 0 is not valid; give a positive integer"),
+    ({"max_devices": 0}, "max_devices: 0 is not valid; give an integer of at least 1"),
     ({"max_devices": 2.0}, "max_devices: 2.0"),
-    ({"mode": "own"}, "mode: 'own' is not valid; choose common or mixed"),
+    ({"mode": "own"}, "mode: 'own' is not valid; choose one of common, mixed"),
     ({"certify": 1}, "certify: 1 is not valid; give true or false"),
     ({"num_devices": 13}, r"num_devices: 13 is not valid; give an integer from 1 to max_devices"),
     ({"resnet_share": 1.5}, "resnet_share: 1.5"),
     ({"risk_range": [0.08, 0.02]}, "risk_range"),
     ({"risk_range": [0.0, 0.02]}, "risk_range"),
     ({"deadline_range_s": [[0.2, 0.1], [0.1, 0.2]]}, "deadline_range_s"),
-    ({"half_side_m": -1.0}, "half_side_m: -1.0 is not valid; give a positive finite number"),
+    ({"half_side_m": -1.0}, "half_side_m: -1.0 is not valid; give positive finite numbers"),
     ({"bandwidth_per_device_mhz": [0.0, 1.0]}, "bandwidth_per_device_mhz"),
     ({"gain_db": float("nan")}, "gain_db: nan"),
     ({"vm_scale": -0.5}, "vm_scale: -0.5"),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 import jaxenv
 from agents import registry as agents_registry
+from agents.sac_discrete import SACDiscrete
 from runs import benchmark, evaluate, program, render, reproduce, train
 from runs.benchmarks.environments import state_bytes
+from runs.benchmarks.training import gradient_operations
 from runs.figures import new_figure
 from runs.reproductions import Reproduction, Verdict, register_figure
 from runs.tables import EVALUATION, read_csv
@@ -92,6 +97,7 @@ def test_benchmark_of_training(workplace):
 
 
 def test_state_bytes_counts_keys():
+    importlib.import_module("probe_plugin")
     env, params = jaxenv.make("guess")
     import jax
 
@@ -174,3 +180,20 @@ def test_experiments_build(name):
         agents_registry.baseline_names(env.name)
     )
     assert np.isfinite(np.asarray(hp.lr))
+
+
+def test_operations_of_a_gradient_are_those_of_its_layers():
+    """Forwards all layers of one actor and two critics; backwards all but the first layer's inputs,
+    and of a critic's head, whose gradient meets one action per transition, next to nothing."""
+    importlib.import_module("probe_plugin")
+    env, params = jaxenv.make("guess")
+    width, batch = 64, 128
+    learner = SACDiscrete(env, hidden=(width, width), batch_size=batch, num_envs=4)
+    hp = learner.default_hp().replace(discount=jnp.float32(0.0))
+    state = learner.init(jax.random.key(0), params, hp)
+    inputs, actions = env.observation_space.shape[0], env.num_actions
+    first, second, head = inputs * width, width * width, width * actions
+    forwards = 3 * (first + second + head)
+    backwards = 3 * (first + 2 * second) + 2 * head
+    by_hand = 2 * batch * (forwards + backwards)
+    assert gradient_operations(learner, state, hp) == pytest.approx(by_hand, rel=0.1)
