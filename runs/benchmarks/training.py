@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 
 from agents import replay
 from agents.sac_discrete import SACDiscrete
@@ -147,14 +148,21 @@ def product_rate(repeats: int, size: int = 1024) -> float:
 
 
 class compilation_cache_off:  # noqa: N801
-    """Within it, programs are compiled and not read from the cache."""
+    """Within it, programs are compiled and not read from the cache.
+
+    JAX asks whether the cache is enabled once per process, unless it is reset.
+    """
 
     def __enter__(self) -> None:
         self._enabled = jax.config.jax_enable_compilation_cache
-        jax.config.update("jax_enable_compilation_cache", False)
+        self._switch(False)
 
     def __exit__(self, *exception: object) -> None:
-        jax.config.update("jax_enable_compilation_cache", self._enabled)
+        self._switch(self._enabled)
+
+    def _switch(self, enabled: bool) -> None:
+        jax.config.update("jax_enable_compilation_cache", enabled)
+        compilation_cache.reset_cache()
 
 
 def peak_bytes() -> int:

@@ -14,6 +14,7 @@ from jaxenv.errors import ConfigError
 from jaxenv.registry import load_object
 
 HOLDS, FAILS, NOT_COMPARABLE = "holds", "fails", "not comparable"
+ONLY_CALIBRATED = "holds only calibrated"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +22,8 @@ class Verdict:
     """Whether a published claim holds here.
 
     paper: what the paper reports. expected: what the claim demands of a measurement. measured:
-    the number, with its interval. verdict: ``holds``, ``fails`` or ``not comparable``.
+    the number, with its interval. verdict: ``holds``, ``fails``, ``not comparable`` or, where a
+    paper's printed constants cannot give its results, ``holds only calibrated``.
     """
 
     claim: str
@@ -34,8 +36,8 @@ class Verdict:
     why: str
 
     def __post_init__(self) -> None:
-        if self.verdict not in (HOLDS, FAILS, NOT_COMPARABLE):
-            valid = f"choose {HOLDS}, {FAILS} or {NOT_COMPARABLE}"
+        if self.verdict not in (HOLDS, FAILS, ONLY_CALIBRATED, NOT_COMPARABLE):
+            valid = f"choose {HOLDS}, {FAILS}, {ONLY_CALIBRATED} or {NOT_COMPARABLE}"
             raise ConfigError("verdict", self.verdict, valid)
 
 
@@ -54,13 +56,20 @@ class Reproduction:
 
 Function = Callable[[dict[str, Any]], Reproduction]
 
-_figures: dict[str, Function | str] = {
-    f"vehicular/fig{number:02d}": f"runs.reproductions.vehicular:fig{number:02d}"
-    for number in range(3, 17)
-} | {
-    f"splitting/{name}": f"runs.reproductions.splitting:{name}"
-    for name in ("fig1", "fig2", "fig3", "bound", "sensitivity")
-}
+_figures: dict[str, Function | str] = (
+    {
+        f"vehicular/fig{number:02d}": f"runs.reproductions.vehicular:fig{number:02d}"
+        for number in range(3, 17)
+    }
+    | {
+        f"splitting/{name}": f"runs.reproductions.splitting:{name}"
+        for name in ("fig1", "fig2", "fig3", "bound", "sensitivity")
+    }
+    | {
+        f"robust/{name}": f"runs.reproductions.robust:{name}"
+        for name in (*(f"fig{n:02d}" for n in range(9, 15)), "gap", "starts", "violation")
+    }
+)
 _groups: dict[str, tuple[str, ...]] = {
     "vehicular/training": ("vehicular/fig03", "vehicular/fig04"),
     "vehicular/cores": tuple(f"vehicular/fig{number:02d}" for number in range(5, 9)),

@@ -146,7 +146,7 @@ def test_reproduce_writes_data_figure_and_verdicts(workplace, capsys):
 
 
 def test_a_verdict_is_one_of_three():
-    with pytest.raises(jaxenv.ConfigError, match="choose holds, fails or not comparable"):
+    with pytest.raises(jaxenv.ConfigError, match="choose holds, fails, holds only calibrated or"):
         Verdict("claim", "", "", None, None, None, "maybe", "")
 
 

@@ -1,0 +1,167 @@
+"""Rows of the robust partitioning figures, and how a verdict on them is reached.
+
+A claim of the paper ``holds`` with the printed constants (profile `literal`), ``holds only
+calibrated`` with 30 dB more gain, or ``fails``; it is ``not comparable`` where the constants were
+fitted to it, or where it rests on data that is not published. A table of expected values holds when
+every number is within its tolerance, to which half a unit of the last printed digit is added.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from allocators import robust
+from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE, ONLY_CALIBRATED, Verdict
+from runs.tables import Row
+
+LABELS = {"alexnet": "AlexNet", "resnet152": "ResNet152"}
+PROFILES = tuple(robust.GAIN_DB)
+
+
+def pick(rows: Iterable[Row], **where: Any) -> list[Row]:
+    """Rows with these values."""
+    return [row for row in rows if all(row[name] == value for name, value in where.items())]
+
+
+def fitted(rows: Iterable[Row]) -> list[Row]:
+    """Rows of the seeds on which profile and worst case were fitted."""
+    return [row for row in rows if row["seed"] < 100]
+
+
+def held_out(rows: Iterable[Row]) -> list[Row]:
+    """Rows of the other seeds."""
+    return [row for row in rows if row["seed"] >= 100]
+
+
+def mean(rows: Iterable[Row], name: str = "energy_j", **where: Any) -> float:
+    """Mean over the rows with these values; infinite where one is infeasible."""
+    return float(np.mean([row[name] for row in pick(rows, **where)]))
+
+
+def text(values: Iterable[float | None], digits: int = 4) -> str:
+    """Numbers as ``1.2346 / infeasible``."""
+
+    def shown(x: float | None) -> str:
+        known = x is not None and math.isfinite(x)
+        return f"{round(x, digits) + 0.0:.{digits}f}" if known else "infeasible"
+
+    return " / ".join(shown(x) for x in values)
+
+
+def claim(
+    name: str,
+    paper: str,
+    expected: str,
+    of_profile: Callable[[str], tuple[float, bool]],
+    why: str = "",
+    digits: int = 2,
+) -> Verdict:
+    """A claim of the paper, judged in both profiles.
+
+    of_profile: gives the measured number, and whether the claim holds. The verdict's number is that
+    of the profile that decides.
+    """
+    values, holds = zip(*(of_profile(profile) for profile in PROFILES), strict=True)
+    literal, calibrated = holds
+    verdict = HOLDS if literal else ONLY_CALIBRATED if calibrated else FAILS
+    measured = float(values[0] if literal or not calibrated else values[1])
+    both = f"literal {text([values[0]], digits)}, calibrated {text([values[1]], digits)}"
+    if literal and not calibrated:
+        both += ", where it fails"
+    return Verdict(
+        name,
+        paper,
+        expected,
+        measured if math.isfinite(measured) else None,
+        None,
+        None,
+        verdict,
+        f"{both}; {why}" if why else both,
+    )
+
+
+def fact(
+    name: str, expected: str, measured: Any, holds: Any, why: str = "", paper: str = "not printed"
+) -> Verdict:
+    """A statement about all the numbers measured, with their range as the interval."""
+    values = np.asarray(measured, np.float64)
+    values = values[np.isfinite(values)]
+    low, middle, high = (
+        (float(values.min()), float(values.mean()), float(values.max()))
+        if values.size
+        else (None, None, None)
+    )
+    low, high = (low, high) if values.size > 1 else (None, None)
+    verdict = HOLDS if np.all(holds) else FAILS
+    return Verdict(name, paper, expected, middle, low, high, verdict, why)
+
+
+def table(
+    name: str,
+    measured: Sequence[float],
+    expected: Sequence[float | None],
+    tolerance: str,
+    allowed: Callable[[float], float],
+    digits: int = 4,
+) -> Verdict:
+    """A table of expected values, None for infeasible.
+
+    The verdict's number is the measured one, or the largest deviation where there are several.
+    allowed: the tolerance of an expected number, to which half a unit of its last digit is added.
+    """
+    off = deviations(measured, expected, allowed, digits)
+    alone = len(measured) == 1
+    number = measured[0] if alone else max(off)
+    return Verdict(
+        f"expected values: {name}",
+        "not printed",
+        f"{text(expected, digits)} {tolerance}",
+        number if math.isfinite(number) else None,
+        None,
+        None,
+        HOLDS if max(off) <= 1 else FAILS,
+        "" if alone else f"{text(measured, digits + 1)}; measured: largest deviation in tolerances",
+    )
+
+
+def deviations(
+    measured: Sequence[float],
+    expected: Sequence[float | None],
+    allowed: Callable[[float], float],
+    digits: int,
+) -> list[float]:
+    """Distances from the expected numbers in units of their tolerances."""
+    half = 0.5 * 10.0**-digits * (1 + 1e-9)
+    off = []
+    for value, target in zip(measured, expected, strict=True):
+        if target is None:
+            off.append(math.inf if math.isfinite(value) else 0.0)
+        else:
+            off.append(abs(value - target) / (allowed(target) + half))
+    return off
+
+
+def energies(name: str, measured: Sequence[float], expected: Sequence[float | None]) -> Verdict:
+    """A table of energies in J."""
+    return table(name, measured, expected, "J within 0.1 %", lambda x: 1e-3 * abs(x))
+
+
+def percentages(
+    name: str,
+    measured: Sequence[float],
+    expected: Sequence[float | None],
+    points: float = 0.1,
+) -> Verdict:
+    """A table of percentages."""
+    tolerance = f"% within {points:g} point{'' if points == 1 else 's'}"
+    return table(name, measured, expected, tolerance, lambda x: points, digits=1)
+
+
+def unknown(name: str, paper: str, expected: str, measured: float | None, why: str) -> Verdict:
+    """A claim that cannot be tested."""
+    known = measured if measured is not None and math.isfinite(measured) else None
+    return Verdict(name, paper, expected, known, None, None, NOT_COMPARABLE, why)
