@@ -666,17 +666,20 @@ class Splitting(Environment[SplittingState, SplittingParams]):
 
     def observe(self, state: SplittingState, params: SplittingParams) -> chex.Array:
         """``[5]``: N/10, log10 g, log10 alpha, Z/(V z_ref) and H/(V eta_ref), each at most 10."""
-        slot = self.seen_slot(state, self.costs(params), params)
+        return self.observation_of(self.seen_slot(state, self.costs(params), params), params)
+
+    def observation_of(self, slot: Slot, params: SplittingParams) -> chex.Array:
+        """`observe` of what a decision may know of a slot, ``[..., 5]``."""
         z = slot.z / (params.tradeoff_v * params.z_ref)
         h = slot.h / (params.tradeoff_v * params.eta_ref)
-        parts = [
+        parts = jnp.broadcast_arrays(
             slot.num_images / 10,
             jnp.log10(slot.snr_per_watt),
             jnp.log10(slot.availability),
             jnp.minimum(z, 10),
             jnp.minimum(h, 10),
-        ]
-        return jnp.stack(parts).astype(self.float_dtype)
+        )
+        return jnp.stack(parts, axis=-1).astype(self.float_dtype)
 
     def reward_unit(self, params: SplittingParams) -> chex.Array:
         """The energy of a mean batch computed locally, times V where the reward has it."""
