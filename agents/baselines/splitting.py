@@ -175,6 +175,18 @@ class DriftPlusPenalty(SplittingPolicy):
 
 
 @struct.dataclass
+class GuardedDriftPlusPenalty(SplittingPolicy):
+    """Drift plus penalty that counts a batch as late after ``guard`` times the largest delay: a
+    margin against what a late observation does not say, for who does not know its law."""
+
+    guard: chex.Array
+
+    def decide(self, slot, costs, params):
+        stricter = params.replace(delay_max_s=self.guard * params.delay_max_s)
+        return DriftPlusPenalty(self.env).decide(slot, costs, stricter)
+
+
+@struct.dataclass
 class DriftPlusPenaltyExpected(SplittingPolicy):
     """Drift plus penalty on what a late observation says of the present: the point of least
     expected Z D + H o + V E, at the rate of eq (19) for the observed channel.
