@@ -293,8 +293,7 @@ def judge(now: Setting, late: Setting) -> list[Verdict]:
             own["late"],
             behind <= 2,
             f"{text(own['late'])} % against {text(saving(late, EXPECTED))} %; the bound of"
-            f" {late.dual.bound_pct:.2f} % sees the present: the rest is what a slot's delay of the"
-            " observation costs",
+            f" {late.dual.bound_pct:.2f} % sees the present, which neither does",
         ),
         verdict(
             "weak duality for every policy",
@@ -322,44 +321,41 @@ def _duality_slack(setting: Setting) -> np.ndarray:
 
 TITLES = {"now": "present seen", "late": "correlated, seen one slot late"}
 MARKERS = {
-    LEARNED: ("o", COLOURS[1]),
-    "DPP": ("s", COLOURS[0]),
-    "CheapestAvg": ("^", COLOURS[3]),
-    GUARDED: ("s", COLOURS[0]),
-    EXPECTED: ("D", COLOURS[2]),
+    "CheapestAvg": ("^", COLOURS[3], 28),
+    GUARDED: ("s", COLOURS[0], 12),
+    "DPP": ("s", COLOURS[0], 45),
+    EXPECTED: ("D", COLOURS[2], 45),
+    LEARNED: ("o", COLOURS[1], 18),
 }
+REFERENCE = {"now": "DPP", "late": EXPECTED}
 
 
 def draw(found: dict[str, Setting]) -> Any:
-    """Saving against outage in both settings, filled where both limits are kept; then learning."""
+    """Saving against outage in both settings, filled where both limits are kept; then learning.
+
+    Full offload, beyond an outage of 17 %, is left out.
+    """
     figure, axes = new_figure(4, columns=2, size=(3.6, 2.7))
     for ax, (name, setting) in zip(axes[:2], found.items(), strict=True):
-        for policy, (marker, colour) in MARKERS.items():
-            if policy not in setting.metrics:
-                continue
-            outage = 100 * setting.median(policy, "outage")
-            saving = setting.median(policy, "energy_saving_pct")
-            faces = [colour if met else "white" for met in setting.limits_met(policy)]
-            if policy == GUARDED:
-                ax.plot(outage, saving, color=colour, linewidth=0.8, linestyle=":", zorder=1)
-            size = 12 if policy == GUARDED else 28
-            ax.scatter([], [], size, marker=marker, color=colour, label=policy)
-            ax.scatter(outage, saving, size, c=faces, marker=marker, edgecolors=colour, zorder=2)
-        ax.axhline(setting.dual.bound_pct, color="black", linestyle="--", linewidth=1)
+        _draw_policies(ax, setting)
         ax.annotate(
             "bound, sees the present" if name == "late" else "bound",
-            (1, setting.dual.bound_pct),
-            (-2, 2),
+            (0.1, setting.dual.bound_pct),
+            (0, 2),
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
-            ha="right",
             fontsize=7,
         )
-        ax.axvline(100 * float(setting.params.outage_eps), color="grey", linewidth=0.8)
         ax.set_ylim(top=setting.dual.bound_pct + 6)
         ax.set_xlabel("outage [%]; vertical: the limit")
         ax.set_ylabel("energy saving [%]")
         ax.set_title(TITLES[name], fontsize=9)
+    inset = axes[0].inset_axes((0.3, 0.18, 0.5, 0.5))
+    _draw_policies(inset, found["now"])
+    limit = 100 * float(found["now"].params.outage_eps)
+    inset.set_xlim(0.95 * limit, 1.05 * limit)
+    inset.set_ylim(found["now"].dual.bound_pct - 1, found["now"].dual.bound_pct + 0.2)
+    inset.tick_params(labelsize=6)
     axes[1].legend(frameon=False, fontsize=7, loc="lower right")
     for ax, metric, label in (
         (axes[2], "energy_saving", "energy saving [%]"),
@@ -371,17 +367,30 @@ def draw(found: dict[str, Setting]) -> Any:
             ax.fill_between(updates, *_range(curves), color=colour, alpha=0.2, linewidth=0)
         ax.set_xlabel("update")
         ax.set_ylabel(label)
-    for colour, setting in zip(COLOURS, found.values(), strict=False):
-        level = setting.median(REFERENCE[setting is found["late"]], "energy_saving_pct")[0]
+    for colour, (name, setting) in zip(COLOURS, found.items(), strict=False):
+        level = setting.median(REFERENCE[name], "energy_saving_pct")[0]
         axes[2].axhline(level, color=colour, linestyle=":", linewidth=1)
     axes[2].set_title("learning; dotted: DPP, DPP with the law", fontsize=9)
-    axes[3].axhline(100 * float(found["now"].params.outage_eps), color="grey", linewidth=0.8)
-    axes[3].set_ylim(0, 3)
+    axes[3].axhline(limit, color="grey", linewidth=0.8)
+    axes[3].set_ylim(0.8 * limit, 1.4 * limit)
     axes[2].legend(frameon=False, fontsize=7, loc="lower right")
     return figure
 
 
-REFERENCE = ("DPP", EXPECTED)
+def _draw_policies(ax: Any, setting: Setting) -> None:
+    """Every policy in the plane of outage and saving, with the limit and the bound."""
+    for policy, (marker, colour, size) in MARKERS.items():
+        if policy not in setting.metrics:
+            continue
+        outage = 100 * setting.median(policy, "outage")
+        saving = setting.median(policy, "energy_saving_pct")
+        faces = [colour if met else "white" for met in setting.limits_met(policy)]
+        if policy == GUARDED:
+            ax.plot(outage, saving, color=colour, linewidth=0.8, linestyle=":", zorder=1)
+        ax.scatter([], [], size, marker=marker, color=colour, label=policy)
+        ax.scatter(outage, saving, size, c=faces, marker=marker, edgecolors=colour, zorder=2)
+    ax.axhline(setting.dual.bound_pct, color="black", linestyle="--", linewidth=1)
+    ax.axvline(100 * float(setting.params.outage_eps), color="grey", linewidth=0.8)
 
 
 def curves_of(progress: list[dict[str, str]], metric: str) -> tuple[np.ndarray, np.ndarray]:
