@@ -32,6 +32,7 @@ _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
         "CheapestAvg": "agents.baselines.splitting:CheapestWithinDelay",
         "CheapestMax": "agents.baselines.splitting:cheapest_within_maximum",
         "DPP": "agents.baselines.splitting:DriftPlusPenalty",
+        "DPPExpected": "agents.baselines.splitting:DriftPlusPenaltyExpected",
         "DPPExact": "agents.baselines.splitting:DriftPlusPenaltyExact",
         "DPPWarm": "agents.baselines.splitting:DriftPlusPenaltyWarm",
     },

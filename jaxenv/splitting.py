@@ -666,17 +666,20 @@ class Splitting(Environment[SplittingState, SplittingParams]):
 
     def observe(self, state: SplittingState, params: SplittingParams) -> chex.Array:
         """``[5]``: N/10, log10 g, log10 alpha, Z/(V z_ref) and H/(V eta_ref), each at most 10."""
-        slot = self.seen_slot(state, self.costs(params), params)
+        return self.observation_of(self.seen_slot(state, self.costs(params), params), params)
+
+    def observation_of(self, slot: Slot, params: SplittingParams) -> chex.Array:
+        """`observe` of what a decision may know of a slot, ``[..., 5]``."""
         z = slot.z / (params.tradeoff_v * params.z_ref)
         h = slot.h / (params.tradeoff_v * params.eta_ref)
-        parts = [
+        parts = jnp.broadcast_arrays(
             slot.num_images / 10,
             jnp.log10(slot.snr_per_watt),
             jnp.log10(slot.availability),
             jnp.minimum(z, 10),
             jnp.minimum(h, 10),
-        ]
-        return jnp.stack(parts).astype(self.float_dtype)
+        )
+        return jnp.stack(parts, axis=-1).astype(self.float_dtype)
 
     def reward_unit(self, params: SplittingParams) -> chex.Array:
         """The energy of a mean batch computed locally, times V where the reward has it."""
@@ -744,7 +747,8 @@ class Splitting(Environment[SplittingState, SplittingParams]):
             added = (energy, slot.num_images, delay, outage)
             added += (queues.z, queues.h)
             totals = tuple(total + x for total, x in zip(totals, added, strict=True))
-            last = None if last is None else context
+            if last is not None:  # of all scenarios, even if none of them changes the draws
+                last = jax.tree.map(lambda x: jnp.broadcast_to(x, shape), context)
             return (queues, last, totals), jnp.broadcast_to(split, shape).astype(jnp.int8)
 
         def chunk(carry: tuple[Any, Any], first: chex.Array) -> tuple[tuple[Any, Any], Totals]:
@@ -806,11 +810,17 @@ class Splitting(Environment[SplittingState, SplittingParams]):
         return jax.tree.unflatten(structure, leaves).replace(**tables), policy, max(sizes)
 
     def trace(self, params: SplittingParams, key: chex.PRNGKey) -> Context:
-        """The contexts ``[num_slots]`` that `simulate` meets under a key; not correlated ones."""
-        if self.contexts == "markov":
-            raise ConfigError("contexts", self.contexts, "a trace is of independent or given ones")
+        """The contexts ``[num_slots]`` that `simulate` meets under a key."""
         key_data = jax.random.key_data(as_key(key))
         row, times = self._row(key_data, params), jnp.arange(self.num_slots, dtype=jnp.int32)
+
+        def following(last: Context, time: chex.Array) -> tuple[Context, Context]:
+            context = self._draw(key_data, time, row, last, params)
+            return context, context
+
+        if self.contexts == "markov":
+            before = self._draw(key_data, jnp.int32(-1), row, None, params)
+            return jax.lax.scan(following, before, times)[1]
         return jax.vmap(lambda time: self._draw(key_data, time, row, None, params))(times)
 
 

@@ -19,6 +19,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import i0e
 
 from agents.learner import Bound, Policy, effective_env
 from allocators import rate
@@ -31,12 +32,15 @@ from jaxenv.splitting import (
     Splitting,
     first_minimum,
     job,
+    rows,
     updated,
 )
 
 SAMPLE_SLOTS = 4096
 PRICE_BOX = (15.0, 4.0)  # J/s, J
 FIRST_PRICES = (5.0, 0.4)
+LATE_FADINGS = np.geomspace(2e-3, 12, 64)
+LATE_SHARES = 6
 
 
 @struct.dataclass
@@ -168,6 +172,89 @@ class DriftPlusPenalty(SplittingPolicy):
             return rate.objective(delay_s, energy_j, prices, params.delay_max_s), nats
 
         return first_minimum(costs, candidate, chained=True)
+
+
+@struct.dataclass
+class GuardedDriftPlusPenalty(SplittingPolicy):
+    """Drift plus penalty that counts a batch as late after ``guard`` times the largest delay: a
+    margin against what a late observation does not say, for who does not know its law."""
+
+    guard: chex.Array
+
+    def decide(self, slot, costs, params):
+        stricter = params.replace(delay_max_s=self.guard * params.delay_max_s)
+        return DriftPlusPenalty(self.env).decide(slot, costs, stricter)
+
+
+@struct.dataclass
+class DriftPlusPenaltyExpected(SplittingPolicy):
+    """Drift plus penalty on what a late observation says of the present: the point of least
+    expected Z D + H o + V E, at the rate of eq (19) for the observed channel.
+
+    It knows the law of contexts="markov" and its correlations, see `present_given_late`. Delays
+    count up to ``delay_clip_s``: the expectation is infinite where fading and share may come near
+    0. Where decisions see the present, or nothing is known of its law, it is `DriftPlusPenalty`.
+    """
+
+    @property
+    def env_overrides(self) -> Mapping[str, Any]:
+        return {}
+
+    def decide(self, slot, costs, params):
+        env = self.env
+        if env.observed == "now" or env.contexts == "given":
+            return DriftPlusPenalty(env).decide(slot, costs, params)
+        nats = env.closed_form_nats(slot, params)
+        possible, weight = present_given_late(env, slot, costs, params)
+        uplink = env.uplink(possible.snr_per_watt, params)
+        actual = jnp.clip(nats, *rate.nats_range(uplink))
+        prices = rate.Prices(slot.z, slot.h, params.tradeoff_v)
+
+        def expected(row):
+            delay_s, energy_j = rate.delay_and_energy(actual, job(row, possible), uplink)
+            late = delay_s > params.delay_max_s
+            delay_s = jnp.minimum(delay_s, params.delay_clip_s)
+            value = prices.delay * delay_s + prices.outage * late + prices.energy * energy_j
+            return jnp.sum(weight * value, axis=0)
+
+        objective = jax.lax.map(expected, rows(costs))
+        return jnp.argmin(objective, axis=0).astype(jnp.int32), nats
+
+
+def present_given_late(
+    env: Splitting, slot: Slot, costs: Costs, params: Any
+) -> tuple[Slot, chex.Array]:
+    """What the slot may be that was observed one slot late, on a grid.
+
+    Given the old gain the new one is Gaussian around ``fading_correlation`` times it, so its power
+    has the density ``exp(-(sqrt(y) - m)^2 / s) i0e(2 m sqrt(y) / s) / s``, m^2 = rho^2 x, s = 1 -
+    rho^2. The share stays with probability ``availability_correlation``, else it is uniform. With
+    contexts="independent" the observation says nothing.
+
+    Returns:
+        Slots and their probabilities, with a new leading axis.
+    """
+    markov = env.contexts == "markov"
+    keep = params.fading_correlation if markov else jnp.zeros((), env.float_dtype)
+    stay = params.availability_correlation if markov else jnp.zeros((), env.float_dtype)
+    trailing = (1,) * jnp.ndim(slot.snr_per_watt)
+    root = jnp.asarray(np.sqrt(LATE_FADINGS), env.float_dtype).reshape(-1, *trailing)
+    old = keep * jnp.sqrt(slot.snr_per_watt / costs.snr_per_watt)
+    fresh = 1 - keep**2
+    # Points even in the logarithm: the density times y is their probability but for a constant.
+    density = jnp.exp(-((root - old) ** 2) / fresh) * i0e(2 * old * root / fresh) * root**2
+    density = density / jnp.sum(density, axis=0)
+    shares = 0.75 * 0.5 ** np.arange(LATE_SHARES)  # the middles of (1/2, 1], (1/4, 1/2], ...
+    chances = 0.5 ** np.minimum(np.arange(1, LATE_SHARES + 1), LATE_SHARES - 1)
+    snr = costs.snr_per_watt * root**2
+    points = [(density * stay, snr, slot.availability)]
+    points += [
+        (density * (1 - stay) * chance, snr, params.availability_max * share)
+        for share, chance in zip(shares, chances, strict=True)
+    ]
+    points = [jnp.broadcast_arrays(*point) for point in points]
+    weight, snr, availability = (jnp.concatenate(parts) for parts in zip(*points, strict=True))
+    return slot._replace(snr_per_watt=snr, availability=availability), weight
 
 
 @struct.dataclass

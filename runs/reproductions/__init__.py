@@ -6,7 +6,9 @@ program's resolved configuration (``scale`` is ``smoke`` or ``paper``) and retur
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +72,8 @@ _figures: dict[str, Function | str] = (
         for name in (*(f"fig{n:02d}" for n in range(9, 15)), "gap", "starts", "violation")
     }
 )
+_figures["splitting/learning"] = "runs.reproductions.splitting_learning:learning"
+_by_name_alone = {"splitting/learning"}  # they train while all others of their system do not
 _groups: dict[str, tuple[str, ...]] = {
     "vehicular/training": ("vehicular/fig03", "vehicular/fig04"),
     "vehicular/cores": tuple(f"vehicular/fig{number:02d}" for number in range(5, 9)),
@@ -90,14 +94,26 @@ def figures() -> tuple[str, ...]:
 
 
 def selected(name: str | None) -> dict[str, Function]:
-    """The figure ``name``, or a group's; ``system/all`` stands for every figure of a system."""
+    """The figure ``name``, or a group's; ``system/all`` stands for every figure of a system but
+    those that train where no other does."""
     group = _groups.get(name, (name,)) if isinstance(name, str) else ()
     system = name.removesuffix("all") if isinstance(name, str) and name.endswith("/all") else None
     chosen = [
-        known for known in figures() if known in group or (system and known.startswith(system))
+        known
+        for known in figures()
+        if known in group or (system and known.startswith(system) and known not in _by_name_alone)
     ]
     if not chosen:
         systems = sorted({known.split("/")[0] + "/all" for known in figures()})
         valid = f"choose one of {', '.join([*systems, *_groups, *figures()]) or '(none)'}"
         raise ConfigError("figure", name, valid)
     return {known: load_object(_figures[known]) for known in chosen}
+
+
+def output_folder() -> contextlib.AbstractContextManager[str]:
+    """The running program's output folder; a temporary one outside of any program."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if HydraConfig.initialized():
+        return contextlib.nullcontext(HydraConfig.get().runtime.output_dir)
+    return tempfile.TemporaryDirectory()

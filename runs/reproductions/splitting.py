@@ -13,7 +13,8 @@ splitting at the edge" (ICC 2023), the dual bound beside them, and the model's s
 Each figure is one call of `Splitting.simulate` per policy: all scenarios and seeds at once.
 ``paper`` takes 2e5 slots and 5 seeds and some minutes on 2 cores, ``smoke`` 2 seeds of 5e4 slots;
 tables of expected values hold for ``paper``, so their tolerances are doubled in ``smoke``.
-With ``env=splitting`` its settings replace the published scenario's.
+With ``env=splitting`` its settings replace the published scenario's. ``splitting/all`` is these
+figures; ``splitting/learning``, see `splitting_learning`, trains and must be named.
 """
 
 from __future__ import annotations

@@ -23,10 +23,8 @@ Figures of one group that are asked for together share its training and its meas
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -46,7 +44,7 @@ from jaxenv.vehicular import Vehicular
 from runs import evaluate as evaluation
 from runs import program, tables, train
 from runs.program import Config
-from runs.reproductions import Reproduction
+from runs.reproductions import Reproduction, output_folder
 from runs.reproductions import vehicular_claims as claims
 from runs.reproductions import vehicular_figures as plots
 from runs.reproductions.vehicular_claims import (
@@ -466,7 +464,7 @@ def run_group(config: Config, group: str) -> Measured:
     num_envs = config["agent"].get("num_envs") or 64
     plan = schedule(config, group, num_envs)
     places = points(group)
-    with _output_folder() as folder:
+    with output_folder() as folder:
         path = Path(folder) / group
         env, params, policies, per_point, runs = learned_policies(config, path, group, plan)
         names = BASELINES + (LOOK_AHEAD if config.get("lookahead") else ())
@@ -483,15 +481,6 @@ def run_group(config: Config, group: str) -> Measured:
             rows += gain_rows(places, terms)
         tables.write_csv(path / "evaluation.csv", tables.EVALUATION, rows)
     return Measured(rows, learned, curves)
-
-
-def _output_folder() -> contextlib.AbstractContextManager[str]:
-    """The running program's output folder; a temporary one outside of any program."""
-    from hydra.core.hydra_config import HydraConfig
-
-    if HydraConfig.initialized():
-        return contextlib.nullcontext(HydraConfig.get().runtime.output_dir)
-    return tempfile.TemporaryDirectory()
 
 
 def reproduce(figure: str, config: Config) -> Reproduction:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from agents.baselines import splitting as baselines
 from jaxenv.errors import ConfigError
+from jaxenv.splitting import Splitting
 from runs import reproductions
 from runs.reproduce import write_reproduction
 from runs.reproductions import FAILS, HOLDS
 from runs.reproductions import splitting as system
+from runs.reproductions import splitting_learning as learning
 
 CONFIG = {
     "scale": "smoke",
@@ -92,3 +95,66 @@ def test_depthwise_counts():
 def test_sensitivity_is_of_the_published_network():
     with pytest.raises(ConfigError, match="^network: 'alexnet'"):
         system.sensitivity(CONFIG | {"env": CONFIG["env"] | {"network": "alexnet"}})
+
+
+# ---- learning -----------------------------------------------------------------------------------
+
+
+def setting_of(**policies):
+    """A setting whose policies have one trajectory and ``(saving, ms, outage)`` per variant."""
+    names = ("energy_saving_pct", "mean_delay_s", "outage")
+    metrics = {}
+    for policy, variants in policies.items():
+        saving, delay_ms, outage = np.array(variants, float).T
+        values = dict(zip(names, (saving, delay_ms / 1e3, outage), strict=True))
+        values["mean_energy_j"] = 1.36 * (1 - saving / 100)
+        values |= dict.fromkeys(("z_mean", "h_mean", "h_final"), np.ones(len(saving)))
+        metrics[policy] = {name: x[None] for name, x in values.items()}
+    dual = baselines.DualSolution(88.0, 0.001, 9.6, 0.25, 1.36 * 0.12)
+    params = Splitting().default_params()
+    return learning.Setting(metrics, dual, params, [], slack=1)
+
+
+def test_claims_of_learning():
+    guarded = [(70.0, 50.0, 0.02)] * (len(learning.GUARDS) - 1) + [(50.0, 40.0, 0.0098)]
+    now = setting_of(
+        **{learning.LEARNED: [(87.0, 50.0, 0.01), (86.5, 50.0, 0.01)], "DPP": [(87.3, 50.0, 0.01)]}
+    )
+    late = setting_of(
+        **{
+            learning.LEARNED: [(63.0, 40.0, 0.01), (61.0, 40.0, 0.0102)],
+            "DPP": [(75.0, 50.0, 0.035)],
+            learning.GUARDED: guarded,
+            learning.EXPECTED: [(64.0, 40.0, 0.01)],
+        }
+    )
+    found = {v.claim: v for v in learning.judge(now, late)}
+    wanted = {
+        "present seen: the learner keeps both limits": HOLDS,
+        "present seen: the learner approaches drift plus penalty": HOLDS,
+        "seen late: the closed form on stale values keeps both limits": FAILS,
+        "seen late: the learner keeps both limits": FAILS,  # one seed's outage is 0.0102
+        "seen late: the learner saves more than the closed form with the best guard": HOLDS,
+        "seen late: the learner approaches the expectation by the known law": FAILS,
+        "weak duality for every policy": HOLDS,
+    }
+    assert {claim: v.verdict for claim, v in found.items()} == wanted
+    rows = learning.rows_of("late", late)
+    assert [row["limits_met"] for row in rows[:3]] == [True, False, False]
+    assert rows[-1]["policy"] == learning.EXPECTED and rows[-2]["guard"] == learning.GUARDS[-1]
+
+
+def test_curves_and_presets_of_learning():
+    rows = [
+        {"update": u, "seed": s, "metric": m, "mean": f"{10 * s + int(u)}"}
+        for u in ("2", "10")
+        for s in (0, 1)
+        for m in ("outage", "other")
+    ]
+    updates, curves = learning.curves_of(rows, "outage")
+    np.testing.assert_array_equal(updates, [2, 10])
+    np.testing.assert_array_equal(curves, [[2, 10], [12, 20]])
+    late = learning.preset("late")
+    assert late["env"]["contexts"] == "markov" and late["env"]["availability_max"] == 0.1
+    assert late["agent"] == learning.preset("now")["agent"]
+    assert list(reproductions.selected("splitting/learning")) == ["splitting/learning"]
