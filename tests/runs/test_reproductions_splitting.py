@@ -156,5 +156,6 @@ def test_curves_and_presets_of_learning():
     np.testing.assert_array_equal(curves, [[2, 10], [12, 20]])
     late = learning.preset("late")
     assert late["env"]["contexts"] == "markov" and late["env"]["availability_max"] == 0.1
-    assert late["agent"] == learning.preset("now")["agent"]
+    slower = {"temperature_lr_ratio": 0.3}
+    assert late["agent"] == learning.preset("now")["agent"] | slower
     assert list(reproductions.selected("splitting/learning")) == ["splitting/learning"]
