@@ -219,10 +219,18 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         """Sizes, leaves of the scenario, and these ways of describing one:
 
         networks, granularity, frame_shape, input_bits: the profiles of `jaxenv.dnn` (names, CSV
-        paths or `Profile` objects). spacing_m: distance between RSUs. num_cores: of an RSU, of
-        5 GFLOP/s each.
-        trace: a `jaxenv.data.sumo.Trace`, or the path of a SUMO file. road_period_m defaults to
-        S * spacing_m, or to a trace's extent plus the RSUs' reach.
+        paths or `Profile` objects), the camera's frame (channels, height, width) and the bits of
+        each of its values. spacing_m: distance between RSUs. num_cores: of an RSU, of 5 GFLOP/s
+        each.
+        trace: a `jaxenv.data.sumo.Trace`, or the path of a SUMO file; it needs at least max_steps
+        rows. While tasks drain after the last row, vehicles keep their last speed. road_period_m
+        defaults to S * spacing_m; with ``trace`` to the extent of vehicles and RSUs plus twice the
+        reach of an RSU and one zone, so that no copy of an RSU can be reached.
+
+        Raises:
+            ConfigError: a value that cannot be simulated, or one that would have no effect:
+                initial arrays without scenario="given", arrival tables without arrivals="given",
+                a trace without mobility="trace".
         """
         options = {name: value for name, value in options.items() if value is not None}
         networks = options.pop("networks", NETWORKS)
@@ -250,8 +258,12 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
                 if np.ndim(options[given]) != 2:
                     raise ConfigError(given, options[given], f"give an array [{rows}, vehicles]")
                 options[rows] = len(options[given])
+        whole_road = trace is not None and "road_period_m" not in options
         if trace is not None:
             options = _trace_options(trace) | options
+            if options["mobility"] != "trace":
+                valid = 'a trace needs mobility="trace"'
+                raise ConfigError("mobility", options["mobility"], valid)
         sizes = {f.name for f in dataclasses.fields(cls) if f.init}
         env = cls(**{k: v for k, v in options.items() if k in sizes})
         if longest > env.max_layers:
@@ -270,11 +282,34 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         if spacing is not None:
             spacing = _positive("spacing_m", spacing, ())
             leaves.setdefault("rsu_position_m", spacing * (np.arange(env.num_rsus) + 0.5))
-            leaves.setdefault("road_period_m", spacing * env.num_rsus)
+            if not whole_road:
+                leaves.setdefault("road_period_m", spacing * env.num_rsus)
         steps = np.asarray(leaves.get("max_steps"))
         if steps.dtype.kind in "iu":
             leaves.setdefault("max_slots", 4 * steps)
-        return env, env.make_params(**leaves)
+        if whole_road:
+            leaves["road_period_m"] = _whole_road_m(env.make_params(**leaves))
+        params = env.make_params(**leaves)
+        env._refuse_unread(leaves)
+        rows = env.trace_rows - max(int(params.trace_start), 0)
+        if trace is not None and rows < params.max_steps:
+            valid = f"the trace has rows for {rows} slots"
+            raise ConfigError("max_steps", int(params.max_steps), valid)
+        return env, params
+
+    def _refuse_unread(self, leaves: dict[str, Any]) -> None:
+        """Refuses leaves that this environment would not read."""
+        readers = (
+            ("scenario", "given", _INITIAL),
+            ("arrivals", "given", ("arrival", "model")),
+            ("mobility", "trace", _TRACE),
+            ("mobility", "constant", ("initial_position_m", "initial_speed_mps")),
+        )
+        for option, needed, names in readers:
+            for name in names:
+                if name in leaves and getattr(self, option) != needed:
+                    valid = f'it has no effect unless {option}="{needed}"'
+                    raise ConfigError(name, leaves[name], valid)
 
     def default_params(self) -> VehicularParams:
         """The constants of the paper and, where it is silent, of the model's specification.
@@ -388,6 +423,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
             )
             if not p.trace_active.any():
                 raise ConfigError("trace_active", "all false", "give at least one active vehicle")
+            _check_trace(p)
 
     @property
     def observation_space(self) -> spaces.Box:
@@ -1392,7 +1428,6 @@ def _trace_options(trace: Any) -> dict[str, Any]:
         trace = sumo.read_fcd(trace)
     if not isinstance(trace, sumo.Trace):
         raise ConfigError("trace", trace, "give a jaxenv.data.sumo.Trace or a path")
-    positions = trace.position_m[trace.active]
     return {
         "mobility": "trace",
         "num_vehicles": trace.position_m.shape[1],
@@ -1401,8 +1436,40 @@ def _trace_options(trace: Any) -> dict[str, Any]:
         "trace_active": trace.active,
         "trace_direction": np.asarray(trace.direction, np.float64),
         "slot_s": trace.slot_s,
-        "road_period_m": float(np.ptp(positions)) + 2 * 300.0 + 20.0,
     }
+
+
+def _whole_road_m(params: VehicularParams) -> float:
+    """A period of a trace's road in m, beyond which no copy of an RSU is in anybody's reach."""
+    active = np.asarray(params.trace_active)
+    places = np.append(np.asarray(params.trace_position_m)[active], params.rsu_position_m)
+    reach = float(params.radius_m) + float(params.tolerance_m)
+    return float(np.ptp(places)) + 2 * reach + float(params.zone_m)
+
+
+def _check_trace(p: VehicularParams) -> None:
+    """Refuses a trace in which vehicles jump, or that never meets an RSU; NumPy leaves."""
+    position, active = p.trace_position_m, p.trace_active
+    moved = np.where(active[1:] & active[:-1], np.abs(np.diff(position, axis=0)), 0)
+    row, vehicle = np.unravel_index(np.argmax(moved), moved.shape)
+    if moved[row, vehicle] > _FASTEST_MPS * p.slot_s:
+        valid = (
+            f"vehicle {vehicle} jumps so from row {row} to row {row + 1} within {p.slot_s:g} s; "
+            f"give at most {_FASTEST_MPS:g} m/s, or an inactive row between two vehicles"
+        )
+        raise ConfigError("trace_position_m", position[row : row + 2, vehicle].tolist(), valid)
+    zone = (np.floor(p.trace_direction * position / p.zone_m) + 0.5) * p.zone_m
+    for center in p.rsu_position_m:
+        gap = np.mod(zone - p.trace_direction * center, p.road_period_m)
+        near = np.minimum(gap, p.road_period_m - gap) <= p.radius_m + p.tolerance_m
+        if (near & active).any():
+            return
+    low, high = position[active].min(), position[active].max()
+    valid = (
+        f"the trace runs from {low:g} m to {high:g} m: give at least one RSU within "
+        f"radius_m = {p.radius_m:g} m of a vehicle"
+    )
+    raise ConfigError("rsu_position_m", p.rsu_position_m.tolist(), valid)
 
 
 def _positive(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -1457,6 +1524,14 @@ _POSITIVE = (
     "compression",
     "initial_vehicle_flops",
 )
+_INITIAL = (
+    "initial_position_m",
+    "initial_speed_mps",
+    "initial_power_dbm",
+    "initial_vehicle_flops",
+)
+_TRACE = ("trace_position_m", "trace_active", "trace_direction", "trace_start")
+_FASTEST_MPS = 100.0  # beyond any vehicle on a road: a faster move is a mistake in the trace
 _FINITE = (
     "rsu_position_m",
     "power_range_dbm",
