@@ -1468,6 +1468,22 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
 
         draw_road(axes, self, state, params)
 
+    def event_states(
+        self, state: VehicularState, action: chex.Array, params: VehicularParams
+    ) -> list[VehicularState]:
+        """The states to draw up to the next decision; see `jaxenv.rendering.vehicular`."""
+        from jaxenv.rendering.vehicular import event_states
+
+        return event_states(self, state, action, params)
+
+    def frames_held(
+        self, state: VehicularState, following: VehicularState | None, params: VehicularParams
+    ) -> float:
+        """For how many frame times to show a state; see `jaxenv.rendering.vehicular`."""
+        from jaxenv.rendering.vehicular import frames_held
+
+        return frames_held(state, following, params)
+
 
 def stable_order(values: chex.Array) -> chex.Array:
     """Indices that sort a short vector, ties by index: all pairs beat a sort of a few numbers."""
