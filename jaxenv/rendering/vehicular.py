@@ -75,6 +75,10 @@ def _submitted(
     state = state.replace(progress=now.replace(outcome=jnp.zeros_like(now.outcome)))
     due = jnp.any(now.asking) & ~state.finished
     after = env._submit(state, action, params)
+    ended = after.progress.outcome[:, None] == jnp.arange(after.totals.outcomes.shape[0])
+    counts = jnp.sum(ended & (jnp.arange(ended.shape[1]) > 0), axis=0, dtype=jnp.int32)
+    totals = after.totals.replace(outcomes=after.totals.outcomes + counts)
+    after = after.replace(totals=totals)
     return jax.tree.map(lambda new, old: jnp.where(due, new, old), after, state)
 
 
@@ -167,8 +171,8 @@ def _ground(axes: Any, params: VehicularParams, start: float, length: float) -> 
     for way in np.unique(np.asarray(params.trace_direction)):
         axes.annotate(
             "",
-            xy=(start + length * (0.5 + 0.49 * way), -0.8),
-            xytext=(start + length * (0.5 + 0.455 * way), -0.8),
+            xy=(start + length * (0.5 + 0.49 * way), -0.9),
+            xytext=(start + length * (0.5 + 0.455 * way), -0.9),
             arrowprops={"arrowstyle": "->", "color": CURB, "linewidth": 1.5},
             zorder=1,
         )
@@ -392,11 +396,11 @@ def _legend(axes: Any, params: VehicularParams) -> None:
             linewidth=1.2,
             linestyle=DASHES,
         ),
-        entry("wire, helper to deliverer: in use", color=PHASES[WIRED][1], linewidth=2.6),
-        entry("... to be used", color=PHASES[WIRED][1], linewidth=1.3, linestyle=DOTS),
-        entry("roadside unit (RSU)", marker="^", linestyle="", color=MAST),
-        entry(f"its coverage, {float(params.radius_m):g} m", color=SKY, alpha=0.35, **bar),
-        entry(f"its work, full: {SECONDS_SHOWN:g} s", color=WORK, **bar),
+        entry("wire to the deliverer, in use", color=PHASES[WIRED][1], linewidth=2.6),
+        entry("wire to be used", color=PHASES[WIRED][1], linewidth=1.3, linestyle=DOTS),
+        entry("roadside unit, RSU", marker="^", linestyle="", color=MAST),
+        entry(f"coverage of an RSU, {float(params.radius_m):g} m", color=SKY, alpha=0.35, **bar),
+        entry(f"work of an RSU, full: {SECONDS_SHOWN:g} s", color=WORK, **bar),
         entry(f"zones, {float(params.zone_m):g} m", color=CURB, marker="|", linestyle=""),
         entry("time (bar at the top)", color=MAST, **bar),
         entry("driving direction", color=CURB, marker="$\\rightarrow$", linestyle="", markersize=9),

@@ -45,6 +45,9 @@ def test_a_film_shows_every_upload_and_every_end_once(film):
         j = int(np.argmax(first.tasks.decision))
         # The task just submitted is seen in its first phase, or failed on entry.
         assert first.progress.phase[j] in (IDLE, LOCAL, UPLOAD)
+        assert first.totals.outcomes.sum() + (first.progress.phase > IDLE).sum() == (
+            first.decisions
+        )
         outcomes = np.array([s.progress.outcome for s in shown[1:]])
         assert (np.sum(outcomes > NONE, axis=0) == finished["mask"]).all()
         assert (np.any(outcomes == SUCCESS, axis=0) == finished["success"]).all()
