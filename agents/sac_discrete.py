@@ -2,8 +2,20 @@
 
 Two critics give Q(s, .) of all actions, so every expectation over the policy is an exact sum. The
 temperature (lambda) is learned. Source: P. Christodoulou, "Soft Actor-Critic for Discrete Action
-Settings" (2019); as used, and with its objectives corrected, for the scheduler of "SAFE:
-Intelligent Online Scheduling for Collaborative DNN Inference in Vehicular Network", eqs (11)-(14).
+Settings" (2019), arXiv:1910.07207; as used for the scheduler of "SAFE: Intelligent Online
+Scheduling for Collaborative DNN Inference in Vehicular Network" (`jaxenv.vehicular` has the full
+reference), eqs (11) to (14). Where those differ from soft actor-critic they are corrected:
+
+- (11) has Q and log pi without an action: the target takes their expectation over pi(.|s'), and
+  bootstraps through a truncation, since the episode's end is a time limit;
+- (12) has the minimum of both critics inside the loss, which leaves one of them without a gradient:
+  each critic is fitted by its own Q(s, a) of the action taken;
+- (13) detaches nothing: Q and lambda are constants in the actor's loss (and Algorithm 1, line 13,
+  differentiates by the actor's parameters, not by pi);
+- (14) has no expectation and mixes the policies of two steps: the mean over the batch of
+  lambda*(H(pi(.|s)) - H_target), the policy detached, minimised over log lambda;
+- Table II's target entropy -log(1 + actions) is negative, below any entropy, so lambda only falls:
+  it is ``target_entropy="paper"``; ``valid`` has a fixed point.
 
 With ``reward_mode="own"`` an environment pays each decision when its own task ends, in
 ``info["finished"]``; the learner holds the transition until then.
@@ -57,48 +69,51 @@ class Hyperparameters:
 @struct.dataclass
 class Transition:
     """Rows of the replay buffer. Masks are packed, one bit per action. Rewards are unscaled but for
-    the environment's unit."""
+    the environment's unit.
 
-    observation: chex.Array
-    mask: chex.Array
-    action: chex.Array
-    reward: chex.Array
-    next_observation: chex.Array
-    next_mask: chex.Array
-    terminated: chex.Array
+    Shapes behind leading axes of rows; D numbers in an observation, B = ceil(actions / 8) bytes.
+    """
+
+    observation: chex.Array  # [..., D] float
+    mask: chex.Array  # [..., B] uint8
+    action: chex.Array  # [...] int32
+    reward: chex.Array  # [...] float
+    next_observation: chex.Array  # [..., D] float
+    next_mask: chex.Array  # [..., B] uint8
+    terminated: chex.Array  # [...] bool
 
 
 @struct.dataclass
 class Held:
     """Transitions of one environment that are not complete yet.
 
-    One row per vehicle where each decision is paid on its own, else one. Leaves ``[rows, ...]``.
+    One row per vehicle where each decision is paid on its own, else one.
 
     transition: as far as known. decision: index of the decision in its episode. open: the row is in
     use. paid: its reward is complete. followed: its next observation is known.
     """
 
-    transition: Transition
-    decision: chex.Array
-    open: chex.Array
-    paid: chex.Array
-    followed: chex.Array
+    transition: Transition  # [rows, ...]
+    decision: chex.Array  # [rows] int32
+    open: chex.Array  # [rows] bool
+    paid: chex.Array  # [rows] bool
+    followed: chex.Array  # [rows] bool
 
 
 @struct.dataclass
 class Lane:
-    """One environment that collects.
+    """One environment that collects; in `SACState` every leaf has a leading axis ``num_envs``.
 
     env_state: its state. deciding: whether that waits for a decision. decisions: taken so far in
     the episode. steps, sums: of the declared metrics' terms, over the episode so far.
     """
 
     env_state: Any
-    deciding: chex.Array
-    decisions: chex.Array
-    held: Held
-    steps: chex.Array
-    sums: dict[str, chex.Array]
+    deciding: chex.Array  # [] bool
+    decisions: chex.Array  # [] int32
+    held: Held  # [rows, ...]
+    steps: chex.Array  # [] float
+    sums: dict[str, chex.Array]  # [] float each
 
 
 @struct.dataclass

@@ -1,6 +1,9 @@
 """Collaborative DNN inference over roadside units: the system of SAFE.
 
-Source: "SAFE: Intelligent Online Scheduling for Collaborative DNN Inference in Vehicular Network".
+Source: R. Zhou, Z. Han, Y. Zeng, Z. Zhou, L. Wu and W. Wang, "SAFE: Intelligent Online Scheduling
+for Collaborative DNN Inference in Vehicular Network", conference paper; record at
+https://openreview.net/forum?id=6lg5I3uiHD. Equation numbers in this file are that paper's.
+
 Vehicles on a road submit inference tasks. A controller chooses for each task a helper and a
 deliverer roadside unit (RSU) and two partition layers: the vehicle computes the first part and
 uploads to the helper, the helper computes the second part and passes the data by wire to the
@@ -41,53 +44,80 @@ _START_STREAM = -1
 class VehicularParams(Params):
     """The scenario. SI units; S RSUs, V vehicles, M networks of at most K layers.
 
-    max_steps: T, the slot at which arrivals end. max_slots: the slot at which a drain is cut off.
+    The symbols in brackets are the paper's; where it is silent the default is ours.
+
+    Time. max_steps: slots in which tasks arrive (T). max_slots: slot at which tasks still in flight
+    are cut off and counted as unfinished. slot_s: length of a slot; tasks arrive and vehicles
+    change zones only at slot starts.
+
+    Road. radius_m: an RSU covers what is at most so far away along the road (r). zone_m: length of
+    a zone; during a slot a vehicle counts as being at the centre of its zone. rsu_position_m:
+    centres of the RSUs. road_period_m: the road repeats after this length. tolerance_m: added to
+    the radius in every coverage test, so that a vehicle at exactly the radius is covered despite
+    rounding. min_distance_m: shorter links have the path loss of this distance, since the model
+    diverges at 0.
+
+    Radio (below eq (1)). Path loss of d km is path_loss_intercept_db + path_loss_slope_db *
+    log10(d); noise_dbm_per_hz: density over the whole band; bandwidth_hz: of each RSU (B_s), shared
+    by its uploads. wired_rate_bps: from RSU to RSU (R), not shared.
+
+    Compute. rsu_flops: capacity of each RSU (C_s), shared by its tasks. layer_flops: work of every
+    layer of the whole network on an RSU (x_k), the first layer is the input with 0.
+    compression: vehicles hold compressed networks, so a layer costs them compression * layer_flops
+    (x'_k). layer_output_bits: what a layer hands on (d_k), not compressed. num_layers: layers in
+    use of each network (K_i).
+
+    Vehicles and tasks. speed_range_mps, power_range_dbm, vehicle_flops_range: ends ``[low, high]``
+    of the uniform draws of speed (v_i), transmit power and capacity (c_i), once per episode.
+    arrival_probability: that an idle vehicle asks at a slot start. mix: relative frequencies of
+    the networks. vehicle_enabled: a disabled vehicle never asks. failure_weight: the cost of a
+    failed task is so many times its latency (omega of eq (3), at least 1).
     """
 
-    max_slots: chex.Array
-    slot_s: chex.Array
-    radius_m: chex.Array
-    zone_m: chex.Array
-    rsu_position_m: chex.Array  # [S]
-    road_period_m: chex.Array
-    min_distance_m: chex.Array
-    tolerance_m: chex.Array
-    speed_range_mps: chex.Array  # [2]
-    power_range_dbm: chex.Array  # [2]
-    vehicle_flops_range: chex.Array  # [2], FLOP/s
-    path_loss_intercept_db: chex.Array
-    path_loss_slope_db: chex.Array
-    noise_dbm_per_hz: chex.Array
-    bandwidth_hz: chex.Array  # [S]
-    wired_rate_bps: chex.Array
-    rsu_flops: chex.Array  # [S], FLOP/s
-    compression: chex.Array
-    arrival_probability: chex.Array
-    failure_weight: chex.Array
-    mix: chex.Array  # [M], relative frequencies of the networks
-    layer_flops: chex.Array  # [M, K], FLOP of each layer on an RSU
-    layer_output_bits: chex.Array  # [M, K]
+    max_slots: chex.Array  # int32
+    slot_s: chex.Array  # s
+    radius_m: chex.Array  # m
+    zone_m: chex.Array  # m
+    rsu_position_m: chex.Array  # [S] m
+    road_period_m: chex.Array  # m
+    min_distance_m: chex.Array  # m
+    tolerance_m: chex.Array  # m
+    speed_range_mps: chex.Array  # [2] m/s
+    power_range_dbm: chex.Array  # [2] dBm
+    vehicle_flops_range: chex.Array  # [2] FLOP/s
+    path_loss_intercept_db: chex.Array  # dB at 1 km
+    path_loss_slope_db: chex.Array  # dB per decade
+    noise_dbm_per_hz: chex.Array  # dBm/Hz
+    bandwidth_hz: chex.Array  # [S] Hz
+    wired_rate_bps: chex.Array  # bit/s
+    rsu_flops: chex.Array  # [S] FLOP/s
+    compression: chex.Array  # factor > 0
+    arrival_probability: chex.Array  # 0 to 1, per slot
+    failure_weight: chex.Array  # factor >= 1
+    mix: chex.Array  # [M] >= 0
+    layer_flops: chex.Array  # [M, K] FLOP
+    layer_output_bits: chex.Array  # [M, K] bit
     num_layers: chex.Array  # [M] int32
     vehicle_enabled: chex.Array  # [V] bool
-    initial_position_m: chex.Array  # [V], read with scenario="given"
-    initial_speed_mps: chex.Array  # [V]
-    initial_power_dbm: chex.Array  # [V]
-    initial_vehicle_flops: chex.Array  # [V]
+    initial_position_m: chex.Array  # [V] m at slot 0; the four are read with scenario="given"
+    initial_speed_mps: chex.Array  # [V] m/s; position and speed with mobility="constant" only
+    initial_power_dbm: chex.Array  # [V] dBm
+    initial_vehicle_flops: chex.Array  # [V] FLOP/s
     arrival: chex.Array  # [rows, V] bool: whether an idle vehicle asks, read with arrivals="given"
     model: chex.Array  # [rows, V] int32: the network of the task
-    trace_position_m: chex.Array  # [rows, V], read with mobility="trace"
-    trace_active: chex.Array  # [rows, V] bool
-    trace_direction: chex.Array  # [V], +1 or -1
-    trace_start: chex.Array  # int32 first row; negative: drawn
+    trace_position_m: chex.Array  # [rows, V] m, one row per slot, read with mobility="trace"
+    trace_active: chex.Array  # [rows, V] bool: on the road
+    trace_direction: chex.Array  # [V] +1 or -1 along the road
+    trace_start: chex.Array  # int32 row of slot 0; negative: drawn
 
 
 @struct.dataclass
 class Draws:
     """What an episode draws at its start."""
 
-    position_m: chex.Array  # [V] at slot 0
-    speed_mps: chex.Array  # [V]
-    power_dbm: chex.Array  # [V]
+    position_m: chex.Array  # [V] m at slot 0
+    speed_mps: chex.Array  # [V] m/s
+    power_dbm: chex.Array  # [V] dBm
     vehicle_gflops: chex.Array  # [V], GFLOP/s
     trace_row: chex.Array  # int32, row of slot 0
 
@@ -98,14 +128,14 @@ class Tasks:
 
     helper: chex.Array  # [V] int32 RSU
     deliverer: chex.Array  # [V] int32 RSU
-    helper_position_m: chex.Array  # [V] centre of the helper's copy of the road, y_h
-    deliverer_position_m: chex.Array  # [V] y_d
+    helper_position_m: chex.Array  # [V] m, centre of the helper's copy of the road, y_h
+    deliverer_position_m: chex.Array  # [V] m, y_d
     work: chex.Array  # [5, V] W_1..W_5 in GFLOP or Mbit; W_2 = 0 means Local
-    bandwidth_mhz: chex.Array  # [V] B_h
-    power_over_noise_db: chex.Array  # [V] P_i over the noise of the band B_h
-    helper_gflops: chex.Array  # [V] C_h
-    deliverer_gflops: chex.Array  # [V] C_d
-    local_s: chex.Array  # [V] latency of Local, sum x'/c
+    bandwidth_mhz: chex.Array  # [V] MHz, B_h
+    power_over_noise_db: chex.Array  # [V] dB, P_i over the noise of the band B_h
+    helper_gflops: chex.Array  # [V] GFLOP/s, C_h
+    deliverer_gflops: chex.Array  # [V] GFLOP/s, C_d
+    local_s: chex.Array  # [V] s, latency of Local, sum x'/c
     slot: chex.Array  # [V] int32 slot of submission
     decision: chex.Array  # [V] int32 index of the decision in the episode, -1 if none
 
@@ -117,15 +147,15 @@ class Progress:
     slot: chex.Array  # int32 k
     tau: chex.Array  # s since the start of the slot
     fresh: chex.Array  # bool: no event of this slot has run yet
-    phase: chex.Array  # [V] int32
+    phase: chex.Array  # [V] int32, IDLE to DELIVERER
     remaining: chex.Array  # [V] GFLOP or Mbit left of the phase
     weight: chex.Array  # [V] share weight, kept by share_weights="remaining" and allocation="insga"
     entry_slot: chex.Array  # [V] int32, when the phase (fifo) or the upload (serial) began
-    entry_tau: chex.Array  # [V]
+    entry_tau: chex.Array  # [V] s into that slot
     asking: chex.Array  # [V] bool: waits for a decision in this slot
     network: chex.Array  # [V] int32 network of the task
-    outcome: chex.Array  # [V] int32 how a task ended during this step
-    latency_s: chex.Array  # [V] mu of that task
+    outcome: chex.Array  # [V] int32 how a task ended during this step, NONE to UNFINISHED
+    latency_s: chex.Array  # [V] s, mu of that task
     turns: chex.Array  # int32 turns of this step
 
 
@@ -134,16 +164,17 @@ class Totals:
     """Sums over the episode."""
 
     outcomes: chex.Array  # [6] int32 number of tasks by outcome
-    latency_s: chex.Array  # of completed tasks
-    cost_s: chex.Array
+    latency_s: chex.Array  # s, of tasks that succeeded
+    cost_s: chex.Array  # s, of all tasks
 
 
 @struct.dataclass
 class VehicularState(State):
     """The state: the episode's draws, tasks in flight, the event clock, and sums.
 
-    vehicle: int32, the vehicle that asks. carried_cost: Phi, the cost in s of all tasks in flight
-    if nobody else submits (reward_mode="marginal"). last_observation: seen when arrivals ended.
+    vehicle: int32, the vehicle that asks. decisions: int32, taken so far. finished: bool, the
+    episode is over. carried_cost: Phi, the cost in s of all tasks in flight if nobody else submits
+    (reward_mode="marginal"). last_observation: seen when arrivals ended.
     """
 
     vehicle: chex.Array
@@ -166,11 +197,28 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
     allocation: ``kkt`` (eqs 7, 9), ``equal``, ``fifo``, ``serial`` or ``insga``.
     allocator: ``closed`` or ``jaxopt``, who solves the KKT problem.
     share_weights: ``total`` (the whole phase) or ``remaining`` (what is left at slot starts).
-    reward_mode: ``completion``, ``own`` or ``marginal``.
+    reward_mode: ``completion``, ``own`` or ``marginal``, see below.
     observation: ``paper`` (3S + 4) or ``extended`` (6S + 4); model_onehot adds M.
     scenario, arrivals: ``drawn``, or ``given`` by the initial arrays, the tables, of the params.
     mobility: ``constant`` speeds on a ring road, or an external ``trace``.
     turns_per_step: 0 runs to the next decision; k > 0 runs at most k turns of the event loop.
+    insga_population, insga_generations: of allocation="insga".
+
+    Cost. A task has the latency mu: the time from its submission to its end. A task whose upload is
+    cut off, whose vehicle leaves the road or that is unfinished at ``max_slots`` has no such end;
+    it counts with max(time until then, latency of computing everything on the vehicle), so that
+    failing early never pays. The cost of a task is mu if it succeeds and failure_weight * mu if it
+    fails; minus the cost is r_{t,i} of eq (3), read with one minus sign as the text below it says.
+
+    Reward in s, by reward_mode:
+
+    - ``completion``: minus the costs of all tasks that end during the step; those that end after
+      the last decision are paid by the last step. The undiscounted return is minus the total cost.
+    - ``own``: the paper's, every decision is paid minus its own task's cost. It is known only when
+      the task ends: the scalar reward is 0 and ``info["finished"]`` names decisions and rewards.
+    - ``marginal``: Phi before the decision minus Phi after it, where Phi is the total cost of the
+      tasks in flight if nobody else submits (`projected_cost`); so a decision is paid at once, with
+      the harm that it does to others. The undiscounted return is again minus the total cost.
     """
 
     num_rsus: int = 5
@@ -219,10 +267,18 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         """Sizes, leaves of the scenario, and these ways of describing one:
 
         networks, granularity, frame_shape, input_bits: the profiles of `jaxenv.dnn` (names, CSV
-        paths or `Profile` objects). spacing_m: distance between RSUs. num_cores: of an RSU, of
-        5 GFLOP/s each.
-        trace: a `jaxenv.data.sumo.Trace`, or the path of a SUMO file. road_period_m defaults to
-        S * spacing_m, or to a trace's extent plus the RSUs' reach.
+        paths or `Profile` objects), the camera's frame (channels, height, width) and the bits of
+        each of its values. spacing_m: distance between RSUs. num_cores: of an RSU, of 5 GFLOP/s
+        each.
+        trace: a `jaxenv.data.sumo.Trace`, or the path of a SUMO file; it needs at least max_steps
+        rows. While tasks drain after the last row, vehicles keep their last speed. road_period_m
+        defaults to S * spacing_m; with ``trace`` to the extent of vehicles and RSUs plus twice the
+        reach of an RSU and one zone, so that no copy of an RSU can be reached.
+
+        Raises:
+            ConfigError: a value that cannot be simulated, or one that would have no effect:
+                initial arrays without scenario="given", arrival tables without arrivals="given",
+                a trace without mobility="trace".
         """
         options = {name: value for name, value in options.items() if value is not None}
         networks = options.pop("networks", NETWORKS)
@@ -250,8 +306,12 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
                 if np.ndim(options[given]) != 2:
                     raise ConfigError(given, options[given], f"give an array [{rows}, vehicles]")
                 options[rows] = len(options[given])
+        whole_road = trace is not None and "road_period_m" not in options
         if trace is not None:
             options = _trace_options(trace) | options
+            if options["mobility"] != "trace":
+                valid = 'a trace needs mobility="trace"'
+                raise ConfigError("mobility", options["mobility"], valid)
         sizes = {f.name for f in dataclasses.fields(cls) if f.init}
         env = cls(**{k: v for k, v in options.items() if k in sizes})
         if longest > env.max_layers:
@@ -270,11 +330,34 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         if spacing is not None:
             spacing = _positive("spacing_m", spacing, ())
             leaves.setdefault("rsu_position_m", spacing * (np.arange(env.num_rsus) + 0.5))
-            leaves.setdefault("road_period_m", spacing * env.num_rsus)
+            if not whole_road:
+                leaves.setdefault("road_period_m", spacing * env.num_rsus)
         steps = np.asarray(leaves.get("max_steps"))
         if steps.dtype.kind in "iu":
             leaves.setdefault("max_slots", 4 * steps)
-        return env, env.make_params(**leaves)
+        if whole_road:
+            leaves["road_period_m"] = _whole_road_m(env.make_params(**leaves))
+        params = env.make_params(**leaves)
+        env._refuse_unread(leaves)
+        rows = env.trace_rows - max(int(params.trace_start), 0)
+        if trace is not None and rows < params.max_steps:
+            valid = f"the trace has rows for {rows} slots"
+            raise ConfigError("max_steps", int(params.max_steps), valid)
+        return env, params
+
+    def _refuse_unread(self, leaves: dict[str, Any]) -> None:
+        """Refuses leaves that this environment would not read."""
+        readers = (
+            ("scenario", "given", _INITIAL),
+            ("arrivals", "given", ("arrival", "model")),
+            ("mobility", "trace", _TRACE),
+            ("mobility", "constant", ("initial_position_m", "initial_speed_mps")),
+        )
+        for option, needed, names in readers:
+            for name in names:
+                if name in leaves and getattr(self, option) != needed:
+                    valid = f'it has no effect unless {option}="{needed}"'
+                    raise ConfigError(name, leaves[name], valid)
 
     def default_params(self) -> VehicularParams:
         """The constants of the paper and, where it is silent, of the model's specification.
@@ -388,15 +471,18 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
             )
             if not p.trace_active.any():
                 raise ConfigError("trace_active", "all false", "give at least one active vehicle")
+            _check_trace(p)
 
     @property
     def observation_space(self) -> spaces.Box:
+        """Of `observe`: unbounded, flat."""
         size = (6 if self.observation == "extended" else 3) * self.num_rsus + 4
         size += self.num_networks if self.model_onehot else 0
         return spaces.Box(-np.inf, np.inf, (size,), self.float_dtype)
 
     @property
     def action_space(self) -> spaces.Discrete:
+        """S*S*P actions: helper, deliverer (rolled) and pair of partition layers; see `encode`."""
         return spaces.Discrete(self.num_rsus**2 * self.num_pairs)
 
     @property
@@ -482,7 +568,14 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         bandwidth_hz: chex.Array,
         params: VehicularParams,
     ) -> chex.Array:
-        """Spectral efficiency e in bit/s/Hz of a link over the whole band, below eq (1)."""
+        """Spectral efficiency e in bit/s/Hz of a link over the whole band, below eq (1).
+
+        Args:
+            distance_m: between vehicle and RSU, m.
+            power_dbm: transmit power, dBm.
+            bandwidth_hz: the whole band, Hz.
+            params: the scenario, for path loss and noise.
+        """
         noise = radio.noise_power_dbm(bandwidth_hz, params.noise_dbm_per_hz)
         return self._efficiency(distance_m, power_dbm - noise, params)
 
@@ -618,7 +711,10 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
     def _record(
         self, params: VehicularParams, tasks: Tasks, now: Progress, outcome: chex.Array
     ) -> Progress:
-        """Notes the tasks that end now, with their latency mu."""
+        """Notes the tasks that end now, with their latency mu.
+
+        It is the elapsed time, but at least that of Local where a task was cut off (`Vehicular`).
+        """
         ended = outcome > NONE
         slots = (now.slot - tasks.slot).astype(self.float_dtype)
         elapsed = slots * params.slot_s + now.tau
@@ -921,6 +1017,11 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
     # ---- the contract --------------------------------------------------------------------------
 
     def reset_env(self, key: chex.PRNGKey, params: VehicularParams) -> VehicularState:
+        """Slot 0, with the vehicles drawn or given, and who asks in it; `settle` runs on from here.
+
+        The key stays in the state: whether a vehicle asks in slot k if it is idle, and for which
+        network, depends on the key and k alone, so every policy meets the same arrivals.
+        """
         dtype, size_v = self.float_dtype, self.num_vehicles
         stream = jnp.int32(_START_STREAM)
         drawn = arrivals.slot_uniforms(jax.random.key_data(key), stream, 4 * size_v + 1, dtype)
@@ -996,6 +1097,10 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         return self._pick_vehicle(state)
 
     def settle(self, state: VehicularState, params: VehicularParams) -> VehicularState:
+        """A state just reset, run on to its first decision; any other state unchanged.
+
+        If nobody asks in the whole episode it is the end: the first step is a no-op with reward 0.
+        """
         fresh = (state.time == 0) & (state.progress.turns == 0) & ~jnp.any(state.progress.asking)
         # Lanes that are not fresh enter with their turns used up, so the loop passes them by.
         start = state.progress
@@ -1015,11 +1120,48 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         return jnp.sum(params.mix * latency) / jnp.sum(params.mix)
 
     def is_truncated(self, state: VehicularState, params: VehicularParams) -> chex.Array:
+        """Whether arrivals are over and every task has ended, bool; no episode terminates."""
         return state.finished
 
     def step_env(
         self, key: chex.PRNGKey, state: VehicularState, action: chex.Array, params: VehicularParams
     ) -> tuple[VehicularState, chex.Array, chex.Array, dict[str, Any]]:
+        """Submits the task of ``state.vehicle`` and runs to the next decision or the end.
+
+        Args:
+            key: not used; the episode's key is in the state.
+            state: with a vehicle that asks; else the action is ignored and time goes on.
+            action: int32 index, see `encode`. One outside the mask is carried out too, with layers
+                clipped to the network.
+            params: the scenario.
+
+        Returns:
+            ``(state, reward, terminated, info)``. reward: float, s, by ``reward_mode``.
+            terminated: False. info, of this step:
+
+            - ``finished``: tasks that ended, one row per vehicle: ``mask`` bool[V] ended,
+              ``decision`` int32[V] index of the task's decision in the episode or -1, ``reward``
+              float[V] minus the cost in s, ``latency_s`` float[V] mu in s, ``success`` bool[V];
+            - ``tasks_finished``, ``tasks_succeeded``: int32, number of tasks that ended;
+            - ``latency_sum_s``: float, s, over tasks that succeeded; ``cost_sum_s``: float, s, over
+              all that ended;
+            - ``elapsed_slots``: int32, slots that passed;
+            - ``decision``: int32, index of the decision just taken, -1 if none was due;
+            - ``decision_pending``: bool, the new state waits for a decision or is the end (always
+              with turns_per_step=0);
+            - ``action_valid``: bool, the action was in the mask;
+            - ``turns``: int32, turns of the event loop.
+
+            And of the whole episode, 0 before its last step:
+
+            - ``num_tasks``: int32; ``success_rate``: float, a fraction of 0 to 1 (the metric of the
+              same name is in %);
+            - ``latency_s``: float, s, mean over tasks that succeeded; ``cost_s``: float, s, mean
+              over all tasks;
+            - ``upload_failures``, ``delivery_failures``, ``left_road``, ``unfinished``: int32,
+              number of failed tasks: helper out of reach before the upload was over, deliverer out
+              of reach at the end, vehicle gone from the trace, in flight at ``max_slots``.
+        """
         dtype = self.float_dtype
         before = state
         now = state.progress
@@ -1254,8 +1396,20 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
     def observe(self, state: VehicularState, params: VehicularParams) -> chex.Array:
         """``float[3S + 4]`` (``paper``), M more with ``model_onehot``, 3S more if ``extended``.
 
-        RSUs in rolled order: compute, bandwidth, committed work; then speed, compute and power of
-        the vehicle and its distance to rolled RSU 0; the network; bits and tasks queued per RSU.
+        About the asking vehicle; RSUs in rolled order (`road`). The divisors are fixed numbers, so
+        a sweep of the scenario stays visible. In this order:
+
+        - ``[S]`` capacity of the RSUs / 60 GFLOP/s;
+        - ``[S]`` bandwidth / 10 MHz;
+        - ``[S]`` work committed and not executed (`committed_gflop`) / 10 s of the RSU's capacity;
+        - speed / 20 m/s, capacity / 5 GFLOP/s, power in dBm / 10, and position of rolled RSU 0
+          minus that of the vehicle's zone / 300 m;
+        - ``model_onehot``: ``[M]`` 1 at the network of the task;
+        - ``extended``: ``[S]`` bits left of the uploads to the RSU / 22.1184 Mbit (a raw frame),
+          ``[S]`` number of these uploads / V, ``[S]`` tasks that the RSU computes now / V.
+
+        After the end of an episode: with reward_mode="completion" the drained road; else the road
+        when arrivals ended, with tasks still in flight.
         """
         observation = self._observe(state, params)
         if self.reward_mode == "completion":
@@ -1313,6 +1467,22 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         from jaxenv.rendering.vehicular import draw_road
 
         draw_road(axes, self, state, params)
+
+    def event_states(
+        self, state: VehicularState, action: chex.Array, params: VehicularParams
+    ) -> list[VehicularState]:
+        """The states to draw up to the next decision; see `jaxenv.rendering.vehicular`."""
+        from jaxenv.rendering.vehicular import event_states
+
+        return event_states(self, state, action, params)
+
+    def frames_held(
+        self, state: VehicularState, following: VehicularState | None, params: VehicularParams
+    ) -> float:
+        """For how many frame times to show a state; see `jaxenv.rendering.vehicular`."""
+        from jaxenv.rendering.vehicular import frames_held
+
+        return frames_held(state, following, params)
 
 
 def stable_order(values: chex.Array) -> chex.Array:
@@ -1392,7 +1562,6 @@ def _trace_options(trace: Any) -> dict[str, Any]:
         trace = sumo.read_fcd(trace)
     if not isinstance(trace, sumo.Trace):
         raise ConfigError("trace", trace, "give a jaxenv.data.sumo.Trace or a path")
-    positions = trace.position_m[trace.active]
     return {
         "mobility": "trace",
         "num_vehicles": trace.position_m.shape[1],
@@ -1401,8 +1570,40 @@ def _trace_options(trace: Any) -> dict[str, Any]:
         "trace_active": trace.active,
         "trace_direction": np.asarray(trace.direction, np.float64),
         "slot_s": trace.slot_s,
-        "road_period_m": float(np.ptp(positions)) + 2 * 300.0 + 20.0,
     }
+
+
+def _whole_road_m(params: VehicularParams) -> float:
+    """A period of a trace's road in m, beyond which no copy of an RSU is in anybody's reach."""
+    active = np.asarray(params.trace_active)
+    places = np.append(np.asarray(params.trace_position_m)[active], params.rsu_position_m)
+    reach = float(params.radius_m) + float(params.tolerance_m)
+    return float(np.ptp(places)) + 2 * reach + float(params.zone_m)
+
+
+def _check_trace(p: VehicularParams) -> None:
+    """Refuses a trace in which vehicles jump, or that never meets an RSU; NumPy leaves."""
+    position, active = p.trace_position_m, p.trace_active
+    moved = np.where(active[1:] & active[:-1], np.abs(np.diff(position, axis=0)), 0)
+    row, vehicle = np.unravel_index(np.argmax(moved), moved.shape)
+    if moved[row, vehicle] > _FASTEST_MPS * p.slot_s:
+        valid = (
+            f"vehicle {vehicle} jumps so from row {row} to row {row + 1} within {p.slot_s:g} s; "
+            f"give at most {_FASTEST_MPS:g} m/s, or an inactive row between two vehicles"
+        )
+        raise ConfigError("trace_position_m", position[row : row + 2, vehicle].tolist(), valid)
+    zone = (np.floor(p.trace_direction * position / p.zone_m) + 0.5) * p.zone_m
+    for center in p.rsu_position_m:
+        gap = np.mod(zone - p.trace_direction * center, p.road_period_m)
+        near = np.minimum(gap, p.road_period_m - gap) <= p.radius_m + p.tolerance_m
+        if (near & active).any():
+            return
+    low, high = position[active].min(), position[active].max()
+    valid = (
+        f"the trace runs from {low:g} m to {high:g} m: give at least one RSU within "
+        f"radius_m = {p.radius_m:g} m of a vehicle"
+    )
+    raise ConfigError("rsu_position_m", p.rsu_position_m.tolist(), valid)
 
 
 def _positive(name: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -1457,6 +1658,14 @@ _POSITIVE = (
     "compression",
     "initial_vehicle_flops",
 )
+_INITIAL = (
+    "initial_position_m",
+    "initial_speed_mps",
+    "initial_power_dbm",
+    "initial_vehicle_flops",
+)
+_TRACE = ("trace_position_m", "trace_active", "trace_direction", "trace_start")
+_FASTEST_MPS = 100.0  # beyond any vehicle on a road: a faster move is a mistake in the trace
 _FINITE = (
     "rsu_position_m",
     "power_range_dbm",

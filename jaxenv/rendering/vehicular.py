@@ -1,10 +1,17 @@
-"""Draws a state of the vehicular system: road, RSUs, vehicles by phase, and their links."""
+"""Draws states of the vehicular system: road, RSUs, vehicles by phase, and their links.
+
+`draw_road` draws one state, `event_states` gives the states between two decisions, one per event,
+and `frames_held` says how long each is to be seen.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 if TYPE_CHECKING:
@@ -12,28 +19,105 @@ if TYPE_CHECKING:
 
 # Colours of Okabe and Ito, which colour-blind readers tell apart; by phase code.
 PHASES = (
-    ("idle", "#C8C8C8"),
-    ("local", "#000000"),
-    ("upload", "#0072B2"),
-    ("at helper", "#E69F00"),
-    ("wired", "#CC79A7"),
-    ("at deliverer", "#009E73"),
+    ("no task", "#C8C8C8"),
+    ("computes itself", "#000000"),
+    ("uploads", "#0072B2"),
+    ("helper computes", "#E69F00"),
+    ("data on the wire", "#CC79A7"),
+    ("deliverer computes", "#009E73"),
 )
-ASKING = "#D55E00"
-ROAD, CURB = "#EFEFEF", "#9A9A9A"
-RSU_HEIGHT, REACH_HEIGHT, TOP = 1.0, 0.82, 1.95
+ASKING, FAILED, COMPLETED = "#D55E00", "#E00000", "#007A3D"
+ROAD, CURB, MAST, SKY, BEHIND = "#EFEFEF", "#9A9A9A", "#222222", "#56B4E9", "#D9D9D9"
+WORK = PHASES[3][1]
+DASHES, DOTS = (0, (3, 2)), (0, (1, 1.5))
+RSU_HEIGHT, REACH_HEIGHT, CLOCK_HEIGHT, TOP = 1.0, 0.82, 1.72, 1.8
 SECONDS_SHOWN = 20.0
 UPLOAD, HELPER, WIRED, DELIVERER = 2, 3, 4, 5
+SUCCESS, LEFT_ROAD = 1, 4
+REASONS = {
+    2: "helper out of reach",
+    3: "deliverer out of reach",
+    4: "left the road",
+    5: "not finished in time",
+}
+FRAMES_PER_SLOT, FRAMES_PER_END, MOST_FRAMES = 2.0, 6.0, 12.0
+
+
+def event_states(
+    env: Vehicular, state: VehicularState, action: Any, params: VehicularParams
+) -> list[VehicularState]:
+    """States from one decision to the next, one per event, so that nothing passes unseen.
+
+    First the task just submitted, while no time has passed; then the state after every event or
+    slot; last the next decision, or the end.
+
+    Args:
+        env: the environment.
+        state: a state of it that waits for a decision.
+        action: the decision.
+        params: its scenario.
+    """
+    stepper = dataclasses.replace(env, turns_per_step=1)
+    states = [_submitted(stepper, state, action, params)]
+    turns, pending = 0, False
+    while not pending and (env.turns_per_step == 0 or turns < env.turns_per_step):
+        state, pending = _after_event(stepper, state, action, params)
+        states.append(state)
+        turns += 1
+    return states
+
+
+@partial(jax.jit, static_argnums=0)
+def _submitted(
+    env: Vehicular, state: VehicularState, action: Any, params: VehicularParams
+) -> VehicularState:
+    now = state.progress
+    state = state.replace(progress=now.replace(outcome=jnp.zeros_like(now.outcome)))
+    due = jnp.any(now.asking) & ~state.finished
+    after = env._submit(state, action, params)
+    ended = after.progress.outcome[:, None] == jnp.arange(after.totals.outcomes.shape[0])
+    counts = jnp.sum(ended & (jnp.arange(ended.shape[1]) > 0), axis=0, dtype=jnp.int32)
+    totals = after.totals.replace(outcomes=after.totals.outcomes + counts)
+    after = after.replace(totals=totals)
+    return jax.tree.map(lambda new, old: jnp.where(due, new, old), after, state)
+
+
+@partial(jax.jit, static_argnums=0)
+def _after_event(
+    env: Vehicular, state: VehicularState, action: Any, params: VehicularParams
+) -> tuple[VehicularState, jax.Array]:
+    state, _, _, info = env.step_env(state.key, state, action, params)
+    return state, info["decision_pending"]
+
+
+def frames_held(
+    state: VehicularState, following: VehicularState | None, params: VehicularParams
+) -> float:
+    """For how many frame times a state is to be seen before the one that follows.
+
+    In proportion to the simulated time between them, two for a slot; but at least one, so that
+    short uploads are seen, six where a task ends, and at most twelve, as the last state.
+    """
+    if following is None:
+        return MOST_FRAMES
+    passed = float(_seconds(following, params) - _seconds(state, params)) / float(params.slot_s)
+    ends = bool(np.any(np.asarray(state.progress.outcome) > 0))
+    return min(max(FRAMES_PER_SLOT * passed, FRAMES_PER_END if ends else 1.0), MOST_FRAMES)
+
+
+def _seconds(state: VehicularState, params: VehicularParams) -> float:
+    return int(state.progress.slot) * float(params.slot_s) + float(state.progress.tau)
 
 
 def draw_road(axes: Any, env: Vehicular, state: VehicularState, params: VehicularParams) -> None:
     """Draws one state.
 
-    The road is one period, left to right; what leaves it on the right enters on the left. Faint
-    ticks are zones. Every vehicle has its own height, its colour is the phase of its task; the one
-    that asks has a red ring. Solid lines are uploads, dashed ones point at the RSU that computes,
-    arcs are wires from helper to deliverer. The bar beside an RSU is the work committed to it, full
-    at 20 s of its capacity.
+    The road is one period, left to right; what leaves it on the right enters on the left. Every
+    vehicle has its own height and its index, its colour is the phase of its task; the one that asks
+    has a ring, thick if it is decided now. A task that ends is marked at its vehicle in the frame
+    in which it does, with the reason if it failed. The bar at the top is the time at which tasks
+    arrive, the bar beside an RSU the work committed to it, full at 20 s of its capacity. The legend
+    explains the rest.
 
     Args:
         axes: a matplotlib ``Axes``; cleared by the caller.
@@ -54,7 +138,9 @@ def draw_road(axes: Any, env: Vehicular, state: VehicularState, params: Vehicula
     _units(axes, env, state, params, start, length)
     _links(axes, state, place, height, position, sign, shown, start, length)
     _vehicles(axes, state, place, height, shown)
-    _words(axes, state, params)
+    _endings(axes, env, state, params, place, height, start, length, sign)
+    _clock(axes, state, params, start, length)
+    _legend(axes, params)
     axes.set_xlim(start, start + length)
     axes.set_ylim(-0.95, TOP)
     axes.set_yticks([])
@@ -75,21 +161,21 @@ def _extent(env: Vehicular, params: VehicularParams) -> tuple[float, float]:
 
 
 def _ground(axes: Any, params: VehicularParams, start: float, length: float) -> None:
+    """The road, its zones and which way vehicles drive."""
     end = start + length
     axes.fill_between([start, end], -0.84, -0.06, color=ROAD, linewidth=0, zorder=0)
     zones = np.arange(np.ceil(start / params.zone_m), end / params.zone_m + 1e-6) * params.zone_m
     for edge, side in ((-0.84, -1), (-0.06, 1)):
         axes.plot([start, end], [edge, edge], color=CURB, linewidth=1, zorder=1)
         axes.vlines(zones, edge, edge + 0.03 * side, color=CURB, linewidth=0.5, zorder=1)
-
-    axes.annotate(
-        "",
-        xy=(0.99, 0.11),
-        xytext=(0.955, 0.11),
-        xycoords="axes fraction",
-        arrowprops={"arrowstyle": "->", "color": CURB, "linewidth": 1.5},
-        zorder=1,
-    )
+    for way in np.unique(np.asarray(params.trace_direction)):
+        axes.annotate(
+            "",
+            xy=(start + length * (0.5 + 0.49 * way), -0.9),
+            xytext=(start + length * (0.5 + 0.455 * way), -0.9),
+            arrowprops={"arrowstyle": "->", "color": CURB, "linewidth": 1.5},
+            zorder=1,
+        )
 
 
 def _units(
@@ -107,22 +193,22 @@ def _units(
     for unit, center in enumerate(np.asarray(params.rsu_position_m)):
         for lap in (-length, 0, length) if env.mobility == "constant" else (0,):
             x = center + lap + params.radius_m * np.cos(angle)
-            axes.fill(x, REACH_HEIGHT * np.sin(angle) - 0.06, color="#56B4E9", alpha=0.09, lw=0)
-            axes.plot(x, REACH_HEIGHT * np.sin(angle) - 0.06, color="#56B4E9", alpha=0.5, lw=0.8)
-        axes.plot([center, center], [-0.06, RSU_HEIGHT], color="#444444", linewidth=1.2, zorder=2)
-        axes.plot(center, RSU_HEIGHT, "^", color="#222222", markersize=7, zorder=5)
+            axes.fill(x, REACH_HEIGHT * np.sin(angle) - 0.06, color=SKY, alpha=0.09, lw=0)
+            axes.plot(x, REACH_HEIGHT * np.sin(angle) - 0.06, color=SKY, alpha=0.5, lw=0.8)
+        axes.plot([center, center], [-0.06, RSU_HEIGHT], color=MAST, linewidth=1.2, zorder=2)
+        axes.plot(center, RSU_HEIGHT, "^", color=MAST, markersize=7, zorder=5)
         left, width, bottom, tall = center + 0.012 * length, 0.009 * length, RSU_HEIGHT - 0.42, 0.34
         frame = [left, left + width, left + width, left]
         axes.fill(
             *(frame, [bottom, bottom, bottom + tall, bottom + tall]),
             facecolor="white",
-            edgecolor="#444444",
+            edgecolor=MAST,
             linewidth=0.7,
             zorder=3,
         )
         level = bottom + tall * load[unit]
-        axes.fill(frame, [bottom, bottom, level, level], color="#E69F00", linewidth=0, zorder=4)
-        axes.text(center, RSU_HEIGHT + 0.08, f"{unit}", ha="center", va="bottom", fontsize=8)
+        axes.fill(frame, [bottom, bottom, level, level], color=WORK, linewidth=0, zorder=4)
+        axes.text(center, RSU_HEIGHT + 0.08, f"RSU {unit}", ha="center", va="bottom", fontsize=8)
 
 
 def _links(
@@ -156,8 +242,8 @@ def _links(
                     ends[:2],
                     [height[i], RSU_HEIGHT],
                     color=colour,
-                    linestyle=(0, (3, 2)) if dashed else "-",
-                    linewidth=(1.0 if dashed else 1.8) * thinner,
+                    linestyle=DASHES if dashed else "-",
+                    linewidth=(1.2 if dashed else 2.6) * thinner,
                     alpha=0.85,
                     zorder=3,
                 )
@@ -167,8 +253,8 @@ def _links(
                 axes.plot(
                     *(ends[2] + (ends[3] - ends[2]) * along, arc),
                     color=PHASES[WIRED][1],
-                    linestyle="-" if phase[i] == WIRED else (0, (1, 1.5)),
-                    linewidth=2.0 if phase[i] == WIRED else 1.1,
+                    linestyle="-" if phase[i] == WIRED else DOTS,
+                    linewidth=2.6 if phase[i] == WIRED else 1.3,
                     zorder=3,
                 )
 
@@ -190,6 +276,17 @@ def _vehicles(
             linewidth=0.6,
             zorder=6,
         )
+    for i in np.flatnonzero(shown) if len(place) <= 20 else ():
+        label = axes.annotate(
+            str(i),
+            (place[i], height[i]),
+            xytext=(8, -7),
+            textcoords="offset points",
+            fontsize=6,
+            color="#555555",
+            zorder=6,
+        )
+        label.set_in_layout(False)  # else the axes would shrink as a vehicle reaches the end
     current = np.arange(len(place)) == int(state.vehicle)
     for chosen, width in ((shown & asking, 1.2), (shown & asking & current, 2.2)):
         axes.scatter(
@@ -202,29 +299,119 @@ def _vehicles(
         )
 
 
-def _words(axes: Any, state: VehicularState, params: VehicularParams) -> None:
-    from matplotlib.lines import Line2D
+def _endings(
+    axes: Any,
+    env: Vehicular,
+    state: VehicularState,
+    params: VehicularParams,
+    place: np.ndarray,
+    height: np.ndarray,
+    start: float,
+    length: float,
+    sign: np.ndarray,
+) -> None:
+    """Marks the vehicles whose tasks ended; one that left the road, where it was last."""
+    outcome = np.asarray(state.progress.outcome)
+    gone = outcome == LEFT_ROAD
+    if gone.any():
+        before = np.asarray(state.progress.slot) - 1
+        position = np.asarray(env._place(state.draws, params, before)[0])
+        place = np.where(gone, start + np.mod(sign * position - start, length), place)
+    for chosen, mark in ((outcome == SUCCESS, _DONE), (outcome > SUCCESS, _CROSS)):
+        axes.plot(place[chosen], height[chosen], zorder=8, **mark)
+    for i in np.flatnonzero(outcome > SUCCESS):
+        right = place[i] > start + length / 2
+        reason = axes.annotate(
+            REASONS[outcome[i]],
+            (place[i], height[i]),
+            xytext=(-11 if right else 11, -3),
+            textcoords="offset points",
+            ha="right" if right else "left",
+            fontsize=8,
+            color=FAILED,
+            zorder=8,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )
+        reason.set_in_layout(False)
 
+
+_DONE = {
+    "marker": "$\\checkmark$",
+    "color": COMPLETED,
+    "markersize": 13,
+    "markeredgewidth": 0.8,
+    "linestyle": "",
+}
+_CROSS = {
+    "marker": "x",
+    "color": FAILED,
+    "markersize": 13,
+    "markeredgewidth": 3.2,
+    "linestyle": "",
+}
+
+
+def _clock(
+    axes: Any, state: VehicularState, params: VehicularParams, start: float, length: float
+) -> None:
+    """The title, and the bar of the time at which tasks arrive."""
     outcomes = np.asarray(state.totals.outcomes)
-    done, failed = int(outcomes[1]), int(outcomes[2:].sum())
-    slot = int(state.progress.slot)
-    seconds = slot * float(params.slot_s) + float(state.progress.tau)
+    in_flight = int(np.sum(np.asarray(state.progress.phase) > 0))
+    now, end = _seconds(state, params), float(params.max_steps) * float(params.slot_s)
+    part = min(now / end, 1.0)
+    arriving = f"of {end:g} s" if now < end else "no more tasks arrive"
     axes.set_title(
-        f"slot {slot} ({seconds:.1f} s): {int(state.decisions)} tasks decided, {done} completed, "
-        f"{failed} failed",
+        f"{now:.1f} s {arriving}   |   tasks: {int(state.decisions)} submitted, {in_flight} in "
+        f"flight, {int(outcomes[SUCCESS])} completed, {int(outcomes[SUCCESS + 1 :].sum())} failed",
         fontsize=9,
         loc="left",
     )
+    for x, colour in ((length, BEHIND), (part * length, MAST)):
+        axes.fill_between(
+            [start, start + x], CLOCK_HEIGHT, CLOCK_HEIGHT + 0.05, color=colour, linewidth=0
+        )
+
+
+def _legend(axes: Any, params: VehicularParams) -> None:
+    from matplotlib.lines import Line2D
+
     square = {"marker": "s", "linestyle": "", "markeredgecolor": "#333333", "markersize": 6}
-    ring = {"marker": "o", "linestyle": "", "markerfacecolor": "none", "markersize": 8}
-    handles = [Line2D([], [], color=colour, label=name, **square) for name, colour in PHASES]
-    handles.append(Line2D([], [], color=ASKING, label="asks", **ring))
+    ring = {"marker": "o", "linestyle": "", "markerfacecolor": "none", "markersize": 9}
+    bar = {"linestyle": "-", "linewidth": 6, "solid_capstyle": "butt"}
+
+    def entry(label: str, **look: Any) -> Any:
+        return Line2D([], [], label=label, **look)
+
+    handles = [entry(f"vehicle: {name}", color=colour, **square) for name, colour in PHASES]
+    small = {"markersize": 9, "markeredgewidth": 2.2}
+    handles += [
+        entry("asks (thick: decided now)", color=ASKING, **ring),
+        entry("task completed", **_DONE | {"markersize": 9}),
+        entry("task failed", **_CROSS | small),
+        entry("upload to the helper", color=PHASES[UPLOAD][1], linewidth=2.6),
+        entry("computed by the helper", color=PHASES[HELPER][1], linewidth=1.2, linestyle=DASHES),
+        entry(
+            "computed by the deliverer",
+            color=PHASES[DELIVERER][1],
+            linewidth=1.2,
+            linestyle=DASHES,
+        ),
+        entry("wire to the deliverer, in use", color=PHASES[WIRED][1], linewidth=2.6),
+        entry("wire to be used", color=PHASES[WIRED][1], linewidth=1.3, linestyle=DOTS),
+        entry("roadside unit, RSU", marker="^", linestyle="", color=MAST),
+        entry(f"coverage of an RSU, {float(params.radius_m):g} m", color=SKY, alpha=0.35, **bar),
+        entry(f"work of an RSU, full: {SECONDS_SHOWN:g} s", color=WORK, **bar),
+        entry(f"zones, {float(params.zone_m):g} m", color=CURB, marker="|", linestyle=""),
+        entry("time (bar at the top)", color=MAST, **bar),
+        entry("driving direction", color=CURB, marker="$\\rightarrow$", linestyle="", markersize=9),
+    ]
     axes.legend(
         handles=handles,
         loc="upper center",
-        ncols=len(handles),
+        bbox_to_anchor=(0.5, -0.13),
+        ncols=4,
         frameon=False,
-        fontsize=7,
-        handletextpad=0.2,
-        columnspacing=0.9,
+        fontsize=7.5,
+        handletextpad=0.6,
+        columnspacing=1.4,
     )

@@ -6,11 +6,20 @@ import pytest
 import jaxenv
 from agents.baselines.vehicular import Fixed
 from jaxenv import dnn
+from jaxenv.data.sumo import Trace
 from jaxenv.errors import ConfigError
 
 NAN, INF = float("nan"), float("inf")
 TABLE = np.ones((5, 10), bool)
 PATH = np.zeros((5, 10))
+
+
+def trace(positions_m, *, rows=200, speed=10.0, jump_m=0.0):
+    """Vehicles from ``positions_m`` on at a speed in m/s; after row 1 they jump ahead."""
+    steps = np.arange(rows)[:, None]
+    path = np.asarray(positions_m, float) + speed * steps + jump_m * (steps > 1)
+    return Trace(path, np.ones(path.shape, bool), np.ones(path.shape[1], int), 1.0)
+
 
 BAD = [
     # options, field that the message names, words of the message
@@ -126,6 +135,30 @@ BAD = [
     ),
     ({"trace": "nowhere.xml"}, "fcd file", "nowhere.xml"),
     ({"trace": 5}, "trace", "5 is not valid"),
+    ({"trace": trace([0], rows=3)}, "max_steps", "200 is not valid; the trace has rows for 3"),
+    ({"trace": trace([0]), "trace_start": 1}, "max_steps", "the trace has rows for 199"),
+    ({"trace": trace([0], rows=3), "mobility": "constant"}, "mobility", 'needs mobility="trace"'),
+    (
+        {"trace": trace([0, 50], jump_m=880.0)},
+        "trace_position_m",
+        "[10.0, 900.0] is not valid; vehicle 0 jumps so from row 1 to row 2 within 1 s",
+    ),
+    (
+        {"trace": trace([5000, 5100], speed=4.0)},
+        "rsu_position_m",
+        "the trace runs from 5000 m to 5896 m: give at least one RSU within radius_m = 300 m",
+    ),
+    ({"initial_position_m": 5.0}, "initial_position_m", 'no effect unless scenario="given"'),
+    ({"initial_speed_mps": 5.0}, "initial_speed_mps", 'no effect unless scenario="given"'),
+    ({"initial_power_dbm": 5.0}, "initial_power_dbm", 'no effect unless scenario="given"'),
+    ({"initial_vehicle_flops": 5e9}, "initial_vehicle_flops", 'unless scenario="given"'),
+    ({"arrival": TABLE}, "arrival", 'it has no effect unless arrivals="given"'),
+    ({"trace_start": 3}, "trace_start", 'it has no effect unless mobility="trace"'),
+    (
+        {"trace": trace([0]), "scenario": "given", "initial_speed_mps": 5.0},
+        "initial_speed_mps",
+        'it has no effect unless mobility="constant"',
+    ),
 ]
 
 
@@ -215,3 +248,19 @@ def test_a_scalar_stands_for_every_entry():
     np.testing.assert_array_equal(params.rsu_flops, [40e9] * 4)
     np.testing.assert_array_equal(params.rsu_position_m, [100, 300, 500, 700])
     assert params.road_period_m == 800 and params.max_slots == 200
+
+
+def test_the_road_of_a_trace_lets_no_copy_of_an_rsu_within_reach():
+    # Vehicles from 0 to 1194 m, RSUs from 150 to 1350 m; 2 * (500 + 0.001) m of reach, a zone.
+    recorded = trace([0, 200], speed=994 / 199)
+    env, params = jaxenv.make("vehicular", trace=recorded, radius_m=500.0)
+    assert env.mobility == "trace" and env.trace_rows == 200
+    assert params.road_period_m == pytest.approx(1350 + 1000.002 + 20)
+    zones = np.arange(0, 1194 + 20, 20) + 10.0
+    gap = np.abs(params.rsu_position_m[:, None] - zones)
+    assert (params.road_period_m - gap > 500).all()
+    _, params = jaxenv.make("vehicular", trace=recorded, spacing_m=100.0, zone_m=50.0)
+    assert params.road_period_m == pytest.approx(1194 + 600.002 + 50)
+    _, params = jaxenv.make("vehicular", trace=recorded, road_period_m=4000.0)
+    assert params.road_period_m == 4000
+    jaxenv.make("vehicular", trace=trace([0], rows=3), max_steps=3)
