@@ -7,9 +7,11 @@ long.
 from __future__ import annotations
 
 import os
+from importlib.metadata import version
 
 OPTIMIZED = os.environ.get("JAXENV_TEST_OPTIMIZED") == "1"
-if not OPTIMIZED:
+EMITTERS_ARE_OPTIONAL = tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 12)
+if not OPTIMIZED and EMITTERS_ARE_OPTIONAL:
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")  # before JAX starts
 
 import jax  # noqa: E402
