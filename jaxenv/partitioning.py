@@ -106,7 +106,7 @@ class Slot(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a placement leads to: s of each block, ``[M]``, and own work of each place, ``[N + 1]``."""
+    """What a placement leads to: s of each block, ``[M]``; s of work on each place, ``[N + 1]``."""
 
     transfer_s: chex.Array
     wait_s: chex.Array
@@ -426,8 +426,8 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
         return jnp.concatenate([jnp.ones(1, bool), params.server_enabled])
 
     def observe(self, state: PartitioningState, params: PartitioningParams) -> chex.Array:
-        """``full``, ``[4 M + 3 N + 3]``: c/1e10, d/1e7, I/1e8, tau/7; R/R_hi, W/slot, b/slot; E/E_max
-        at least 0, lambda/100.
+        """``full``, ``[4 M + 3 N + 3]``: c/1e10, d/1e7, I/1e8, tau/7; R/R_hi, W/slot, b/slot;
+        E/E_max, at least 0, lambda/100.
 
         ``compact``, ``[3 N + 3]``: 2 R/R_hi - 1.4, W/slot, b/slot, E/E_max, (lambda - rate)/20.
         ``paper``, ``[2 M + N + 1]``: c, d, R, E. A disabled server shows 0.

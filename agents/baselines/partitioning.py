@@ -27,15 +27,15 @@ FORBIDDEN_S = 1e12  # backlog by which nobody places anything on a disabled serv
 LEAST_GAIN_S = 1e-12
 
 
-# ---- costs of a slot -----------------------------------------------------------------------------
+# ---- costs of a slot ---------------------------------------------------------------------------
 
 
 class Costs(NamedTuple):
     """What a slot's placements are made of, s. M blocks, N + 1 places.
 
-    alone: ``[M, N + 1]`` computing of a block that has a place to itself. entry: ``[M, N + 1, N + 1]``
-    transfer and wait from the place of the block before. chain: likewise, cost C_m of a block that
-    shares its place with background work only.
+    alone: ``[M, N + 1]`` computing of a block that has a place to itself. entry: transfer and wait
+    from the place of the block before, ``[M, N + 1, N + 1]``. chain: likewise, cost C_m of a block
+    that shares its place with background work only.
     """
 
     alone: chex.Array
@@ -87,7 +87,7 @@ def _burden(work_s: chex.Array, slot: Slot, params: Any) -> chex.Array:
     return jnp.sum(work_s * ahead, axis=-1) / params.slot_s
 
 
-# ---- placements of a slot ------------------------------------------------------------------------
+# ---- placements of a slot ----------------------------------------------------------------------
 
 
 def least_loaded(load_s: chex.Array, alone_s: chex.Array, own: bool = False) -> chex.Array:
@@ -282,7 +282,7 @@ def optimum(
     return (exhaustive if is_enumerable(env) else local_search)(env, slot, params, price)
 
 
-# ---- policies ------------------------------------------------------------------------------------
+# ---- policies ----------------------------------------------------------------------------------
 
 
 @struct.dataclass

@@ -34,7 +34,7 @@ def random_states(env, count, seed=0, W=6.0):
     )
 
 
-# ---- against exhaustive slow versions --------------------------------------------------------------
+# ---- against exhaustive slow versions ----------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ def test_the_gap_of_local_search():
     assert gap.min() > -1e-5 and gap.mean() < 0.005 and gap.max() < 0.05
 
 
-# ---- disabled servers and large sizes --------------------------------------------------------------
+# ---- disabled servers and large sizes ----------------------------------------------------------
 
 
 def test_disabled_servers_are_as_if_they_were_not_there():
@@ -204,8 +204,9 @@ def test_sizes_too_large_to_try_all():
     params = env.default_params()
     state = state_of(env, *(x[0] for x in random_states(env, 1)))
     assert not baselines.is_enumerable(env) and baselines.is_enumerable(Partitioning())
-    searched = act(registry.baseline("LocalSearch", env), state, params)
-    np.testing.assert_array_equal(act(registry.baseline("Opt1", env), state, params), searched)
+    policies = [registry.baseline(name, env) for name in ("LocalSearch", "Opt1")]
+    searched, optimal = jax.jit(lambda s: [act(policy, s, params) for policy in policies])(state)
+    np.testing.assert_array_equal(optimal, searched)
     bound = registry.bound(env)
     limit, count = bound.update(bound.init(None, env, params), state, None, None, params)
     rested = state.replace(backlog_s=jnp.zeros(6), energy_j=params.battery_j)
@@ -215,10 +216,10 @@ def test_sizes_too_large_to_try_all():
     assert reward <= limit and count == 1
 
 
-# ---- episodes --------------------------------------------------------------------------------------
+# ---- episodes ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["RPDI", "Viterbi", "Greedy", "Opt1"])
+@pytest.mark.parametrize("name", ["RPDI", "Greedy", "Opt1"])
 @pytest.mark.parametrize("rate", [60, 110])
 def test_no_episode_beats_the_bound(name, rate):
     env, params = jaxenv.make("partitioning", task_rate=rate, max_steps=40, battery_j=2e3)

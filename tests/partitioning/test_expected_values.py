@@ -1,14 +1,14 @@
 """Published expectations on whole episodes of 600 slots; paired, so orders are sharp."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
 import jaxenv
 from agents import registry
-from agents.baselines import partitioning as baselines
 from agents.learner import rollout
-from jaxenv.partitioning import Partitioning
 
 OPTIMIZED = True
 KEY = jax.random.key(2024)
@@ -43,17 +43,18 @@ LINKS = [
     ("resnet32", (10.8, 4.76), (7.9, 4.62)),
     ("alexnet_cifar10", (6.2, 4.27), (5.6, 4.13)),
 ]
-ENV = Partitioning()
 
 
-def measured(name, bound=None, policy=None, **options):
+@functools.cache
+def measured(name, price=None, bounded=False, **options):
     """Means over episodes by metric, the reward of every episode, and the bound of every episode.
 
     Everything of one size runs in one program per policy: constants are traced.
     """
     env, params = jaxenv.make("partitioning", **options)
-    policy = registry.baseline(name, env) if policy is None else policy
-    episodes = 8 if name in OPTIMISERS or bound else 64
+    policy = registry.baseline(name, env, **({} if price is None else {"price": price}))
+    episodes = 8 if name in OPTIMISERS or bounded else 64
+    bound = registry.bound(env) if bounded else None
     terms = rollout(env, params, policy, KEY, episodes, bound)
     means = {k: np.sum(v) / np.sum(terms.denominator[k]) for k, v in terms.numerator.items()}
     return means, np.asarray(terms.numerator["reward"]), terms.bound and np.asarray(terms.bound[0])
@@ -61,7 +62,7 @@ def measured(name, bound=None, policy=None, **options):
 
 @pytest.mark.parametrize("name", DEFAULT)
 def test_default_setting(name):
-    found, _, _ = measured(name)
+    found, _, _ = measured(name, task_rate=60.0)
     reward, total, edge, _, transfer, _, _, _ = DEFAULT[name]
     tolerance = 0.12 if name in ("RPDI", "APDI") else 0.03
     np.testing.assert_allclose(found["reward"] / 1e3, reward, rtol=tolerance)
@@ -74,7 +75,8 @@ def test_default_setting(name):
 def test_sweeps_of_rate_and_tolerated_delay(leaves, rewards):
     for name, reward in zip(("RPDI", "APDI", "Greedy", "GreedyES"), rewards, strict=True):
         found = measured(name, **leaves)[0]["reward"] / 1e3
-        tolerance = 0.12 if name in ("RPDI", "APDI") else 0.03
+        # Single episodes of GreedyES at rate 110 differ by 9 %; the expectation is a mean of 8.
+        tolerance = {"RPDI": 0.12, "APDI": 0.12, "GreedyES": 0.06}.get(name, 0.03)
         np.testing.assert_allclose(found, reward, rtol=tolerance, err_msg=name)
 
 
@@ -87,25 +89,23 @@ def test_link_rates_and_networks(network, slow, fast):
 
 
 def test_more_servers():
-    """At N = 2, where single episodes differ by 10 %, and at N = 9."""
+    """At N = 2, where single episodes differ by 10 %, and at N = 9; the expectation is of 8."""
     for servers, reward, tolerance in ((2, -42.5, 0.05), (9, -23.4, 0.03)):
         found = measured("Greedy", num_servers=servers)[0]["reward"] / 1e3
         np.testing.assert_allclose(found, reward, rtol=tolerance)
 
 
 def test_a_price_on_backlog_pays_and_nothing_beats_the_bound():
-    """In every episode at rate 110; on average at the default."""
-    for rate, price, bound in ((60.0, 0.5, BOUND), (110.0, 1.0, None)):
-        policy = baselines.Priced(ENV, price)
-        _, priced, _ = measured("Priced", policy=policy, task_rate=rate)
-        _, myopic, _ = measured("Opt1", task_rate=rate)
-        _, searched, _ = measured("LocalSearch", task_rate=rate)
-        _, greedy, limit = measured("GreedyES", registry.bound(ENV), task_rate=rate)
+    """A price pays in every episode at rate 110, on average at the default."""
+    for rate, price in ((60.0, 0.5), (110.0, 1.0)):
+        priced = measured("Priced", price, task_rate=rate)[1]
+        myopic = measured("Opt1", task_rate=rate)[1]
+        greedy, limit = measured("GreedyES", bounded=True, task_rate=rate)[1:]
         assert priced.mean() > myopic.mean()
-        for reward in (priced, myopic, searched, greedy):
+        for reward in (priced, myopic, greedy):
             assert (reward <= limit).all()
-        if bound is not None:
-            np.testing.assert_allclose(limit.mean() / 1e3, bound, rtol=0.03)
+        if rate == 60:
+            np.testing.assert_allclose(limit.mean() / 1e3, BOUND, rtol=0.03)
     assert (priced > myopic).all()
     np.testing.assert_allclose(priced.mean(), -60.0e3, rtol=0.05)
     np.testing.assert_allclose(myopic.mean(), -62.2e3, rtol=0.05)

@@ -80,7 +80,7 @@ def state_of(env, R, lam, b, W, E):
     )
 
 
-# ---- published numbers -----------------------------------------------------------------------------
+# ---- published numbers -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -113,7 +113,7 @@ def test_blocks_of_the_four_networks(name, count):
         np.testing.assert_array_equal(leaf, np.array(expected, np.float32))
 
 
-# ---- the slow version --------------------------------------------------------------------------------
+# ---- the slow version --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_other_observations(observation):
     assert found.shape == env.observation_space.shape
 
 
-# ---- edge cases ----------------------------------------------------------------------------------
+# ---- edge cases --------------------------------------------------------------------------------
 
 
 def transition(state, action, **leaves):
@@ -309,8 +309,9 @@ def test_fewer_servers_meet_the_same_numbers():
     for n in (2, 9):
         env, params = jaxenv.make("partitioning", num_servers=n)
         state = env.reset(jax.random.key(3), params)[1]
+        step = jax.jit(env.transition)
         for _ in range(3):
-            state = env.transition(state, jnp.zeros(6, jnp.int32), params)[1]
+            state = step(state, jnp.zeros(6, jnp.int32), params)[1]
         contexts.append(state.context)
     few, many = contexts
     assert few.num_tasks == many.num_tasks
@@ -318,7 +319,7 @@ def test_fewer_servers_meet_the_same_numbers():
     np.testing.assert_array_equal(few.background_s, many.background_s[:2])
 
 
-# ---- the contract --------------------------------------------------------------------------------
+# ---- the contract ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [{"num_blocks": 2, "num_servers": 3}, TRACE])
