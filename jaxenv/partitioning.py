@@ -281,29 +281,38 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
 
     def outcome(self, placement: chex.Array, slot: Slot, params: PartitioningParams) -> Outcome:
         """Delays of a placement, int32 ``[M]``; eqs (3), (5), (6) with sharing and backlog."""
+        here = [placement == place for place in range(self.num_servers + 1)]
         previous = jnp.concatenate([jnp.zeros(1, placement.dtype), placement[:-1]])
-        alone_s = slot.cycles * slot.seconds_per_cycle[placement]
-        here = placement[:, None] == jnp.arange(self.num_servers + 1)
-        work_s = jnp.sum(jnp.where(here, alone_s[:, None], 0), axis=0)
+        alone_s = slot.cycles * _chosen(here, slot.seconds_per_cycle)
+        work_s = jnp.stack([jnp.sum(jnp.where(at, alone_s, 0)) for at in here])
         share = 1 + params.sharing / params.slot_s * (work_s + slot.background_s)
         entered = (previous != placement) | (jnp.arange(self.num_blocks) == 0)
+        per_bit = _chosen(here, slot.seconds_per_bit)
+        before = jnp.concatenate([jnp.zeros(1, per_bit.dtype), per_bit[:-1]])
         return Outcome(
-            transfer_s=slot.bits * self.transfer_s_per_bit(previous, placement, slot, params),
-            wait_s=jnp.where(entered, slot.backlog_s[placement], 0),
-            compute_s=alone_s * share[placement],
+            transfer_s=slot.bits
+            * self.transfer_s_per_bit(previous, placement, before, per_bit, params),
+            wait_s=jnp.where(entered, _chosen(here, slot.backlog_s), 0),
+            compute_s=alone_s * _chosen(here, share),
             work_s=work_s,
         )
 
     def transfer_s_per_bit(
-        self, source: chex.Array, place: chex.Array, slot: Slot, params: PartitioningParams
+        self,
+        source: chex.Array,
+        place: chex.Array,
+        source_s: chex.Array,
+        place_s: chex.Array,
+        params: PartitioningParams,
     ) -> chex.Array:
-        """Seconds that a bit takes from one place to another, arrays of places; eq (5)."""
-        per_bit = slot.seconds_per_bit
-        by_radio = per_bit[place]
-        if self.downlink == "charge":
-            by_radio += per_bit[source]
+        """Seconds that a bit takes from one place to another, of any shape; eq (5).
+
+        source_s, place_s: their `Slot.seconds_per_bit`.
+        """
+        by_radio = source_s + place_s if self.downlink == "charge" else place_s
+        by_wire = 1 / params.wired_rate_bps
         wired = (source > 0) & (place > 0)
-        return jnp.where(source == place, 0, jnp.where(wired, 1 / params.wired_rate_bps, by_radio))
+        return jnp.where(source == place, 0, jnp.where(wired, by_wire, by_radio))
 
     def penalty_s(self, delay_s: chex.Array, params: PartitioningParams) -> chex.Array:
         """By how much the blocks exceed their tolerated delays, over the last axis; eq (13)."""
@@ -457,6 +466,18 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
     def reward_unit(self, params: PartitioningParams) -> chex.Array:
         """100 s: a slot of the published scenario costs about 30 s."""
         return jnp.full((), 100.0, self.float_dtype)
+
+
+def _chosen(here: list[chex.Array], values: chex.Array) -> chex.Array:
+    """The value at each block's place, ``[M]``; here: for every place, the blocks on it.
+
+    A chain of selections: a vector processor does it faster than it gathers.
+    """
+    first, *others = zip(here, values, strict=True)
+    chosen = jnp.broadcast_to(first[1], first[0].shape)
+    for at, value in others:
+        chosen = jnp.where(at, value, chosen)
+    return chosen
 
 
 def _blocks(network: Any, shape: Any, num_blocks: int) -> dict[str, np.ndarray]:

@@ -57,7 +57,8 @@ def alone_s(slot: Slot) -> chex.Array:
 def costs(env: Partitioning, slot: Slot, params: Any) -> Costs:
     """`Costs` of a slot."""
     p, place = params, jnp.arange(env.num_servers + 1)
-    per_bit = env.transfer_s_per_bit(place[:, None], place, slot, p)
+    per_bit = slot.seconds_per_bit
+    per_bit = env.transfer_s_per_bit(place[:, None], place, per_bit[:, None], per_bit, p)
     first = (jnp.arange(env.num_blocks) == 0)[:, None, None]
     wait = jnp.where(first | (place[:, None] != place), slot.backlog_s, 0)
     alone = alone_s(slot)
