@@ -399,7 +399,6 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
         p, slot = params, self.slot(state, params)
         result = self.outcome(action, slot, p)
         delay_s = result.delay_s
-        penalty_s = self.penalty_s(delay_s, p)
         total_s = jnp.sum(delay_s)
         local_s = jnp.sum(jnp.where(action == 0, delay_s, 0))
         energy_j = self.energy_j(action, result.transfer_s, slot, p)
@@ -416,14 +415,14 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
             "transfer_s": jnp.sum(result.transfer_s),
             "wait_s": jnp.sum(result.wait_s),
             "compute_s": jnp.sum(result.compute_s),
-            "penalty_s": penalty_s,
+            "penalty_s": self.penalty_s(delay_s, p),
             "energy_j": energy_j,
             "block_delay_s": delay_s,
             "backlog_s": following.backlog_s,
             "remaining_energy_j": following.energy_j,
             "num_tasks": state.context.num_tasks,
         }
-        return following, -(total_s + p.penalty_weight * penalty_s), jnp.asarray(False), info
+        return following, -self.cost(delay_s, p), jnp.asarray(False), info
 
     def action_mask(self, state: PartitioningState, params: PartitioningParams) -> chex.Array:
         """``[M, N + 1]``: disabled servers are forbidden, the device never is."""

@@ -91,17 +91,18 @@ def _burden(work_s: chex.Array, slot: Slot, params: Any) -> chex.Array:
 # ---- placements of a slot ----------------------------------------------------------------------
 
 
-def least_loaded(load_s: chex.Array, alone_s: chex.Array, own: bool = False) -> chex.Array:
+def least_loaded(load_s: chex.Array, work_s: chex.Array, own: bool = False) -> chex.Array:
     """Each block goes to the place of least load, which it adds to; int32 ``[M]``.
 
-    own: whether a block's own work counts when loads are compared.
+    load_s: ``[N + 1]``. work_s: ``[M, N + 1]``, of each block on each place. own: whether a block's
+    own work counts when loads are compared.
     """
 
     def assign(load: chex.Array, work: chex.Array) -> tuple[chex.Array, chex.Array]:
         place = jnp.argmin(load + work if own else load).astype(jnp.int32)
         return load.at[place].add(work[place]), place
 
-    return jax.lax.scan(assign, load_s, alone_s)[1]
+    return jax.lax.scan(assign, load_s, work_s)[1]
 
 
 def blockwise(chain: chex.Array) -> chex.Array:
@@ -146,9 +147,9 @@ class Part(NamedTuple):
     """All placements of some consecutive blocks, G of them, and what they cost by themselves.
 
     placements: int32 ``[blocks, G]``, in lexicographic order. delay_s: ``[blocks, G]``, with the
-    part's own work and the background, without the entry of the part's first block where that
-    depends on the part before. work_s: ``[N + 1, G]`` on each place. slowed: ``[blocks, N + 1, G]``
-    delay of each block per second of work of the other part on each place.
+    part's own work and the background, without the entry of the part's first block. work_s:
+    ``[N + 1, G]`` on each place. slowed: ``[blocks, N + 1, G]``, delay of each block per second of
+    work of the other part on each place.
     """
 
     placements: np.ndarray
@@ -168,12 +169,8 @@ def _part(table: Costs, slot: Slot, slowing: chex.Array, blocks: range) -> Part:
     work = jnp.sum(own, axis=0)
     beside = jnp.sum(jnp.where(here, work + slot.background_s[:, None], 0), axis=1)
     delay = alone * (1 + slowing * beside)
-    enter = table.entry[index[1:], grid[:-1], grid[1:]]
-    if blocks.start == 0 and len(blocks):
-        enter = jnp.concatenate([table.entry[0, 0, grid[:1]], enter])
-    else:
-        enter = jnp.concatenate([jnp.zeros_like(alone[:1]), enter])
-    return Part(grid, delay + enter, work, slowing * own)
+    delay = delay.at[1:].add(table.entry[index[1:], grid[:-1], grid[1:]])
+    return Part(grid, delay, work, slowing * own)
 
 
 def exhaustive(
@@ -187,6 +184,8 @@ def exhaustive(
     places, half = env.num_servers + 1, env.num_blocks // 2
     table, slowing = costs(env, slot, params), params.sharing / params.slot_s
     first = _part(table, slot, slowing, range(half))
+    start = table.entry[0, 0, first.placements[:1]]
+    first = first._replace(delay_s=first.delay_s.at[:1].add(start))
     last = _part(table, slot, slowing, range(half, env.num_blocks))
     before = first.placements[-1] if half else np.zeros(1, np.int32)
     between = table.entry[half][before][:, last.placements[0]]

@@ -126,6 +126,23 @@ def test_v3():
         np.testing.assert_allclose(step(state, greedy, params)[2], -51.019129, atol=5.1e-7)
 
 
+@pytest.mark.parametrize(("blocks", "servers"), [(1, 3), (2, 1)])
+def test_the_smallest_sizes(blocks, servers):
+    """All placements by `slot_cost`, one by one."""
+    env, params = jaxenv.make("partitioning", num_blocks=blocks, num_servers=servers)
+    every = np.array(list(np.ndindex((servers + 1,) * blocks)), np.int32)
+
+    def values(*arrays):
+        slot = baselines.decision_slot(env, state_of(env, *arrays), params)
+        return baselines.exhaustive(env, slot, params), jax.vmap(
+            lambda placement: baselines.slot_cost(env, placement, slot, params)
+        )(every)
+
+    (placement, cost), costs = jax.jit(jax.vmap(values))(*random_states(env, 16))
+    np.testing.assert_allclose(cost, costs.min(axis=1), rtol=1e-6)
+    np.testing.assert_array_equal(placement, every[costs.argmin(axis=1)])
+
+
 def test_without_sharing_the_chain_is_all():
     """At phi = 0 Viterbi's placement is optimal and its value is the cost."""
     env, params = jaxenv.make("partitioning", sharing=0.0)
