@@ -14,6 +14,18 @@ _learners: dict[str, type[Learner] | str] = {
     "sac_discrete": "agents.sac_discrete:SACDiscrete",
 }
 _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
+    "partitioning": {
+        "RPDI": "agents.baselines.partitioning:RPDI",
+        "APDI": "agents.baselines.partitioning:APDI",
+        "Blockwise": "agents.baselines.partitioning:Blockwise",
+        "Viterbi": "agents.baselines.partitioning:Viterbi",
+        "Greedy": "agents.baselines.partitioning:Greedy",
+        "GreedyEFT": "agents.baselines.partitioning:GreedyEFT",
+        "GreedyES": "agents.baselines.partitioning:GreedyES",
+        "LocalSearch": "agents.baselines.partitioning:LocalSearch",
+        "Opt1": "agents.baselines.partitioning:Optimum",
+        "Priced": "agents.baselines.partitioning:Priced",
+    },
     "robust": {
         "Random": "agents.baselines.robust:RandomAvailable",
         "AllLocal": "agents.baselines.robust:AllLocal",
@@ -48,6 +60,7 @@ _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
     },
 }
 _bounds: dict[str, Callable[[Environment], Bound] | str] = {
+    "partitioning": "agents.baselines.partitioning:NoWaitBound",
     "robust": "agents.baselines.robust:DualBound",
     "splitting": "agents.baselines.splitting:DualBound",
     "vehicular": "agents.baselines.vehicular:CapacityBound",

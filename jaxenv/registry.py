@@ -13,6 +13,7 @@ from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 
 _environments: dict[str, type[Environment] | str] = {
+    "partitioning": "jaxenv.partitioning:Partitioning",
     "robust": "jaxenv.robust:Robust",
     "splitting": "jaxenv.splitting:Splitting",
     "vehicular": "jaxenv.vehicular:Vehicular",

@@ -66,8 +66,11 @@ class MultiDiscrete:
     def sample(self, key: chex.PRNGKey, mask: chex.Array | None = None) -> chex.Array:
         """One vector, each entry uniform over the values allowed by its row of ``mask``."""
         mask = self.mask() if mask is None else mask
-        logits = jnp.where(mask, jnp.float32(0.0), -jnp.inf)
-        return jax.random.categorical(key, logits, axis=-1).astype(jnp.int32)
+        allowed = jnp.cumsum(mask, axis=-1, dtype=jnp.int32)
+        count = allowed[:, -1]
+        drawn = jax.random.uniform(key, count.shape, jnp.float32) * count.astype(jnp.float32)
+        rank = jnp.minimum(drawn.astype(jnp.int32), count - 1)
+        return jnp.sum(allowed <= rank[:, None], axis=-1, dtype=jnp.int32)
 
     def contains(self, value: Any) -> chex.Array:
         value = jnp.asarray(value)

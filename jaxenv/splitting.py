@@ -378,7 +378,7 @@ class Splitting(Environment[SplittingState, SplittingParams]):
         for name in ("fading_correlation", "availability_correlation"):
             valid = "give a number in [0, 1)"
             check_array(name, getattr(p, name), lambda x: (x >= 0) & (x < 1), valid)
-        tail = _poisson_tail(float(p.arrival_rate), self.max_images)
+        tail = arrivals.poisson_tail(float(p.arrival_rate), self.max_images)
         valid = f"more than max_images = {self.max_images} come too often; raise max_images"
         check_array("arrival_rate", p.arrival_rate, lambda x: tail < 1e-9, valid)
         for name in _PER_SPLIT:
@@ -1035,13 +1035,6 @@ def _mac_columns(path: Any) -> tuple[np.ndarray, ...] | None:
     if len(series) < len(MAC_COLUMNS):
         raise ValueError(f"columns {list(series)} are not enough; give {list(MAC_COLUMNS)}")
     return tuple(series[column] for column in MAC_COLUMNS)
-
-
-def _poisson_tail(mean: float, size: int) -> float:
-    """P(N > size), N Poisson of a mean."""
-    n = np.arange(size + 1)
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, size + 1)))])
-    return 1 - float(np.exp(n * math.log(mean) - mean - log_factorial).sum())
 
 
 _CHOICES = {

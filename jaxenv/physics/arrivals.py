@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
 
@@ -66,3 +69,17 @@ def poisson_table(mean: ArrayLike, size: int) -> jax.Array:
     n = jnp.arange(size, dtype=mean.dtype).reshape(-1, *(1,) * mean.ndim)
     log_probability = n * jnp.log(mean) - mean - jax.lax.lgamma(n + 1)
     return jnp.cumsum(jnp.exp(log_probability), axis=0)
+
+
+def poisson_tail(mean: float, size: int) -> float:
+    """P(N > size) of a Poisson number, by NumPy: what `poisson_table` cuts off."""
+    n = np.arange(size + 1)
+    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, size + 1)))])
+    return 1 - float(np.exp(n * math.log(mean) - mean - log_factorial).sum())
+
+
+def normal_quantile(uniform: ArrayLike) -> jax.Array:
+    """Standard normal numbers from uniform ones in [0, 1), within +-5.3: finite, symmetric."""
+    uniform = jnp.asarray(uniform)
+    most = 1 - 2.0**-24
+    return math.sqrt(2) * jax.lax.erf_inv(jnp.clip(2 * uniform - most, -most, most))

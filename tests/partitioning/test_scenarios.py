@@ -1,0 +1,111 @@
+"""Users' networks and tables; what cannot be simulated is refused in one line."""
+
+import numpy as np
+import pytest
+
+import jaxenv
+from jaxenv import dnn
+from jaxenv.errors import ConfigError
+from runs.program import build_env, environment_settings, stored_yaml
+
+NAN, INF = float("nan"), float("inf")
+PROFILE = """layer,work [FLOP],output [element],parameters [count]
+input,0,3000,0
+first,2000000,500,10
+second,4000000,100,20
+third,1000000,50,30
+"""
+BAD = [
+    # options, field that the message names, words of the message
+    ({"num_blocks": 0}, "num_blocks", "at least 1"),
+    ({"num_blocks": 37}, "num_blocks", "at most 36"),
+    ({"num_blocks": 6.0}, "num_blocks", "6.0"),
+    ({"num_servers": 0}, "num_servers", "at least 1"),
+    ({"max_tasks": 0}, "max_tasks", "at least 1"),
+    ({"table_rows": -1}, "table_rows", "at least 0"),
+    ({"source": "csv"}, "source", "choose one of generated, table"),
+    ({"source": "table"}, "table_rows", "at least 1"),
+    ({"downlink": "paid"}, "downlink", "charge, free"),
+    ({"energy": "none"}, "energy", "literal, uplink"),
+    ({"observation": "short"}, "observation", "full, compact, paper"),
+    ({"dtype": "float64"}, "dtype", "enable 64-bit mode first"),
+    ({"slot_s": 0}, "slot_s", "positive finite"),
+    ({"slot_s": NAN}, "slot_s", "NaN"),
+    ({"device_hz": -1.5e9}, "device_hz", "positive finite"),
+    ({"device_hz": "1.5 GHz"}, "device_hz", "'1.5 GHz'"),
+    ({"device_ghz": 1.5}, "partitioning.device_ghz", "known names are"),
+    ({"server_hz": [2e9, 2e9]}, "server_hz", "shape (4,)"),
+    ({"server_hz": [2e9, 2e9, 0, 2e9]}, "server_hz", "positive finite"),
+    ({"server_enabled": [1, 0, 1, 0.5]}, "server_enabled", "true or false"),
+    ({"wired_rate_bps": INF}, "wired_rate_bps", "positive finite"),
+    ({"rate_range_bps": [16e6, 6.4e6]}, "rate_range_bps", "lowest rate first"),
+    ({"rate_range_bps": [0, 6.4e6]}, "rate_range_bps", "positive finite"),
+    ({"correlation": 1.0}, "correlation", "[0, 1)"),
+    ({"throttle": 0.0}, "throttle", "(0, 1]"),
+    ({"throttle": 1.5}, "throttle", "(0, 1]"),
+    ({"sharing": -1}, "sharing", "0 or more"),
+    ({"penalty_weight": -1}, "penalty_weight", "0 or more"),
+    ({"tolerated_delay_s": -1}, "tolerated_delay_s", "0 or more"),
+    ({"battery_j": 0}, "battery_j", "positive finite"),
+    ({"task_rate": 0}, "task_rate", "positive finite"),
+    ({"task_rate": 150}, "task_rate", "raise max_tasks"),
+    ({"max_steps": 0}, "max_steps", "at least 1 slot"),
+    ({"block_flops": [1.0] * 5}, "block_flops", "shape (6,)"),
+    ({"block_flops": -1.0}, "block_flops", "0 or more"),
+    ({"table_tasks": [2.5]}, "table_tasks", "whole numbers"),
+    ({"table_tasks": [-2]}, "table_tasks", "whole numbers"),
+    ({"table_tasks": 60}, "table_tasks", "one row per slot"),
+    ({"table_rate_bps": [[1e7, 1e7]]}, "table_rate_bps", "shape (1, 4)"),
+    ({"table_rate_bps": [[1e7, 1e7, 0, 1e7]]}, "table_rate_bps", "positive finite"),
+    ({"table_background_s": [[-1, 0, 0, 0]]}, "table_background_s", "0 or more"),
+    ({"network": "vgg17"}, "network", "vgg16_cifar10"),
+    ({"network": "missing.csv"}, "network", "cannot be read"),
+    ({"network": "resnet32", "num_blocks": 20}, "network", "integer in 1..19"),
+    ({"input_shape": 32}, "network", "not valid"),
+    ({"input_shape": (3, 0, 32)}, "network", "three positive integers"),
+]
+
+
+@pytest.mark.parametrize(("options", "field", "words"), BAD, ids=str)
+def test_refused_in_one_line(options, field, words):
+    with pytest.raises(ConfigError) as error:
+        jaxenv.make("partitioning", **options)
+    text = str(error.value)
+    assert text.startswith(f"{field}: ") and words in text and "\n" not in text
+
+
+def test_the_configuration_names_every_setting():
+    import conf
+
+    given = set(stored_yaml(next(iter(conf.__path__)) + "/env/partitioning.yaml"))
+    known = set(environment_settings(jaxenv.registry.environment_class("partitioning")))
+    assert given == known | {"name", "network", "input_shape"}
+    node = dict.fromkeys(given) | {"name": "partitioning", "num_servers": 3, "sharing": 0.5}
+    node |= {"network": "nin", "server_enabled": [True, True, False]}
+    env, params = build_env({"env": node, "precision": "float32"})
+    assert env.num_servers == 3 and float(params.sharing) == 0.5
+    np.testing.assert_array_equal(params.server_enabled, [True, True, False])
+    assert params.block_flops.sum() == 446_568_320
+
+
+def test_networks_from_csv(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text(PROFILE)
+    for network in (str(path), dnn.read_csv(path)):
+        env, params = jaxenv.make("partitioning", network=network, num_blocks=2, num_servers=3)
+        np.testing.assert_array_equal(params.block_flops, [2e6, 5e6])
+        np.testing.assert_array_equal(params.block_bytes, [40, 200])
+        np.testing.assert_array_equal(params.block_input_bits, [24_000, 16_000])
+        assert env.action_space.num_values == (4, 4)
+
+
+def test_what_a_table_lacks_is_at_its_mean():
+    env, params = jaxenv.make("partitioning", table_rate_bps=np.full((3, 4), 8e6))
+    assert env.source == "table" and env.table_rows == 3
+    np.testing.assert_array_equal(params.table_tasks, [60] * 3)
+    np.testing.assert_array_equal(params.table_background_s, np.full((3, 4), 3.0))
+
+
+def test_more_than_nine_servers_repeat_the_clocks():
+    _, params = jaxenv.make("partitioning", num_servers=11)
+    np.testing.assert_array_equal(params.server_hz[9:], params.server_hz[:2])
