@@ -53,7 +53,8 @@ def test_check_values():
     np.testing.assert_allclose(info["regret"], 0.235352 / 0.235236 - 1, atol=1e-5)
     assert info["feasible"] == 1 and info["decisions"] == 1 and not terminated
     assert not np.array_equal(following.instance.r, state_of(*V1).instance.r)
-    np.testing.assert_array_equal(following.bmin_mhz, robust.bmin_table(following.instance))
+    least = robust.bmin_table(following.instance)
+    np.testing.assert_allclose(following.bmin_mhz, least, rtol=2e-6)  # compiled differently
     _, reward, _, info = step(state_of(*V3), jnp.array([7, 7, 9]))
     np.testing.assert_allclose(reward, -0.0984111, rtol=1e-5)
     np.testing.assert_allclose(info["lower_bound_j"], 0.0984111, rtol=1e-5)
