@@ -226,6 +226,11 @@ class Environment(Generic[TState, TParams]):
         leaves = {name: value for name, value in options.items() if name not in sizes}
         return env, env.make_params(**leaves)
 
+    def as_leaf(self, value: Any) -> chex.Array:
+        """A value of the default scenario: floats in ``dtype``, others as they are."""
+        array = np.asarray(value)
+        return jnp.asarray(array, self.float_dtype if array.dtype.kind == "f" else array.dtype)
+
     def make_params(self, **leaves: Any) -> TParams:
         """The default scenario with some leaves replaced, cast, broadcast and validated."""
         params = self.default_params()

@@ -225,11 +225,7 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
             "table_background_s": np.full((rows, n), 3.0),
             "table_tasks": np.full(rows, 60.0),
         }
-        return PartitioningParams(**{name: self._leaf(value) for name, value in values.items()})
-
-    def _leaf(self, value: Any) -> chex.Array:
-        array = np.asarray(value)
-        return jnp.asarray(array, self.float_dtype if array.dtype.kind == "f" else array.dtype)
+        return PartitioningParams(**{name: self.as_leaf(value) for name, value in values.items()})
 
     def validate(self, params: PartitioningParams) -> None:
         """Refuses what cannot be simulated; needs concrete values."""

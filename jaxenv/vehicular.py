@@ -410,11 +410,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
             "trace_direction": np.ones(size_v),
             "trace_start": np.int32(-1),
         }
-        return VehicularParams(**{k: self._leaf(v) for k, v in values.items()})
-
-    def _leaf(self, value: Any) -> chex.Array:
-        array = np.asarray(value)
-        return jnp.asarray(array, self.float_dtype if array.dtype.kind == "f" else array.dtype)
+        return VehicularParams(**{k: self.as_leaf(v) for k, v in values.items()})
 
     def validate(self, params: VehicularParams) -> None:
         """Refuses what cannot be simulated; needs concrete values."""

@@ -97,6 +97,11 @@ def run(config: Config, folder: Path) -> None:
 # ---- instances ---------------------------------------------------------------------------------
 
 
+def published_distances_m(seed: int, num: int) -> np.ndarray:
+    """Distances of devices uniform in the published square; the first ones are common to all N."""
+    return np.hypot(*np.random.default_rng(seed).uniform(-200, 200, (num, 2)).T)
+
+
 def drawn(config: Config) -> list[Problem]:
     """Devices uniform in the published square; generator ``seed + i`` draws instance ``i``."""
     for name in ("num_instances", "num_devices"):
@@ -115,13 +120,11 @@ def drawn(config: Config) -> list[Problem]:
             raise ConfigError(name, value, reason)
     problems = []
     for index in range(config["num_instances"]):
-        rng = np.random.default_rng(config["seed"] + index)
-        place = rng.uniform(-200, 200, (num, 2))
         problems.append(
             Problem(
                 label=str(index),
                 model=np.full(num, list(robust.MODELS).index(config["model"])),
-                distance_m=np.maximum(np.hypot(*place.T), 1),
+                distance_m=np.maximum(published_distances_m(config["seed"] + index, num), 1),
                 bandwidth_mhz=bandwidth,
                 **{name: np.full(num, float(value)) for name, value in values.items()},
             )

@@ -22,6 +22,7 @@ from allocators import certificate, pccp, robust
 from runs.benchmarks import Measurement, median_seconds
 from runs.benchmarks.robust_cvxpy import Reference
 from runs.benchmarks.training import compilation_cache_off
+from runs.solve import published_distances_m
 
 SETTINGS = {"alexnet": (10 / 12, 0.18, 0.02), "resnet152": (2.5, 0.16, 0.04)}
 OPTIMAL = 1e-4
@@ -39,8 +40,7 @@ class Problems(NamedTuple):
 def make_instances(model: str, num_devices: int, count: int, dtype: Any) -> robust.Instance:
     """The feasible ones of the instances of seeds 0 to count - 1; all models have 10 points."""
     bandwidth, deadline, eps = SETTINGS[model]
-    draws = (np.random.default_rng(seed) for seed in range(count))
-    r = [np.hypot(*rng.uniform(-200, 200, (num_devices, 2)).T) for rng in draws]
+    r = [published_distances_m(seed, num_devices) for seed in range(count)]
     ids = np.full(num_devices, list(robust.MODELS).index(model))
 
     def make(r: chex.Array) -> robust.Instance:
@@ -55,7 +55,7 @@ def _one(tree: Any, index: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
-def _tiled(tree: Any, size: int) -> Any:
+def tiled(tree: Any, size: int) -> Any:
     """The first ``size`` instances, repeated where there are fewer."""
     return jax.tree.map(lambda leaf: leaf[np.arange(size) % leaf.shape[0]], tree)
 
@@ -197,7 +197,7 @@ def _measure(
             compiled = None
             for model, known in problems.items():
                 label = f"{model} N={num_devices}, {method} {dtype_name} at {size}"
-                batch = jax.tree.map(partial(_cast, dtype_name), _tiled(known.instances, size))
+                batch = jax.tree.map(partial(_cast, dtype_name), tiled(known.instances, size))
                 if compiled is None:
                     with compilation_cache_off():
                         began = time.perf_counter()

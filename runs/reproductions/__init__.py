@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxenv.errors import ConfigError
@@ -108,6 +108,33 @@ def selected(name: str | None) -> dict[str, Function]:
         valid = f"choose one of {', '.join([*systems, *_groups, *figures()]) or '(none)'}"
         raise ConfigError("figure", name, valid)
     return {known: load_object(_figures[known]) for known in chosen}
+
+
+# Of every training inside a reproduction.
+TRAINING: dict[str, Any] = {
+    "schedule_updates": None,
+    "log_interval": None,
+    "checkpoint_interval": None,
+    "keep_checkpoints": 1,
+    "resume": None,
+    "launcher": {"name": "basic"},
+    "logger": {"name": "csv"},
+    "baselines": (),
+}
+
+
+def trained(jobs: Sequence[Any]) -> Any:
+    """The states of `runs.train.fit`, recorded in the jobs' folders; an interruption ends all."""
+    from runs import train
+
+    recorders = [train.Recorder(job) for job in jobs]
+    try:
+        return train.fit(jobs, recorders)
+    except train.Interrupted:
+        raise SystemExit(130) from None
+    finally:
+        for recorder in recorders:
+            recorder.close()
 
 
 def output_folder() -> contextlib.AbstractContextManager[str]:

@@ -49,7 +49,7 @@ from runs.reproductions import Reproduction
 from runs.reproductions import robust_claims as claims
 from runs.reproductions import robust_expected as expected
 from runs.reproductions import robust_figures as drawings
-from runs.solve import PUBLISHED_MHZ
+from runs.solve import PUBLISHED_MHZ, published_distances_m
 from runs.tables import Row
 
 NETWORKS = tuple(robust.MODELS)
@@ -114,11 +114,6 @@ def grid(**axes: Any) -> list[Cell]:
 # ---- instances and their answers ----------------------------------------------------------------
 
 
-def distances_m(seed: int, devices: int) -> np.ndarray:
-    """Distances of devices uniform in the published square; the first ones are common to all N."""
-    return np.hypot(*np.random.default_rng(seed).uniform(-200, 200, (devices, 2)).T)
-
-
 @jax.jit
 @jax.vmap
 def _make(model, r, count, bandwidth, deadline, risk, gain_db, std) -> robust.Instance:
@@ -135,7 +130,7 @@ def instances(cells: Sequence[Cell], n_max: int = MOST_DEVICES) -> robust.Instan
         fitted = robust.MODELS[cell.network].worst_case_k[cell.profile]
         return fitted if cell.worst_case else np.nan
 
-    r = [distances_m(cell.seed, cell.devices) for cell in cells]
+    r = [published_distances_m(cell.seed, cell.devices) for cell in cells]
     ids = [[NETWORKS.index(cell.network)] * n_max for cell in cells]
     return _make(
         np.array(ids, np.int32),
@@ -409,7 +404,7 @@ def _timed(plan: Plan) -> list[Row]:
         compiled, compile_s = None, 0.0
         for network in NETWORKS:
             made = benchmark.make_instances(network, devices, 2 * plan.timed_batch, np.float64)
-            batch = jax.tree.map(lambda x: x[np.arange(plan.timed_batch) % len(x)], made)
+            batch = benchmark.tiled(made, plan.timed_batch)
             if compiled is None:
                 with compilation_cache_off():
                     began = time.perf_counter()

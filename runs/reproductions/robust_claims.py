@@ -605,6 +605,15 @@ def starts(rows: list[Row], literal_stop: list[Row]) -> list[Verdict]:
     runs = [row for row in literal_stop if row["outer_steps"]]
     early = [row for row in runs if row["iterations"][0] == 2]
     nonbinary = [row for row in early if row["nonbinary"]]
+    failures = (
+        ("infeasible start", [row["status"] == "infeasible start" for row in pccp], ""),
+        ("non-binary where the penalty is largest", [row["nonbinary"] > 0 for row in pccp], ""),
+        (
+            "rounding that violates (28)",
+            [row["rejected"] > 0 for row in pccp],
+            "; such devices keep their point",
+        ),
+    )
     return [
         *found,
         fact(
@@ -628,26 +637,12 @@ def starts(rows: list[Row], literal_stop: list[Row]) -> list[Verdict]:
             best,
             [best.min() >= -1e-9, best.max() <= 20],
         ),
-        fact(
-            "failure: infeasible start",
-            "occurs",
-            sum(row["status"] == "infeasible start" for row in pccp),
-            any(row["status"] == "infeasible start" for row in pccp),
-            f"of {len(pccp)} runs",
-        ),
-        fact(
-            "failure: non-binary where the penalty is largest",
-            "occurs",
-            sum(row["nonbinary"] > 0 for row in pccp),
-            any(row["nonbinary"] > 0 for row in pccp),
-            f"of {len(pccp)} runs",
-        ),
-        fact(
-            "failure: rounding that violates (28)",
-            "occurs",
-            sum(row["rejected"] > 0 for row in pccp),
-            any(row["rejected"] > 0 for row in pccp),
-            f"of {len(pccp)} runs; such devices keep their point",
+        *(
+            fact(
+                *(f"failure: {name}", "occurs", sum(failed), any(failed)),
+                f"of {len(pccp)} runs{why}",
+            )
+            for name, failed, why in failures
         ),
         fact(
             "failure: the paper's stop test alone ends at iteration 2",

@@ -119,7 +119,7 @@ def plan_of(config: Config) -> Plan:
     )
 
 
-_simulate = jax.jit(lambda policy, params, keys: policy.env.simulate(policy, params, keys))
+simulate = jax.jit(lambda policy, params, keys: policy.env.simulate(policy, params, keys))
 
 
 def measure(
@@ -129,7 +129,7 @@ def measure(
     params = plan.params.replace(
         **{k: jnp.asarray(v, getattr(plan.params, k).dtype) for k, v in leaves.items()}
     )
-    return simulated_metrics(plan.env, _simulate(policy, params, keys_of(plan, seeds)))
+    return simulated_metrics(plan.env, simulate(policy, params, keys_of(plan, seeds)))
 
 
 def keys_of(plan: Plan, seeds: int | None = None) -> jax.Array:

@@ -36,8 +36,8 @@ from runs import evaluate as evaluation
 from runs import program, tables, train
 from runs.figures import new_figure
 from runs.program import Config
-from runs.reproductions import Reproduction, Verdict, output_folder
-from runs.reproductions.splitting import COLOURS, text, verdict
+from runs.reproductions import TRAINING, Reproduction, Verdict, output_folder, trained
+from runs.reproductions.splitting import COLOURS, simulate, text, verdict
 
 PRESETS = {"now": ("splitting",), "late": ("splitting", "splitting_late")}
 GUARDS = (0.8, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2)
@@ -104,7 +104,8 @@ def job_of(config: Config, name: str, folder: Path) -> train.Job:
     lengths = {} if paper else {"num_slots": 100_000}
     updates = config.get("num_updates") or own["num_updates"] * (3 if paper else 1)
     return train.make_job(
-        {
+        TRAINING
+        | {
             "env": own["env"] | lengths | {k: v for k, v in env.items() if v is not None},
             "agent": own["agent"] | {k: v for k, v in agent.items() if v is not None},
             "num_updates": updates,
@@ -112,18 +113,10 @@ def job_of(config: Config, name: str, folder: Path) -> train.Job:
             "seed": config["seed"],
             "precision": config["precision"],
             "plugins": config.get("plugins", []),
-            "schedule_updates": None,
-            "log_interval": None,
-            "checkpoint_interval": None,
-            "keep_checkpoints": 1,
             "checkpoint_episodes": config.get("eval_episodes") or 4,
             "eval_episodes": 1,
             "eval_seed": config.get("eval_seed", 0),
             "episodes_per_call": config.get("episodes_per_call") or 16,
-            "resume": None,
-            "launcher": {"name": "basic"},
-            "logger": {"name": "csv"},
-            "baselines": (),
             "scenario": name,
         },
         folder,
@@ -134,27 +127,21 @@ def run_setting(config: Config, name: str) -> Setting:
     """Trains the learner, and simulates it and the controllers on the same slots."""
     with output_folder() as folder:
         job = job_of(config, name, Path(folder) / "learning" / name)
-        recorder = train.Recorder(job)
-        try:
-            states = train.fit([job], [recorder])
-        except train.Interrupted:
-            raise SystemExit(130) from None
-        finally:
-            recorder.close()
+        states = trained([job])
         progress = tables.read_csv(job.folder / "progress.csv")
     env, params = job.env, job.params
     keys = jax.random.split(jax.random.key(config["seed"]), TRAJECTORIES)
     totals = {
         LEARNED: _simulate_learned(env, evaluation.policies_of(job.learner, states), params, keys),
-        "DPP": _simulate(baselines.DriftPlusPenalty(env), params, keys),
-        "CheapestAvg": _simulate(baselines.CheapestWithinDelay(env), params, keys),
-        "FullOffload": _simulate(baselines.FullOffload(env), params, keys),
+        "DPP": simulate(baselines.DriftPlusPenalty(env), params, keys),
+        "CheapestAvg": simulate(baselines.CheapestWithinDelay(env), params, keys),
+        "FullOffload": simulate(baselines.FullOffload(env), params, keys),
     }
     if env.observed == "late":
         guards = jnp.asarray(GUARDS, env.float_dtype)
         guarded = baselines.GuardedDriftPlusPenalty(env, guards)
-        totals[GUARDED] = _simulate(guarded, params, keys)
-        totals[EXPECTED] = _simulate(baselines.DriftPlusPenaltyExpected(env), params, keys)
+        totals[GUARDED] = simulate(guarded, params, keys)
+        totals[EXPECTED] = simulate(baselines.DriftPlusPenaltyExpected(env), params, keys)
     return Setting(
         metrics={policy: simulated_metrics(env, total) for policy, total in totals.items()},
         dual=baselines.solve_dual(env, params, keys[0]),
@@ -172,9 +159,6 @@ class Rule(baselines.SplittingPolicy):
 
     def decide(self, slot, costs, params):
         return self.function(slot, costs, params)
-
-
-_simulate = jax.jit(lambda policy, params, keys: policy.env.simulate(policy, params, keys))
 
 
 @partial(jax.jit, static_argnames="env")

@@ -44,7 +44,7 @@ from jaxenv.vehicular import Vehicular
 from runs import evaluate as evaluation
 from runs import program, tables, train
 from runs.program import Config
-from runs.reproductions import Reproduction, output_folder
+from runs.reproductions import TRAINING, Reproduction, output_folder, trained
 from runs.reproductions import vehicular_claims as claims
 from runs.reproductions import vehicular_figures as plots
 from runs.reproductions.vehicular_claims import (
@@ -376,14 +376,7 @@ def learned_policies(
         name = "randomized" if place is None else place.scenario
         path = folder / "training" / "".join(c if c.isalnum() else "_" for c in name)
         jobs.append(_job(config, path, group, plan, place))
-    recorders = [train.Recorder(job) for job in jobs]
-    try:
-        states = train.fit(jobs, recorders)
-    except train.Interrupted:
-        raise SystemExit(130) from None
-    finally:
-        for recorder in recorders:
-            recorder.close()
+    states = trained(jobs)
     policies = evaluation.policies_of(jobs[0].learner, states)
     if alone:
         policies = jax.tree.map(
@@ -398,18 +391,8 @@ def _job(
 ) -> train.Job:
     """A training run at one point, or over the ranges of the whole sweep."""
     leaves = {} if place is None else {k: np.asarray(v).tolist() for k, v in place.leaves.items()}
-    fixed = {
-        "schedule_updates": None,
-        "log_interval": None,
-        "checkpoint_interval": None,
-        "keep_checkpoints": 1,
-        "checkpoint_episodes": 0,
-        "resume": None,
-        "launcher": {"name": "basic"},
-        "logger": {"name": "csv"},
-        "baselines": (),
-    }
     own = {
+        "checkpoint_episodes": 0,
         "env": config["env"] | sizes(group) | leaves,
         "scenario": group if place is None else place.scenario,
         "num_updates": plan.num_updates,
@@ -417,7 +400,7 @@ def _job(
         "eval_episodes": plan.eval_episodes,
     }
     shared = ("agent", "seed", "eval_seed", "episodes_per_call", "precision", "plugins")
-    job = train.make_job({k: config[k] for k in shared} | fixed | own, folder)
+    job = train.make_job({k: config[k] for k in shared} | TRAINING | own, folder)
     if place is not None:
         return job
     return dataclasses.replace(job, params=randomized(group, job.params, job.learner.num_envs))
