@@ -30,17 +30,15 @@ from typing import Any, ClassVar, Literal
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from agents import replay
+from agents import checks, replay, tally
+from agents.distributions import masked_logits, masked_policy
 from agents.learner import Learner, Policy
 from agents.networks import MLP, ActionValues
 from jaxenv import spaces, struct
 from jaxenv.environment import Environment, as_key
 from jaxenv.errors import ConfigError
-
-_MASKED_LOGIT = -1e9
 
 
 @struct.dataclass
@@ -105,15 +103,14 @@ class Lane:
     """One environment that collects; in `SACState` every leaf has a leading axis ``num_envs``.
 
     env_state: its state. deciding: whether that waits for a decision. decisions: taken so far in
-    the episode. steps, sums: of the declared metrics' terms, over the episode so far.
+    the episode. episode: what its metrics are made of.
     """
 
     env_state: Any
     deciding: chex.Array  # [] bool
     decisions: chex.Array  # [] int32
     held: Held  # [rows, ...]
-    steps: chex.Array  # [] float
-    sums: dict[str, chex.Array]  # [] float each
+    episode: tally.Tally
 
 
 @struct.dataclass
@@ -189,31 +186,21 @@ class SACDiscrete(Learner):
     name: ClassVar[str] = "sac_discrete"
 
     def __post_init__(self) -> None:
-        sizes = (
-            "num_envs",
-            "steps_per_iteration",
-            "updates_per_iteration",
-            "batch_size",
-            "buffer_size",
-            "learning_starts",
+        checks.check_sizes(
+            self,
+            (
+                "num_envs",
+                "steps_per_iteration",
+                "updates_per_iteration",
+                "batch_size",
+                "buffer_size",
+                "learning_starts",
+            ),
         )
-        for name in sizes:
-            if not _is_positive_int(getattr(self, name)):
-                raise ConfigError(name, getattr(self, name), "give a positive integer")
-        try:
-            widths = tuple(self.hidden)
-        except TypeError:
-            widths = ()
-        if not widths or not all(map(_is_positive_int, widths)):
-            raise ConfigError("hidden", self.hidden, "give a list of positive integers")
-        object.__setattr__(self, "hidden", widths)
-        if self.target_entropy not in ("paper", "valid"):
-            raise ConfigError("target_entropy", self.target_entropy, "choose paper or valid")
-        schedule = self.schedule_updates
-        if not _is_positive_int(schedule) and schedule != 0:
-            raise ConfigError("schedule_updates", schedule, "give a positive integer, or 0")
-        if not isinstance(self.reward_in_units, bool):
-            raise ConfigError("reward_in_units", self.reward_in_units, "give true or false")
+        object.__setattr__(self, "hidden", checks.hidden_widths(self.hidden))
+        choices = {"target_entropy": ("paper", "valid"), "reward_in_units": (True, False)}
+        checks.check_choices(self, choices)
+        checks.check_schedule(self)
         if self.learning_starts > self.buffer_size:
             valid = f"give at most buffer_size ({self.buffer_size})"
             raise ConfigError("learning_starts", self.learning_starts, valid)
@@ -252,22 +239,20 @@ class SACDiscrete(Learner):
         return Hyperparameters(**{name: jnp.asarray(x, dtype) for name, x in values.items()})
 
     def validate(self, hp: Hyperparameters) -> None:
-        positive = "give a positive finite number"
-        unit, share = "give a number in [0, 1]", "give a number in (0, 1]"
-        _require(hp, "lr", lambda x: (x > 0) & np.isfinite(x), positive)
-        _require(
+        checks.check_hyperparameters(
             hp,
-            "temperature_lr_ratio",
-            lambda x: (x >= 0) & np.isfinite(x),
-            "give a finite number, 0 or more",
+            {
+                "lr": checks.POSITIVE,
+                "temperature_lr_ratio": checks.NOT_NEGATIVE,
+                "discount": checks.UNIT,
+                "tau": checks.SHARE,
+                "temperature": checks.POSITIVE,
+                "temperature_floor": checks.POSITIVE,
+                "entropy_scale": checks.SHARE,
+                "reward_scale": checks.POSITIVE,
+                "averaging": checks.BELOW_ONE,
+            },
         )
-        _require(hp, "discount", lambda x: (x >= 0) & (x <= 1), unit)
-        _require(hp, "tau", lambda x: (x > 0) & (x <= 1), share)
-        _require(hp, "temperature", lambda x: (x > 0) & np.isfinite(x), positive)
-        _require(hp, "temperature_floor", lambda x: (x > 0) & np.isfinite(x), positive)
-        _require(hp, "entropy_scale", lambda x: (x > 0) & (x <= 1), share)
-        _require(hp, "reward_scale", lambda x: (x > 0) & np.isfinite(x), positive)
-        _require(hp, "averaging", lambda x: (x >= 0) & (x < 1), "give a number in [0, 1)")
 
     def init(self, key: chex.PRNGKey, params: Any, hp: Hyperparameters) -> SACState:
         key, key_actor, key_critics, key_envs = jax.random.split(as_key(key), 4)
@@ -550,25 +535,14 @@ class SACDiscrete(Learner):
         )
         complete = held.open & held.paid & held.followed
 
-        terms = info | {"reward": reward}
-        sums = {name: total + terms[name] for name, total in lane.sums.items()}
-        steps = lane.steps + deciding
-        counts = {"decisions": lane.deciding.astype(jnp.int32), "episodes": done.astype(jnp.int32)}
-        for metric in self._pooled_metrics:
-            over = {"ratio": sums.get(metric.over), "mean": steps, "sum": jnp.ones_like(steps)}
-            counts[f"numerator/{metric.name}"] = done * sums[metric.of] * metric.scale
-            counts[f"denominator/{metric.name}"] = done * over[metric.pool]
-
-        def unless_done(x: chex.Array) -> chex.Array:
-            return jnp.where(done, jnp.zeros_like(x), x)
-
+        episode, counts = tally.add(lane.episode, self.env, info, reward, deciding, done)
+        counts |= {"decisions": lane.deciding.astype(jnp.int32)}
         lane = Lane(
             env_state=env_state,
             deciding=deciding,
-            decisions=unless_done(lane.decisions + lane.deciding),
+            decisions=jnp.where(done, 0, lane.decisions + lane.deciding),
             held=held.replace(open=held.open & ~complete & ~done),
-            steps=unless_done(steps),
-            sums=jax.tree.map(unless_done, sums),
+            episode=episode,
         )
         return lane, held.transition, complete, counts
 
@@ -586,14 +560,12 @@ class SACDiscrete(Learner):
             terminated=no,
         )
         held = Held(empty, decision=jnp.int32(-1), open=no, paid=no, followed=no)
-        sources = {s for m in self._pooled_metrics for s in (m.of, m.over) if s is not None}
         return Lane(
             env_state=env_state,
             deciding=jnp.asarray(True),
             decisions=jnp.int32(0),
             held=jax.tree.map(lambda x: jnp.stack([x] * self._held_rows), held),
-            steps=zero,
-            sums=dict.fromkeys(sorted(sources), zero),
+            episode=tally.start(self.env),
         )
 
     @property
@@ -603,10 +575,6 @@ class SACDiscrete(Learner):
     @property
     def _held_rows(self) -> int:
         return self.env.num_vehicles if self._pays_own else 1
-
-    @property
-    def _pooled_metrics(self) -> list:
-        return [metric for metric in self.env.metrics if metric.pool != "quantile"]
 
     def _params_axes(self, params: Any) -> Any:
         """Per leaf, 0 where ``params`` carries an axis of environments, else None."""
@@ -619,18 +587,6 @@ class SACDiscrete(Learner):
 
 _adam = optax.scale_by_adam()
 _LOSS_METRICS = ("critic_loss", "actor_loss", "temperature_loss", "entropy", "q")
-
-
-def masked_logits(logits: chex.Array, mask: chex.Array) -> chex.Array:
-    """``logits`` with -1e9 where ``mask`` is False."""
-    return jnp.where(mask, logits, jnp.asarray(_MASKED_LOGIT, logits.dtype))
-
-
-def masked_policy(logits: chex.Array, mask: chex.Array) -> tuple[chex.Array, chex.Array]:
-    """pi(a|s), exactly 0 where invalid, and log pi(a|s), set to 0 there (0*log 0 := 0)."""
-    log_probability = jax.nn.log_softmax(masked_logits(logits, mask), axis=-1)
-    log_probability = jnp.where(mask, log_probability, 0.0)
-    return jnp.where(mask, jnp.exp(log_probability), 0.0), log_probability
 
 
 # ---- held transitions of one environment ----------------------------------------------------
@@ -706,13 +662,3 @@ def _follow(
 
 def _total(values: chex.Array) -> chex.Array:
     return jnp.sum(values, axis=0, dtype=values.dtype)
-
-
-def _is_positive_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _require(hp: Hyperparameters, name: str, holds: Any, valid: str) -> None:
-    value = np.asarray(getattr(hp, name))
-    if not np.all(holds(value)):
-        raise ConfigError(name, value.item() if value.ndim == 0 else value.tolist(), valid)

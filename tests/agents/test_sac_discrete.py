@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from agents import replay
-from agents.sac_discrete import SACDiscrete, Transition, masked_policy
+from agents.distributions import masked_policy
+from agents.sac_discrete import SACDiscrete, Transition
 from jaxenv.errors import ConfigError
 from tests.probes import Bandit, Convoy, Corridor
 
