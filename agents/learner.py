@@ -154,6 +154,15 @@ def require_support(learner: type[Learner], env: Environment) -> None:
         raise ConfigError("agent", learner.name, f"it does not fit env={env.name}: {reason}")
 
 
+def scenario_axes(env: Environment, params: Any) -> Any:
+    """Per leaf, 0 where ``params`` carries a leading axis of environments, else None."""
+    return jax.tree.map(
+        lambda leaf, one: 0 if jnp.ndim(leaf) > jnp.ndim(one) else None,
+        params,
+        jax.eval_shape(env.default_params),
+    )
+
+
 @struct.dataclass
 class EpisodeTerms:
     """What `evaluate` measured: per metric and episode, a numerator and a denominator.

@@ -1,4 +1,4 @@
-"""Networks of the learners: multilayer perceptrons with ReLU."""
+"""Networks of the learners: layers with ReLU, of a whole observation or of each of its rows."""
 
 from __future__ import annotations
 
@@ -98,3 +98,65 @@ class ActionValues(nn.Module):
     @staticmethod
     def _all(features: chex.Array, kernel: chex.Array, bias: chex.Array) -> chex.Array:
         return features @ kernel.T + bias
+
+
+class RowTrunk(nn.Module):
+    """Hidden layers of a set of rows, each of which also sees the mean over all.
+
+    Permuting the rows permutes the output (M. Zaheer et al., "Deep Sets", NeurIPS 2017, eq (4)).
+    """
+
+    hidden: Sequence[int]
+    dtype: np.dtype = np.dtype(np.float32)
+
+    @nn.compact
+    def __call__(self, x: chex.Array) -> chex.Array:
+        """``[..., rows, inputs]`` to ``[..., rows, hidden[-1]]``."""
+
+        def dense(width: int, x: chex.Array, **options: bool) -> chex.Array:
+            types = {"dtype": self.dtype, "param_dtype": self.dtype, "kernel_init": _hidden_init}
+            return nn.Dense(width, **types, **options)(x)
+
+        for width in self.hidden:
+            mean = jnp.mean(x, axis=-2, keepdims=True)
+            x = nn.relu(dense(width, x) + dense(width, mean, use_bias=False))
+        return x
+
+
+class ActorCritic(nn.Module):
+    """Logits of every head of a policy, and the value of the state.
+
+    hidden: widths of the hidden layers of a trunk. heads, outputs: softmax distributions and values
+    of each. shape: of an observation, which is flattened unless ``rows``: then it is
+    ``[heads, inputs]``, one row per head, all with the same weights. shared: whether actor and
+    critic have one trunk.
+    """
+
+    hidden: Sequence[int]
+    heads: int
+    outputs: int
+    shape: Sequence[int]
+    rows: bool = False
+    shared: bool = True
+    dtype: np.dtype = np.dtype(np.float32)
+
+    def setup(self) -> None:
+        trunk = RowTrunk if self.rows else Trunk
+        self.actor = trunk(self.hidden, self.dtype)
+        self.critic = self.actor if self.shared else trunk(self.hidden, self.dtype)
+        types = {"dtype": self.dtype, "param_dtype": self.dtype, "kernel_init": _head_init(0.01)}
+        self.logits = nn.Dense(self.outputs * (1 if self.rows else self.heads), **types)
+        self.value = nn.Dense(1, **types)
+
+    def __call__(self, observation: chex.Array) -> tuple[chex.Array, chex.Array]:
+        """Of observations ``[..., *shape]``: logits ``[..., heads, outputs]``, values ``[...]``."""
+        if not self.rows:
+            lead = observation.shape[: observation.ndim - len(self.shape)]
+            observation = observation.reshape(*lead, -1)
+        features = self.actor(observation)
+        judged = features if self.shared else self.critic(observation)
+        logits = self.logits(features)
+        if self.rows:
+            return logits, self.value(jnp.mean(judged, axis=-2))[..., 0]
+        logits = logits.reshape(*logits.shape[:-1], self.heads, self.outputs)
+        return logits, self.value(judged)[..., 0]

@@ -11,6 +11,7 @@ from jaxenv.errors import ConfigError
 from jaxenv.registry import load_object
 
 _learners: dict[str, type[Learner] | str] = {
+    "a3c": "agents.a3c:A3C",
     "sac_discrete": "agents.sac_discrete:SACDiscrete",
 }
 _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {

@@ -77,6 +77,51 @@ class Bandit(Environment):
 
 
 @struct.dataclass
+class PlacementParams(Params):
+    """reward: of each pair of entries in each context, ``[contexts, 3, 2]``. valid: ``[2, 3]``."""
+
+    reward: chex.Array
+    valid: chex.Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Placement(Environment):
+    """A bandit whose action is a pair, the first of 3 values and the second of 2."""
+
+    num_contexts: int = 1
+
+    name = "placement"
+    metrics = (Metric("reward", "1", "max", "sum", of="reward"),)
+
+    def default_params(self):
+        shape = (self.num_contexts, 3, 2)
+        reward = jnp.arange(6 * self.num_contexts, dtype=self.dtype).reshape(shape)
+        return PlacementParams(jnp.int32(1), reward, self.action_space.mask())
+
+    def reset_env(self, key, params):
+        context = jax.random.randint(key, (), 0, self.num_contexts, jnp.int32)
+        return BanditState(key=key, time=jnp.int32(0), context=context)
+
+    def step_env(self, key, state, action, params):
+        reward = params.reward[state.context, action[0], action[1]]
+        return state, reward, jnp.asarray(True), {}
+
+    def observe(self, state, params):
+        return jax.nn.one_hot(state.context, self.num_contexts, dtype=self.dtype)
+
+    def action_mask(self, state, params):
+        return params.valid
+
+    @property
+    def observation_space(self):
+        return spaces.Box(*UNBOUNDED, (self.num_contexts,), self.float_dtype)
+
+    @property
+    def action_space(self):
+        return spaces.MultiDiscrete((3, 2))
+
+
+@struct.dataclass
 class CorridorParams(Params):
     """reward: paid for leaving each place, ``[2]``. terminal: whether leaving place 1 ends it."""
 

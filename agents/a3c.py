@@ -1,0 +1,544 @@
+"""A3C: advantage actor-critic with asynchronous workers and one softmax branch per decision.
+
+In multi-task A3C every entry of a MultiDiscrete action has a softmax branch of its own on a shared
+trunk, so outputs grow with the sum of the entries' sizes and not with their product:
+pi(a|x) = prod_m pi_m(a_m|x). Source: "Distributed DNN Inference with Fine-grained Model
+Partitioning in Mobile Edge Computing Networks", IEEE Transactions on Mobile Computing, 2024
+(`jaxenv.partitioning` has the full reference), eqs (16) to (24) and Algorithm 1; the method is of
+V. Mnih et al., "Asynchronous Methods for Deep Reinforcement Learning", ICML 2016. Where the paper
+cannot be meant literally:
+
+- (18), (21) have V(A) and H(pi(A)): value and entropy are of the state;
+- (18) to (22) ascend one term and descend the other: one loss is minimised here;
+- (20) has 1/M before the actor's loss: ``branch_mean``; the sum over branches, the logarithm of the
+  joint probability, is the policy gradient;
+- Algorithm 1 keeps a replay memory: a rollout is used once, as its gradient is that of the policy
+  that made it;
+- an episode ends by time, so the value of its final state is bootstrapped.
+
+Asynchrony is a clock: worker ``k mod W`` takes turn k. It makes a rollout with its own copy of the
+parameters, applies the gradient at that copy to the global parameters, and copies those. From the
+second round on every gradient is W - 1 updates old. A rollout depends on its own worker alone, so
+all rollouts and gradients of a round are computed together and only applied one after the other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Literal
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from agents import branches, checks, tally
+from agents.branches import Branches
+from agents.distributions import masked_logits, masked_policy
+from agents.learner import Learner, Policy, scenario_axes
+from agents.networks import ActorCritic
+from jaxenv import spaces, struct
+from jaxenv.environment import Environment, as_key
+from jaxenv.errors import ConfigError
+
+
+@struct.dataclass
+class Hyperparameters:
+    """Traced scalars; a grid of them trains as one program.
+
+    lr: of RMSProp. discount: per decision (gamma). trace_decay: weight of longer returns in the
+    advantage (lambda of GAE); 1 is the return to the end of the rollout. entropy_weight,
+    value_weight: of the loss. exploration: probability by which a branch acts uniformly instead.
+    max_gradient_norm: where gradients are clipped. rms_decay, rms_epsilon: of RMSProp, the latter
+    inside the root. trunk_penalty: weight of the distance between the trunks with
+    ``sharing="soft"``. reward_scale: multiplies every reward that is learned from. averaging: share
+    of the averaged parameters that one call of `update` keeps; the average is what `policy` gives,
+    0 = the latest.
+    """
+
+    lr: chex.Array
+    discount: chex.Array
+    trace_decay: chex.Array
+    entropy_weight: chex.Array
+    value_weight: chex.Array
+    exploration: chex.Array
+    max_gradient_norm: chex.Array
+    rms_decay: chex.Array
+    rms_epsilon: chex.Array
+    trunk_penalty: chex.Array
+    reward_scale: chex.Array
+    averaging: chex.Array
+
+
+@struct.dataclass
+class Lane:
+    """A worker's environment; in `A3CState` every leaf has a leading axis ``num_workers``.
+
+    deciding: whether its state waits for a decision. discounted: sum of its discounted rewards.
+    episode: what its metrics are made of.
+    """
+
+    key: chex.PRNGKey
+    env_state: Any
+    deciding: chex.Array
+    discounted: chex.Array
+    episode: tally.Tally
+
+
+@struct.dataclass
+class Rollout:
+    """What a worker met, in the order of time: leaves ``[T, ...]``, or ``[T, W, ...]`` of all.
+
+    observation, mask: of the environment. choice: int32 ``[heads]``. reward: as learned from.
+    deciding: whether the choice counted. final_observation: of the state it led to. discounting:
+    whether that waits for a decision, or is the end. terminated, done: of the episode.
+    """
+
+    observation: chex.Array
+    mask: chex.Array
+    choice: chex.Array
+    reward: chex.Array
+    deciding: chex.Array
+    final_observation: chex.Array
+    discounting: chex.Array
+    terminated: chex.Array
+    done: chex.Array
+
+
+@struct.dataclass
+class Spread:
+    """Running variance of discounted sums of rewards: ``count``, ``mean``, squared deviations."""
+
+    count: chex.Array
+    mean: chex.Array
+    squares: chex.Array
+
+
+@struct.dataclass
+class A3CState:
+    """A whole training run: one pytree, from which it resumes exactly.
+
+    parameters: the global ones. copies: the workers' own, ``[num_workers, ...]``; None with
+    ``synchronous``. average: of the parameters. rms: RMSProp's running squares, which all workers
+    share. updates: calls of `update`.
+    """
+
+    parameters: Any
+    copies: Any
+    average: Any
+    rms: Any
+    lanes: Lane
+    spread: Spread
+    updates: chex.Array
+
+
+@struct.dataclass
+class A3CPolicy(Policy):
+    """The learned policy: the most probable valid value of every branch, or drawn if ``sample``."""
+
+    parameters: Any
+    network: ActorCritic = struct.field(pytree_node=False)
+    branches: Branches = struct.field(pytree_node=False)
+    sample: bool = struct.field(pytree_node=False, default=False)
+
+    def act(self, carry, key, observation, mask, state, params):
+        logits, _ = self.network.apply(self.parameters, observation)
+        logits = masked_logits(logits, self.branches.head_mask(mask))
+        choice = (
+            jax.random.categorical(key, logits, axis=-1)
+            if self.sample
+            else jnp.argmax(logits, axis=-1)
+        )
+        return self.branches.action(choice.astype(jnp.int32)), carry
+
+
+@dataclasses.dataclass(frozen=True)
+class A3C(Learner):
+    """Advantage actor-critic on an environment with one Discrete or MultiDiscrete action space.
+
+    hidden: widths of a trunk's hidden layers. num_workers: workers, each with one environment.
+    rollout_length: t_max, steps of each per `update`. synchronous: one update with the mean
+    gradient of all workers instead of one after the other. sharing: actor and critic have one trunk
+    (``hard``), two that attract each other (``soft``) or two (``none``). head: a softmax branch per
+    entry of the action (``branches``), or one softmax over all joint actions (``joint``).
+    branch_mean: divides the actor's loss by the number of branches. rewards: over
+    ``env.reward_unit(params)`` (``units``), over the running deviation of discounted sums
+    (``running``), or as they are (``raw``). schedule_updates: calls of `update` after which
+    learning rate, entropy weight and exploration have fallen linearly, the first to a twentieth,
+    the others to 0; 0 = constant.
+
+    Observations ``[branches, D]`` get one row network for all branches; any other is flattened.
+    """
+
+    hidden: tuple[int, ...] = (128, 128)
+    num_workers: int = 8
+    rollout_length: int = 30
+    synchronous: bool = False
+    sharing: Literal["hard", "soft", "none"] = "hard"
+    head: Literal["branches", "joint"] = "branches"
+    branch_mean: bool = False
+    rewards: Literal["units", "running", "raw"] = "units"
+    schedule_updates: int = 0
+
+    name: ClassVar[str] = "a3c"
+
+    def __post_init__(self) -> None:
+        checks.check_sizes(self, ("num_workers", "rollout_length"))
+        object.__setattr__(self, "hidden", checks.hidden_widths(self.hidden))
+        checks.check_choices(self, _CHOICES)
+        checks.check_schedule(self)
+        reason = branches.unsupported(self.env.action_space, joint=self.head == "joint")
+        if reason is not None:
+            raise ConfigError("head", self.head, reason)
+
+    # ---- the contract -------------------------------------------------------------------------
+
+    @classmethod
+    def unsupported(cls, env: Environment) -> str | None:
+        if env.num_agents != 1:
+            return f"it needs one agent, not {env.num_agents}"
+        if not isinstance(env.observation_space, spaces.Box):
+            return f"it needs a Box observation, not {type(env.observation_space).__name__}"
+        if getattr(env, "reward_mode", None) == "own":
+            return 'it learns from the scalar reward, which is 0 with reward_mode="own"'
+        return branches.unsupported(env.action_space)
+
+    def default_hp(self) -> Hyperparameters:
+        values = {
+            "lr": 1e-3,
+            "discount": 0.95,
+            "trace_decay": 1.0,
+            "entropy_weight": 0.003,
+            "value_weight": 0.5,
+            "exploration": 0.0,
+            "max_gradient_norm": 0.5,
+            "rms_decay": 0.99,
+            "rms_epsilon": 1e-5,
+            "trunk_penalty": 1e-3,
+            "reward_scale": 1.0,
+            "averaging": 0.0,
+        }
+        dtype = self.env.float_dtype
+        return Hyperparameters(**{name: jnp.asarray(x, dtype) for name, x in values.items()})
+
+    def validate(self, hp: Hyperparameters) -> None:
+        checks.check_hyperparameters(
+            hp,
+            {
+                "lr": checks.POSITIVE,
+                "discount": checks.UNIT,
+                "trace_decay": checks.UNIT,
+                "entropy_weight": checks.NOT_NEGATIVE,
+                "value_weight": checks.POSITIVE,
+                "exploration": checks.UNIT,
+                "max_gradient_norm": (lambda x: x > 0, "give a positive number, inf = no clipping"),
+                "rms_decay": checks.BELOW_ONE,
+                "rms_epsilon": checks.POSITIVE,
+                "trunk_penalty": checks.NOT_NEGATIVE,
+                "reward_scale": checks.POSITIVE,
+                "averaging": checks.BELOW_ONE,
+            },
+        )
+
+    def init(self, key: chex.PRNGKey, params: Any, hp: Hyperparameters) -> A3CState:
+        key_network, key_lanes = jax.random.split(as_key(key))
+        space = self.env.observation_space
+        parameters = self.network.init(key_network, jnp.zeros(space.shape, space.dtype))
+        copies = None
+        if not self.synchronous:
+            copies = jax.tree.map(lambda x: jnp.stack([x] * self.num_workers), parameters)
+        start = jax.vmap(self._first_lane, (0, scenario_axes(self.env, params)))
+        zero = jnp.zeros((), self.env.float_dtype)
+        return A3CState(
+            parameters=parameters,
+            copies=copies,
+            average=jax.tree.map(jnp.copy, parameters),
+            rms=_rms(hp).init(parameters),
+            lanes=start(jax.random.split(key_lanes, self.num_workers), params),
+            spread=Spread(zero, zero, zero),
+            updates=jnp.int32(0),
+        )
+
+    def update(
+        self, state: A3CState, params: Any, hp: Hyperparameters
+    ) -> tuple[A3CState, dict[str, chex.Array]]:
+        """A round: every worker's turn, or one turn of all with ``synchronous``.
+
+        Args:
+            state: of the run so far.
+            params: the scenario; each leaf may carry a leading axis ``num_workers``.
+            hp: the hyperparameters.
+
+        Returns:
+            The state and scalars. Means over the workers: ``policy_loss``, ``value_loss``,
+            ``entropy`` (nat, of a branch), ``gradient_norm`` (before clipping). ``reward``: mean
+            per step. ``decisions`` taken. What `tally.add` counts.
+        """
+        dtype = self.env.float_dtype
+        hp = jax.tree.map(lambda x: jnp.asarray(x, dtype), hp)
+        hp = self._scheduled(hp, state.updates)
+        acting = state.parameters if self.synchronous else state.copies
+        lanes, spread, rollout, metrics = self.collect(
+            acting, state.lanes, state.spread, params, hp
+        )
+        if self.synchronous:
+            gradient, losses = self.gradient(acting, rollout, hp)
+            learned = self.apply(state.parameters, state.rms, gradient, hp)
+            copies, losses = None, losses | {"gradient_norm": optax.tree.norm(gradient)}
+        else:
+            gradients, losses = jax.vmap(self.gradient, (0, 1, None))(acting, rollout, hp)
+            losses |= {"gradient_norm": jax.vmap(optax.tree.norm)(gradients)}
+
+            def turn(learned: Any, gradient: Any) -> tuple[Any, Any]:
+                learned = self.apply(*learned, gradient, hp)
+                return learned, learned[0]
+
+            learned, copies = jax.lax.scan(turn, (state.parameters, state.rms), gradients)
+        parameters, rms = learned
+        # A plain mean of the first few, so that the untrained parameters leave no trace.
+        keep = jnp.minimum(hp.averaging, 1 - 1 / (1 + state.updates.astype(dtype)))
+        state = A3CState(
+            parameters=parameters,
+            copies=copies,
+            average=jax.tree.map(lambda m, x: x + keep * (m - x), state.average, parameters),
+            rms=rms,
+            lanes=lanes,
+            spread=spread,
+            updates=state.updates + 1,
+        )
+        return state, {name: jnp.mean(value) for name, value in losses.items()} | metrics
+
+    def policy(self, state: A3CState) -> A3CPolicy:
+        return A3CPolicy(parameters=state.average, network=self.network, branches=self.branches)
+
+    # ---- network and loss ---------------------------------------------------------------------
+
+    @property
+    def branches(self) -> Branches:
+        """How an action is made of the network's choices."""
+        return Branches.of(self.env.action_space, joint=self.head == "joint")
+
+    @property
+    def network(self) -> ActorCritic:
+        """From an observation to the logits of all heads and the value."""
+        heads, shape = self.branches.heads, self.env.observation_space.shape
+        return ActorCritic(
+            hidden=self.hidden,
+            heads=heads,
+            outputs=self.branches.outputs,
+            shape=shape,
+            rows=self.head == "branches" and len(shape) == 2 and shape[0] == heads,
+            shared=self.sharing == "hard",
+            dtype=self.env.float_dtype,
+        )
+
+    def gradient(
+        self, parameters: Any, rollout: Rollout, hp: Hyperparameters
+    ) -> tuple[Any, dict[str, chex.Array]]:
+        """The gradient of `loss`, and its parts."""
+        return jax.grad(self.loss, has_aux=True)(parameters, rollout, hp)
+
+    def loss(
+        self, parameters: Any, rollout: Rollout, hp: Hyperparameters
+    ) -> tuple[chex.Array, dict[str, chex.Array]]:
+        """-mean{sum_m [log pi_m(a_m|x) A + beta_H H(pi_m)]} + c_v mean{(R - V)^2}, A detached.
+
+        With ``sharing="soft"`` also lambda_s times the squared distance between the trunks.
+        """
+        logits, value = self.network.apply(parameters, rollout.observation)
+        _, next_value = self.network.apply(parameters, rollout.final_observation)
+        advantage = self.advantages(rollout, *jax.lax.stop_gradient((value, next_value)), hp)
+        target = advantage + jax.lax.stop_gradient(value)
+
+        mask = self.branches.head_mask(rollout.mask)
+        probability, log_probability = masked_policy(logits, mask)
+        entropy = -jnp.sum(probability * log_probability, axis=-1)
+        acting = self._acting(log_probability, mask, hp)
+        taken = jnp.take_along_axis(acting, rollout.choice[..., None], axis=-1)[..., 0]
+        merge = jnp.mean if self.branch_mean else jnp.sum
+        gain = merge(taken * advantage[..., None] + hp.entropy_weight * entropy, axis=-1)
+        decisions = jnp.maximum(jnp.sum(rollout.deciding), 1)
+        policy_loss = -jnp.sum(gain, where=rollout.deciding) / decisions
+        value_loss = jnp.mean((target - value) ** 2)
+        loss = policy_loss + hp.value_weight * value_loss
+        if self.sharing == "soft":
+            trunks = parameters["params"]["actor"], parameters["params"]["critic"]
+            apart = optax.tree.sub(*trunks)
+            loss += hp.trunk_penalty * optax.tree.norm(apart, squared=True)
+        mean_entropy = jnp.sum(jnp.mean(entropy, -1), where=rollout.deciding) / decisions
+        return loss, {
+            "policy_loss": policy_loss,
+            "value_loss": value_loss,
+            "entropy": mean_entropy,
+        }
+
+    def advantages(
+        self, rollout: Rollout, value: chex.Array, next_value: chex.Array, hp: Hyperparameters
+    ) -> chex.Array:
+        """A_t = delta_t + gamma*lambda*A_{t+1}, delta_t = r_t + gamma*V(x_{t+1}) - V(x_t).
+
+        A truncated episode bootstraps from its final state, a terminated one does not. A step that
+        reaches no decision does not discount.
+        """
+        discount = jnp.where(rollout.discounting, hp.discount, 1.0)
+        delta = rollout.reward + jnp.where(rollout.terminated, 0.0, discount * next_value) - value
+        carried = jnp.where(rollout.done, 0.0, discount * hp.trace_decay)
+
+        def back(later: chex.Array, step: tuple[chex.Array, chex.Array]) -> tuple[Any, chex.Array]:
+            delta, carried = step
+            advantage = delta + carried * later
+            return advantage, advantage
+
+        steps = (delta, carried)
+        return jax.lax.scan(back, jnp.zeros_like(delta[0]), steps, reverse=True)[1]
+
+    def apply(
+        self, parameters: Any, rms: Any, gradient: Any, hp: Hyperparameters
+    ) -> tuple[Any, Any]:
+        """One step of RMSProp, eqs (23), (24), on the clipped gradient."""
+        norm = optax.tree.norm(gradient)
+        scale = jnp.minimum(1.0, hp.max_gradient_norm / jnp.maximum(norm, 1e-12))
+        gradient = jax.tree.map(lambda g: scale * g, gradient)
+        direction, rms = _rms(hp).update(gradient, rms)
+        return jax.tree.map(lambda x, d: x - hp.lr * d, parameters, direction), rms
+
+    def _scheduled(self, hp: Hyperparameters, updates: chex.Array) -> Hyperparameters:
+        if not self.schedule_updates:
+            return hp
+        left = 1 - updates.astype(self.env.float_dtype) / self.schedule_updates
+        left = jnp.clip(left, 0.0, 1.0)
+        return hp.replace(
+            lr=hp.lr * (0.05 + 0.95 * left),
+            entropy_weight=hp.entropy_weight * left,
+            exploration=hp.exploration * left,
+        )
+
+    # ---- collecting ---------------------------------------------------------------------------
+
+    def collect(
+        self, parameters: Any, lanes: Lane, spread: Spread, params: Any, hp: Hyperparameters
+    ) -> tuple[Lane, Spread, Rollout, dict[str, chex.Array]]:
+        """``rollout_length`` steps of every worker by its own parameters, or by those of all.
+
+        Args:
+            parameters: the network's; ``[num_workers, ...]`` unless ``synchronous``.
+            lanes: of the workers.
+            spread: of the rewards.
+            params: the scenario.
+            hp: the hyperparameters.
+
+        Returns:
+            The lanes, the spread, the rollout ``[T, W, ...]`` and metrics.
+        """
+        axes = scenario_axes(self.env, params)
+        network = self.network.apply
+        if not self.synchronous:
+            network = jax.vmap(network)
+        count = 1 + 2 * self.rollout_length
+        keys = jax.vmap(lambda key: jax.random.split(key, count))(lanes.key)
+        first, steps = keys[:, 0], keys[:, 1:].reshape(-1, self.rollout_length, 2)
+        lanes = lanes.replace(key=first)
+
+        def step(carry: tuple[Lane, Spread], keys: chex.PRNGKey) -> tuple[Any, Any]:
+            lanes, spread = carry
+            observation = jax.vmap(self.env.observe, (0, axes))(lanes.env_state, params)
+            mask = jax.vmap(self.env.action_mask, (0, axes))(lanes.env_state, params)
+            logits, _ = network(parameters, observation)
+            valid = self.branches.head_mask(mask)
+            _, log_probability = masked_policy(logits, valid)
+            acting = masked_logits(self._acting(log_probability, valid, hp), valid)
+            draw = jax.vmap(lambda key, x: jax.random.categorical(key, x, axis=-1))
+            choice = draw(keys[:, 0], acting).astype(jnp.int32)
+            lanes, made, discounted, counts = jax.vmap(self._lane_step, (0, 0, 0, axes, None))(
+                lanes, keys[:, 1], self.branches.action(choice), params, hp
+            )
+            spread, made["reward"] = self._scaled(spread, made["reward"], discounted)
+            record = Rollout(observation=observation, mask=mask, choice=choice, **made)
+            return (lanes, spread), (record, counts)
+
+        steps = jnp.moveaxis(steps, 1, 0)
+        (lanes, spread), (rollout, counts) = jax.lax.scan(step, (lanes, spread), steps)
+        metrics = {name: jnp.sum(values, dtype=values.dtype) for name, values in counts.items()}
+        metrics["reward"] /= self.rollout_length * self.num_workers
+        return lanes, spread, rollout, metrics
+
+    def _lane_step(
+        self, lane: Lane, key: chex.PRNGKey, action: chex.Array, params: Any, hp: Hyperparameters
+    ) -> tuple[Lane, dict[str, chex.Array], chex.Array, dict[str, chex.Array]]:
+        """One step of one worker's environment.
+
+        Returns:
+            The lane, its part of the rollout, the discounted sum with this reward, and counts.
+        """
+        _, env_state, reward, terminated, truncated, info = self.env.step(
+            key, lane.env_state, action, params
+        )
+        done = terminated | truncated
+        deciding = info["decision_pending"] | done
+        episode, counts = tally.add(lane.episode, self.env, info, reward, deciding, done)
+        counts |= {"decisions": lane.deciding.astype(jnp.int32), "reward": reward}
+        unit = self.env.reward_unit(params) if self.rewards == "units" else 1.0
+        reward = hp.reward_scale * reward / unit
+        made = {
+            "reward": reward,
+            "deciding": lane.deciding,
+            "final_observation": info["final_observation"],
+            "discounting": deciding,
+            "terminated": terminated,
+            "done": done,
+        }
+        discounted = reward + jnp.where(deciding, hp.discount, 1.0) * lane.discounted
+        lane = Lane(
+            key=lane.key,
+            env_state=env_state,
+            deciding=deciding,
+            discounted=jnp.where(done, 0.0, discounted),
+            episode=episode,
+        )
+        return lane, made, discounted, counts
+
+    def _scaled(
+        self, spread: Spread, reward: chex.Array, discounted: chex.Array
+    ) -> tuple[Spread, chex.Array]:
+        """Rewards ``[W]`` over the deviation of all discounted sums so far, with ``running``."""
+        if self.rewards != "running":
+            return spread, reward
+        for value in discounted:
+            count = spread.count + 1
+            mean = spread.mean + (value - spread.mean) / count
+            squares = spread.squares + (value - spread.mean) * (value - mean)
+            spread = Spread(count, mean, squares)
+        deviation = jnp.sqrt(spread.squares / jnp.maximum(spread.count, 1))
+        return spread, reward / jnp.maximum(deviation, 1e-6)
+
+    def _first_lane(self, key: chex.PRNGKey, params: Any) -> Lane:
+        key, key_env = jax.random.split(key)
+        _, env_state = self.env.reset(key_env, params)
+        return Lane(
+            key=key,
+            env_state=env_state,
+            deciding=jnp.asarray(True),
+            discounted=jnp.zeros((), self.env.float_dtype),
+            episode=tally.start(self.env),
+        )
+
+    def _acting(
+        self, log_probability: chex.Array, mask: chex.Array, hp: Hyperparameters
+    ) -> chex.Array:
+        """The logarithm of (1 - e)*pi + e*uniform over the valid values."""
+        valid = jnp.sum(mask, axis=-1, keepdims=True, dtype=log_probability.dtype)
+        uniform = jnp.log(hp.exploration) - jnp.log(valid)
+        return jnp.logaddexp(jnp.log1p(-hp.exploration) + log_probability, uniform)
+
+
+def _rms(hp: Hyperparameters) -> optax.GradientTransformation:
+    return optax.scale_by_rms(decay=hp.rms_decay, eps=hp.rms_epsilon, eps_in_sqrt=True)
+
+
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "synchronous": (False, True),
+    "sharing": ("hard", "soft", "none"),
+    "head": ("branches", "joint"),
+    "branch_mean": (False, True),
+    "rewards": ("units", "running", "raw"),
+}
