@@ -34,7 +34,7 @@ import optax
 
 from agents import branches, checks, tally
 from agents.branches import Branches
-from agents.distributions import masked_logits, masked_policy
+from agents.distributions import draw, masked_logits, masked_policy
 from agents.learner import Learner, Policy, scenario_axes
 from agents.networks import ActorCritic
 from jaxenv import spaces, struct
@@ -353,8 +353,10 @@ class A3C(Learner):
         mask = self.branches.head_mask(rollout.mask)
         probability, log_probability = masked_policy(logits, mask)
         entropy = -jnp.sum(probability * log_probability, axis=-1)
-        acting = self._acting(log_probability, mask, hp)
-        taken = jnp.take_along_axis(acting, rollout.choice[..., None], axis=-1)[..., 0]
+        taken = jnp.take_along_axis(log_probability, rollout.choice[..., None], axis=-1)[..., 0]
+        valid = jnp.sum(mask, axis=-1, dtype=taken.dtype)
+        uniform = jnp.log(hp.exploration) - jnp.log(valid)
+        taken = jnp.logaddexp(jnp.log1p(-hp.exploration) + taken, uniform)
         merge = jnp.mean if self.branch_mean else jnp.sum
         gain = merge(taken * advantage[..., None] + hp.entropy_weight * entropy, axis=-1)
         decisions = jnp.maximum(jnp.sum(rollout.deciding), 1)
@@ -434,30 +436,36 @@ class A3C(Learner):
         network = self.network.apply
         if not self.synchronous:
             network = jax.vmap(network)
-        count = 1 + 2 * self.rollout_length
-        keys = jax.vmap(lambda key: jax.random.split(key, count))(lanes.key)
-        first, steps = keys[:, 0], keys[:, 1:].reshape(-1, self.rollout_length, 2)
-        lanes = lanes.replace(key=first)
+        shape = (self.rollout_length, self.branches.heads)
 
-        def step(carry: tuple[Lane, Spread], keys: chex.PRNGKey) -> tuple[Any, Any]:
+        def randomness(key: chex.PRNGKey) -> tuple[Any, ...]:
+            key, key_choices, key_resets = jax.random.split(key, 3)
+            uniform = jax.random.uniform(key_choices, shape, self.env.float_dtype)
+            return key, uniform, jax.random.split(key_resets, self.rollout_length)
+
+        key, uniform, resets = jax.vmap(randomness, out_axes=(0, 1, 1))(lanes.key)
+        lanes = lanes.replace(key=key)
+
+        def step(carry: tuple[Lane, Spread], drawn: tuple[Any, Any]) -> tuple[Any, Any]:
             lanes, spread = carry
+            uniform, keys = drawn
             observation = jax.vmap(self.env.observe, (0, axes))(lanes.env_state, params)
             mask = jax.vmap(self.env.action_mask, (0, axes))(lanes.env_state, params)
             logits, _ = network(parameters, observation)
             valid = self.branches.head_mask(mask)
-            _, log_probability = masked_policy(logits, valid)
-            acting = masked_logits(self._acting(log_probability, valid, hp), valid)
-            draw = jax.vmap(lambda key, x: jax.random.categorical(key, x, axis=-1))
-            choice = draw(keys[:, 0], acting).astype(jnp.int32)
+            probability, _ = masked_policy(logits, valid)
+            even = valid / jnp.sum(valid, axis=-1, keepdims=True, dtype=logits.dtype)
+            probability += hp.exploration * (even - probability)
+            choice = draw(uniform, probability, valid)
             lanes, made, discounted, counts = jax.vmap(self._lane_step, (0, 0, 0, axes, None))(
-                lanes, keys[:, 1], self.branches.action(choice), params, hp
+                lanes, keys, self.branches.action(choice), params, hp
             )
             spread, made["reward"] = self._scaled(spread, made["reward"], discounted)
             record = Rollout(observation=observation, mask=mask, choice=choice, **made)
             return (lanes, spread), (record, counts)
 
-        steps = jnp.moveaxis(steps, 1, 0)
-        (lanes, spread), (rollout, counts) = jax.lax.scan(step, (lanes, spread), steps)
+        drawn = uniform, resets
+        (lanes, spread), (rollout, counts) = jax.lax.scan(step, (lanes, spread), drawn)
         metrics = {name: jnp.sum(values, dtype=values.dtype) for name, values in counts.items()}
         metrics["reward"] /= self.rollout_length * self.num_workers
         return lanes, spread, rollout, metrics
@@ -521,14 +529,6 @@ class A3C(Learner):
             discounted=jnp.zeros((), self.env.float_dtype),
             episode=tally.start(self.env),
         )
-
-    def _acting(
-        self, log_probability: chex.Array, mask: chex.Array, hp: Hyperparameters
-    ) -> chex.Array:
-        """The logarithm of (1 - e)*pi + e*uniform over the valid values."""
-        valid = jnp.sum(mask, axis=-1, keepdims=True, dtype=log_probability.dtype)
-        uniform = jnp.log(hp.exploration) - jnp.log(valid)
-        return jnp.logaddexp(jnp.log1p(-hp.exploration) + log_probability, uniform)
 
 
 def _rms(hp: Hyperparameters) -> optax.GradientTransformation:
