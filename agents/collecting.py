@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from agents import replay, tally
 from jaxenv import spaces, struct
 from jaxenv.environment import Environment
+from jaxenv.errors import ConfigError
 
 Act = Callable[[chex.Array, chex.Array, chex.PRNGKey], chex.Array]
 
@@ -97,6 +98,16 @@ class Collector:
     def held_rows(self) -> int:
         """The most transitions that one step of one environment can complete."""
         return self.env.num_vehicles if self._pays_own else 1
+
+    def check_buffer(self, num_envs: int, buffer_size: int, learning_starts: int) -> None:
+        """Refuses a buffer that cannot hold one step of every environment, or a start it cannot."""
+        if learning_starts > buffer_size:
+            valid = f"give at most buffer_size ({buffer_size})"
+            raise ConfigError("learning_starts", learning_starts, valid)
+        rows = num_envs * self.held_rows
+        if buffer_size < rows:
+            valid = f"give at least {rows}, which one step can add"
+            raise ConfigError("buffer_size", buffer_size, valid)
 
     def start(self, keys: chex.PRNGKey, params: Any) -> Lane:
         """One lane per key; each leaf of ``params`` may carry a leading axis of lanes."""

@@ -11,6 +11,7 @@ from jaxenv.errors import ConfigError
 from jaxenv.registry import load_object
 
 _learners: dict[str, type[Learner] | str] = {
+    "dqn": "agents.dqn:DQN",
     "sac_discrete": "agents.sac_discrete:SACDiscrete",
 }
 _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {

@@ -36,7 +36,6 @@ from agents.learner import Learner, Policy
 from agents.networks import MLP, ActionValues
 from jaxenv import spaces, struct
 from jaxenv.environment import Environment, as_key
-from jaxenv.errors import ConfigError
 
 
 @struct.dataclass
@@ -150,13 +149,7 @@ class SACDiscrete(Learner):
         choices = {"target_entropy": ("paper", "valid"), "reward_in_units": (True, False)}
         checks.check_choices(self, choices)
         checks.check_schedule(self)
-        if self.learning_starts > self.buffer_size:
-            valid = f"give at most buffer_size ({self.buffer_size})"
-            raise ConfigError("learning_starts", self.learning_starts, valid)
-        rows = self.num_envs * self._collector.held_rows
-        if self.buffer_size < rows:
-            valid = f"give at least {rows}, which one step can add"
-            raise ConfigError("buffer_size", self.buffer_size, valid)
+        self._collector.check_buffer(self.num_envs, self.buffer_size, self.learning_starts)
 
     # ---- the contract -------------------------------------------------------------------------
 
