@@ -12,6 +12,7 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
+from agents.distributions import masked_logits
 from jaxenv import spaces
 
 MAX_JOINT = 20_000
@@ -73,6 +74,31 @@ class Branches:
         weights = jnp.asarray(self._weights, jnp.int32)
         return jnp.sum(action * weights, axis=-1, keepdims=True, dtype=jnp.int32)
 
+    def best(self, values: chex.Array, mask: chex.Array) -> tuple[chex.Array, chex.Array]:
+        """The valid joint choice of the largest value, the first at ties, and that value.
+
+        It takes the maximum branch by branch, so no joint mask is built.
+
+        Args:
+            values: of the joint choices, ``[..., K**B]``.
+            mask: the environment's, ``[..., K]`` or ``[..., B, K]``.
+
+        Returns:
+            int32 ``[...]`` and ``[...]``.
+        """
+        mask = mask[..., None, :] if self.scalar else mask
+        levels = []
+        for branch in reversed(range(self.count)):
+            values = values.reshape(*values.shape[: mask.ndim - 2], -1, self.choices)
+            levels.append(masked_logits(values, mask[..., branch, None, :]))
+            values = jnp.max(levels[-1], axis=-1)
+        choice = jnp.zeros(values.shape, jnp.int32)
+        for level in reversed(levels):
+            following = jnp.take_along_axis(level, choice[..., None], axis=-2)
+            digit = jnp.argmax(following, axis=-1).astype(jnp.int32)
+            choice = choice * self.choices + digit
+        return choice[..., 0], values[..., 0]
+
     def _digits(self, number: chex.Array) -> chex.Array:
         return (number[..., None] // jnp.asarray(self._weights, jnp.int32)) % self.choices
 
@@ -87,8 +113,5 @@ def unsupported(space: spaces.Space, joint: bool = False) -> str | None:
         return f"it needs a Discrete or MultiDiscrete action space, not {type(space).__name__}"
     branches = Branches.of(space, joint)
     if joint and branches.outputs > MAX_JOINT:
-        return (
-            f"its one softmax over {branches.choices}^{branches.count} joint actions is larger"
-            f" than {MAX_JOINT}"
-        )
+        return f"{branches.choices}^{branches.count} joint actions are more than {MAX_JOINT}"
     return None

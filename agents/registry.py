@@ -12,6 +12,7 @@ from jaxenv.registry import load_object
 
 _learners: dict[str, type[Learner] | str] = {
     "a3c": "agents.a3c:A3C",
+    "dqn": "agents.dqn:DQN",
     "sac_discrete": "agents.sac_discrete:SACDiscrete",
 }
 _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {

@@ -16,9 +16,6 @@ reference), eqs (11) to (14). Where those differ from soft actor-critic they are
   lambda*(H(pi(.|s)) - H_target), the policy detached, minimised over log lambda;
 - Table II's target entropy -log(1 + actions) is negative, below any entropy, so lambda only falls:
   it is ``target_entropy="paper"``; ``valid`` has a fixed point.
-
-With ``reward_mode="own"`` an environment pays each decision when its own task ends, in
-``info["finished"]``; the learner holds the transition until then.
 """
 
 from __future__ import annotations
@@ -32,13 +29,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents import checks, replay, tally
+from agents import checks, collecting, replay
+from agents.collecting import Collector, Lane, Transition
 from agents.distributions import masked_logits, masked_policy
 from agents.learner import Learner, Policy
 from agents.networks import MLP, ActionValues
 from jaxenv import spaces, struct
 from jaxenv.environment import Environment, as_key
-from jaxenv.errors import ConfigError
 
 
 @struct.dataclass
@@ -62,55 +59,6 @@ class Hyperparameters:
     entropy_scale: chex.Array
     reward_scale: chex.Array
     averaging: chex.Array
-
-
-@struct.dataclass
-class Transition:
-    """Rows of the replay buffer. Masks are packed, one bit per action. Rewards are unscaled but for
-    the environment's unit.
-
-    Shapes behind leading axes of rows; D numbers in an observation, B = ceil(actions / 8) bytes.
-    """
-
-    observation: chex.Array  # [..., D] float
-    mask: chex.Array  # [..., B] uint8
-    action: chex.Array  # [...] int32
-    reward: chex.Array  # [...] float
-    next_observation: chex.Array  # [..., D] float
-    next_mask: chex.Array  # [..., B] uint8
-    terminated: chex.Array  # [...] bool
-
-
-@struct.dataclass
-class Held:
-    """Transitions of one environment that are not complete yet.
-
-    One row per vehicle where each decision is paid on its own, else one.
-
-    transition: as far as known. decision: index of the decision in its episode. open: the row is in
-    use. paid: its reward is complete. followed: its next observation is known.
-    """
-
-    transition: Transition  # [rows, ...]
-    decision: chex.Array  # [rows] int32
-    open: chex.Array  # [rows] bool
-    paid: chex.Array  # [rows] bool
-    followed: chex.Array  # [rows] bool
-
-
-@struct.dataclass
-class Lane:
-    """One environment that collects; in `SACState` every leaf has a leading axis ``num_envs``.
-
-    env_state: its state. deciding: whether that waits for a decision. decisions: taken so far in
-    the episode. episode: what its metrics are made of.
-    """
-
-    env_state: Any
-    deciding: chex.Array  # [] bool
-    decisions: chex.Array  # [] int32
-    held: Held  # [rows, ...]
-    episode: tally.Tally
 
 
 @struct.dataclass
@@ -201,13 +149,7 @@ class SACDiscrete(Learner):
         choices = {"target_entropy": ("paper", "valid"), "reward_in_units": (True, False)}
         checks.check_choices(self, choices)
         checks.check_schedule(self)
-        if self.learning_starts > self.buffer_size:
-            valid = f"give at most buffer_size ({self.buffer_size})"
-            raise ConfigError("learning_starts", self.learning_starts, valid)
-        rows = self.num_envs * self._held_rows
-        if self.buffer_size < rows:
-            valid = f"give at least {rows}, which one step can add"
-            raise ConfigError("buffer_size", self.buffer_size, valid)
+        self._collector.check_buffer(self.num_envs, self.buffer_size, self.learning_starts)
 
     # ---- the contract -------------------------------------------------------------------------
 
@@ -215,13 +157,7 @@ class SACDiscrete(Learner):
     def unsupported(cls, env: Environment) -> str | None:
         if not isinstance(env.action_space, spaces.Discrete):
             return f"it needs a Discrete action space, not {type(env.action_space).__name__}"
-        if env.num_agents != 1:
-            return f"it needs one agent, not {env.num_agents}"
-        if not isinstance(env.observation_space, spaces.Box):
-            return f"it needs a Box observation, not {type(env.observation_space).__name__}"
-        if len(env.observation_space.shape) != 1:
-            return f"it needs a flat observation, not shape {env.observation_space.shape}"
-        return None
+        return collecting.unsupported(env)
 
     def default_hp(self) -> Hyperparameters:
         values = {
@@ -264,15 +200,13 @@ class SACDiscrete(Learner):
             critics=critics,
             log_temperature=jnp.log(jnp.asarray(hp.temperature, dtype)),
         )
-        reset = jax.vmap(self._first_lane, (0, self._params_axes(params)))
-        lanes = reset(jax.random.split(key_envs, self.num_envs), params)
-        row = jax.tree.map(lambda leaf: leaf[0, 0], lanes.held.transition)
+        lanes = self._collector.start(jax.random.split(key_envs, self.num_envs), params)
         return SACState(
             networks=networks,
             average_actor=jax.tree.map(jnp.copy, networks.actor),
             target_critics=jax.tree.map(jnp.copy, critics),
             optimizer=_adam.init(networks),
-            replay=replay.create(self.buffer_size, row),
+            replay=replay.create(self.buffer_size, self._collector.row(lanes)),
             lanes=lanes,
             key=key,
         )
@@ -475,190 +409,22 @@ class SACDiscrete(Learner):
         self, state: SACState, keys: chex.PRNGKey, params: Any
     ) -> tuple[SACState, dict[str, chex.Array]]:
         """``steps_per_iteration`` steps of every environment, their transitions stored."""
-        axes = self._params_axes(params)
+
+        def act(observation, mask, key):
+            logits = masked_logits(self.actor.apply(state.networks.actor, observation), mask)
+            return jax.random.categorical(key, logits, axis=-1).astype(jnp.int32)
 
         def step(carry, keys):
-            lanes, buffer = carry
-            env_states = lanes.env_state
-            observation = jax.vmap(self.env.observe, (0, axes))(env_states, params)
-            mask = jax.vmap(self.env.action_mask, (0, axes))(env_states, params)
-            logits = masked_logits(self.actor.apply(state.networks.actor, observation), mask)
-            action = jax.random.categorical(keys[0], logits, axis=-1).astype(jnp.int32)
-            lanes, rows, complete, ended = jax.vmap(self._lane_step, (0, 0, 0, 0, 0, axes))(
-                lanes,
-                keys[1:],
-                observation,
-                mask,
-                action,
-                params,
-            )
-            rows, complete = jax.tree.map(
-                lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (rows, complete)
-            )
-            counts = {
-                "reward": jnp.sum(rows.reward, where=complete),
-                "transitions": jnp.sum(complete, dtype=jnp.int32),
-            }
-            counts |= {name: _total(values) for name, values in ended.items()}
-            return (lanes, replay.add(buffer, rows, complete)), counts
+            lanes, buffer, counts = self._collector.step(*carry, act, keys, params)
+            return (lanes, buffer), counts
 
         (lanes, buffer), counts = jax.lax.scan(step, (state.lanes, state.replay), keys)
-        metrics = {name: _total(values) for name, values in counts.items()}
-        metrics["reward"] /= jnp.maximum(metrics["transitions"], 1)
-        return state.replace(lanes=lanes, replay=buffer), metrics
-
-    def _lane_step(
-        self,
-        lane: Lane,
-        key: chex.PRNGKey,
-        observation: chex.Array,
-        mask: chex.Array,
-        action: chex.Array,
-        params: Any,
-    ) -> tuple[Lane, Transition, chex.Array, dict[str, chex.Array]]:
-        """One step of one environment: the lane after it, rows, which are complete, and counts."""
-        slot = lane.env_state.vehicle if self._pays_own else 0
-        held = _open(lane.held, slot, lane.deciding, observation, mask, action, lane.decisions)
-        _, env_state, reward, terminated, truncated, info = self.env.step(
-            key, lane.env_state, action, params
-        )
-        done = terminated | truncated
-        deciding = info["decision_pending"] | done
-        unit = self.env.reward_unit(params) if self.reward_in_units else 1.0
-        if self._pays_own:
-            finished = info["finished"]
-            held = _pay_own(held, finished | {"reward": finished["reward"] / unit})
-        else:
-            held = _pay(held, reward / unit, deciding)
-        held = _follow(
-            held, deciding, info["final_observation"], info["final_action_mask"], terminated
-        )
-        complete = held.open & held.paid & held.followed
-
-        episode, counts = tally.add(lane.episode, self.env, info, reward, deciding, done)
-        counts |= {"decisions": lane.deciding.astype(jnp.int32)}
-        lane = Lane(
-            env_state=env_state,
-            deciding=deciding,
-            decisions=jnp.where(done, 0, lane.decisions + lane.deciding),
-            held=held.replace(open=held.open & ~complete & ~done),
-            episode=episode,
-        )
-        return lane, held.transition, complete, counts
-
-    def _first_lane(self, key: chex.PRNGKey, params: Any) -> Lane:
-        observation, env_state = self.env.reset(key, params)
-        packed = replay.pack_mask(jnp.zeros((self.env.num_actions,), bool))
-        zero, no = jnp.zeros((), self.env.float_dtype), jnp.asarray(False)
-        empty = Transition(
-            observation=jnp.zeros_like(observation),
-            mask=packed,
-            action=jnp.int32(0),
-            reward=zero,
-            next_observation=jnp.zeros_like(observation),
-            next_mask=packed,
-            terminated=no,
-        )
-        held = Held(empty, decision=jnp.int32(-1), open=no, paid=no, followed=no)
-        return Lane(
-            env_state=env_state,
-            deciding=jnp.asarray(True),
-            decisions=jnp.int32(0),
-            held=jax.tree.map(lambda x: jnp.stack([x] * self._held_rows), held),
-            episode=tally.start(self.env),
-        )
+        return state.replace(lanes=lanes, replay=buffer), collecting.totals(counts)
 
     @property
-    def _pays_own(self) -> bool:
-        return getattr(self.env, "reward_mode", None) == "own"
-
-    @property
-    def _held_rows(self) -> int:
-        return self.env.num_vehicles if self._pays_own else 1
-
-    def _params_axes(self, params: Any) -> Any:
-        """Per leaf, 0 where ``params`` carries an axis of environments, else None."""
-        return jax.tree.map(
-            lambda leaf, one: 0 if jnp.ndim(leaf) > jnp.ndim(one) else None,
-            params,
-            jax.eval_shape(self.env.default_params),
-        )
+    def _collector(self) -> Collector:
+        return Collector(self.env, self.reward_in_units)
 
 
 _adam = optax.scale_by_adam()
 _LOSS_METRICS = ("critic_loss", "actor_loss", "temperature_loss", "entropy", "q")
-
-
-# ---- held transitions of one environment ----------------------------------------------------
-
-
-def _open(
-    held: Held,
-    slot: chex.Array,
-    deciding: chex.Array,
-    observation: chex.Array,
-    mask: chex.Array,
-    action: chex.Array,
-    decision: chex.Array,
-) -> Held:
-    """Row ``slot`` starts a transition, if a decision is being taken."""
-    rows = held.open.shape[0]
-    place = jnp.where(deciding, slot, rows)
-
-    def write(leaf: chex.Array, value: Any) -> chex.Array:
-        return leaf.at[place].set(value, mode="drop")
-
-    transition = held.transition
-    transition = transition.replace(
-        observation=write(transition.observation, observation),
-        mask=write(transition.mask, replay.pack_mask(mask)),
-        action=write(transition.action, action),
-        reward=write(transition.reward, 0.0),
-    )
-    return Held(
-        transition=transition,
-        decision=write(held.decision, decision),
-        open=write(held.open, True),
-        paid=write(held.paid, False),
-        followed=write(held.followed, False),
-    )
-
-
-def _pay(held: Held, reward: chex.Array, deciding: chex.Array) -> Held:
-    """Adds a scalar reward; all of it is paid when the next decision is reached."""
-    total = held.transition.reward + reward
-    return held.replace(transition=held.transition.replace(reward=total), paid=held.paid | deciding)
-
-
-def _pay_own(held: Held, finished: dict[str, chex.Array]) -> Held:
-    """Pays the rows whose own tasks have ended."""
-    paid = finished["mask"] & held.open & (finished["decision"] == held.decision)
-    reward = jnp.where(paid, finished["reward"], held.transition.reward)
-    return held.replace(transition=held.transition.replace(reward=reward), paid=held.paid | paid)
-
-
-def _follow(
-    held: Held,
-    deciding: chex.Array,
-    observation: chex.Array,
-    mask: chex.Array,
-    terminated: chex.Array,
-) -> Held:
-    """Gives the latest row its next observation, if that of a decision or an end was reached."""
-    follow = deciding & held.open & ~held.followed
-    transition = held.transition
-
-    def write(leaf: chex.Array, value: chex.Array) -> chex.Array:
-        chosen = follow.reshape(-1, *(1,) * value.ndim)
-        return jnp.where(chosen, value, leaf)
-
-    transition = transition.replace(
-        next_observation=write(transition.next_observation, observation),
-        next_mask=write(transition.next_mask, replay.pack_mask(mask)),
-        terminated=write(transition.terminated, terminated),
-    )
-    return held.replace(transition=transition, followed=held.followed | follow)
-
-
-def _total(values: chex.Array) -> chex.Array:
-    return jnp.sum(values, axis=0, dtype=values.dtype)

@@ -439,7 +439,7 @@ def test_bad_settings_are_refused(options, message):
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ConfigError, match="10\\^5 joint actions is larger than 20000"):
+    with pytest.raises(ConfigError, match="10\\^5 joint actions are more than 20000"):
         A3C.build(Robust(max_devices=5), head="joint")
     with pytest.raises(ConfigError, match='0 with reward_mode="own"'):
         A3C.build(Vehicular(reward_mode="own"))

@@ -51,7 +51,7 @@ def test_branches_of_a_vector_and_of_a_number():
     ("space", "joint", "reason"),
     [
         (spaces.Box(0.0, 1.0, (2,)), False, "MultiDiscrete action space, not Box"),
-        (spaces.MultiDiscrete((10,) * 5), True, "10^5 joint actions is larger than 20000"),
+        (spaces.MultiDiscrete((10,) * 5), True, "10^5 joint actions are more than 20000"),
     ],
 )
 def test_what_has_no_branches_says_why(space, joint, reason):
