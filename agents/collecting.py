@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from agents import replay, tally
+from agents.learner import scenario_axes
 from jaxenv import spaces, struct
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
@@ -111,7 +112,7 @@ class Collector:
 
     def start(self, keys: chex.PRNGKey, params: Any) -> Lane:
         """One lane per key; each leaf of ``params`` may carry a leading axis of lanes."""
-        return jax.vmap(self._first_lane, (0, self._params_axes(params)))(keys, params)
+        return jax.vmap(self._first_lane, (0, scenario_axes(self.env, params)))(keys, params)
 
     def row(self, lanes: Lane) -> Transition:
         """A transition of the shapes that `step` stores."""
@@ -132,7 +133,7 @@ class Collector:
         Returns:
             Lanes, buffer and counts for `totals`.
         """
-        axes = self._params_axes(params)
+        axes = scenario_axes(self.env, params)
         env_states = lanes.env_state
         observation = jax.vmap(self.env.observe, (0, axes))(env_states, params)
         mask = jax.vmap(self.env.action_mask, (0, axes))(env_states, params)
@@ -225,14 +226,6 @@ class Collector:
     @property
     def _pays_own(self) -> bool:
         return getattr(self.env, "reward_mode", None) == "own"
-
-    def _params_axes(self, params: Any) -> Any:
-        """Per leaf, 0 where ``params`` carries an axis of environments, else None."""
-        return jax.tree.map(
-            lambda leaf, one: 0 if jnp.ndim(leaf) > jnp.ndim(one) else None,
-            params,
-            jax.eval_shape(self.env.default_params),
-        )
 
 
 def totals(counts: dict[str, chex.Array]) -> dict[str, chex.Array]:
