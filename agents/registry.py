@@ -38,6 +38,7 @@ _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
         "Algorithm2": "agents.baselines.robust:Algorithm2",
         "ExactStep": "agents.baselines.robust:ExactStep",
         "Certified": "agents.baselines.robust:Certified",
+        "Exhaustive": "agents.baselines.robust:Exhaustive",
     },
     "splitting": {
         "FullLocal": "agents.baselines.splitting:FullLocal",
@@ -105,6 +106,18 @@ def learner_class(name: str) -> type[Learner]:
 def baseline_names(env: str) -> tuple[str, ...]:
     """The names of an environment's baselines, in the order of its tables."""
     return tuple(_baselines.get(env, {}))
+
+
+def baseline_unsupported(name: str, env: Environment) -> str | None:
+    """Why a baseline does not fit an environment, by its own ``unsupported(env)``, else None."""
+    policy = load_object(_baselines[env.name][name])
+    return policy.unsupported(env) if hasattr(policy, "unsupported") else None
+
+
+def usual_baselines(env: str) -> tuple[str, ...]:
+    """The names of an environment's baselines but those whose class says ``on_request``."""
+    known = _baselines.get(env, {})
+    return tuple(n for n in known if not getattr(load_object(known[n]), "on_request", False))
 
 
 def baseline(name: str, env: Environment, **options: Any) -> Policy:

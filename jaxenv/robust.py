@@ -72,7 +72,8 @@ class Robust(Environment[RobustState, RobustParams]):
 
     max_devices: devices after padding, N. mode: ``common`` gives all devices of an instance one
     risk level and one place in the range of deadlines, ``mixed`` each its own. certify: adds the
-    certified lower bound and the regret to ``info`` and to the metrics.
+    certified lower bound and the regret to ``info`` and to the metrics. allocator: ``closed`` or
+    ``jaxopt``, who solves problem (23).
 
     Observations are ``[N, 49]``; an action is int32 ``[N]`` in 0..9, its mask ``[N, 10]``.
     """
@@ -80,12 +81,14 @@ class Robust(Environment[RobustState, RobustParams]):
     max_devices: int = 12
     mode: Literal["common", "mixed"] = "common"
     certify: bool = False
+    allocator: Literal["closed", "jaxopt"] = "closed"
 
     name: ClassVar[str] = "robust"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, {"mode": ("common", "mixed")}, {"max_devices": 1})
+        choices = {"mode": ("common", "mixed"), "allocator": robust.BACKENDS}
+        check_fields(self, choices, {"max_devices": 1})
         if not isinstance(self.certify, bool):
             raise ConfigError("certify", self.certify, "give true or false")
 
@@ -223,7 +226,8 @@ class Robust(Environment[RobustState, RobustParams]):
             infeasible.
         """
         instance = state.instance
-        allocation = robust.allocate(instance, jnp.where(instance.mask_n, action, 0))
+        partition = jnp.where(instance.mask_n, action, 0)
+        allocation = robust.allocate(instance, partition, self.allocator)
         devices = jnp.sum(instance.mask_n, dtype=self.float_dtype)
         feasible = allocation.feasible
         energy = jnp.where(feasible, allocation.E, 0)

@@ -361,15 +361,18 @@ def check_integer(config: Config, name: str, low: int = 1) -> int:
 
 
 def check_baselines(config: Config, env: Environment) -> tuple[str, ...]:
-    """The names of the baselines to measure: all of the environment's, or those asked for."""
+    """The names of the baselines to measure: the usual ones of the environment, or those named."""
     known = agents_registry.baseline_names(env.name)
     if config["baselines"] is None:
-        return known
+        return agents_registry.usual_baselines(env.name)
     names = _names("baselines", config["baselines"])
     for name in names:
         if name not in known:
             valid = f"known names are {', '.join(known) or '(none)'}"
             raise ConfigError("baselines", name, valid)
+        reason = agents_registry.baseline_unsupported(name, env)
+        if reason is not None:
+            raise ConfigError("baselines", name, reason)
     return tuple(names)
 
 

@@ -90,7 +90,7 @@ def run(config: Config, folder: Path) -> None:
                 bar.update()
     tables.write_csv(folder / "allocation.csv", ALLOCATION, allocations)
     tables.write_csv(folder / "solutions.csv", SOLUTIONS, solutions)
-    print(report(solutions))
+    print(report(solutions, gap))
     print(f"written to {folder}")
 
 
@@ -139,6 +139,8 @@ def read_problems(path: str) -> list[Problem]:
         ConfigError: the file cannot be read, lacks a column or has an unknown one, or holds a value
             that is not valid; the line is named.
     """
+    if not isinstance(path, str):
+        raise ConfigError("instances", path, "give the path of a CSV file, or null")
     try:
         header, rows = read_rows(Path(path))
     except ValueError as error:
@@ -303,8 +305,8 @@ def _solution(problem: Problem, proof: certificate.Certificate, factor: float) -
     }
 
 
-def report(solutions: list[tables.Row], most: int = 20) -> str:
-    """The printed table: the first instances, what is infeasible, and the gaps."""
+def report(solutions: list[tables.Row], gap: float | None = None, most: int = 20) -> str:
+    """The printed table: the first instances, what is infeasible, the gaps, and those above gap."""
     lines = []
     for row in solutions[:most]:
         if row["feasible"]:
@@ -320,6 +322,9 @@ def report(solutions: list[tables.Row], most: int = 20) -> str:
     text.append(f"{len(gaps)} of {len(solutions)} instances are feasible")
     if gaps:
         text[-1] += f"; certified gap: mean {np.mean(gaps):.2g}, largest {max(gaps):.2g}"
+    above = 0 if gap is None else sum(found > gap for found in gaps)
+    if above:
+        text.append(f"{above} of them above the gap asked for, {gap:g}")
     return "\n".join(text)
 
 

@@ -40,5 +40,15 @@ def test_a_network_of_prices_saves_evaluations_and_costs_no_quality():
     assert names["evaluations"][1] < 0.95 * names["evaluations"][0]
 
 
+def test_prices_are_learned_through_the_relaxation(capsys):
+    names: dict = {}
+    exec(programs("gradients.md")[2], names)
+    assert names["loss"](names["log_price"]) < names["losses"][0] / 50
+    ratio = float(np.exp(names["log_price"][0] - names["log_price"][1]))
+    assert ratio == pytest.approx(np.exp(0.7), rel=0.05)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown == re.findall(r"^    (loss .*|local / .*)$", page_text(), flags=re.M)
+
+
 def page_text() -> str:
     return (DOCS / "gradients.md").read_text()

@@ -5,6 +5,7 @@ Each chooses the partition of one instance; the environment then allocates the r
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import jax
@@ -116,6 +117,22 @@ class Certified(RobustPolicy):
 
     def decide(self, state):
         return certificate.solve(state.instance)[0].m
+
+
+@struct.dataclass
+class Exhaustive(RobustPolicy):
+    """The optimum by trying every partition, for a few devices; slow, so measured where named."""
+
+    on_request: ClassVar[bool] = True
+
+    @classmethod
+    def unsupported(cls, env: Robust) -> str | None:
+        """Why it cannot decide in an environment, or None."""
+        most = int(math.log(robust.MAX_PARTITIONS, NUM_POINTS))
+        return None if env.max_devices <= most else f"it needs max_devices of at most {most}"
+
+    def decide(self, state):
+        return robust.exhaustive(state.instance).m
 
 
 @struct.dataclass

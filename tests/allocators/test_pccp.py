@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from allocators import pccp, solvers
+from allocators import certificate, pccp, solvers
 from allocators.robust import allocate, bmin_table, make_instance, take
 
 from ..oracles.robust_cvxpy import Reference, solve_convex_problem
@@ -439,6 +439,17 @@ def test_result_of_an_alternation():
     again = batch_algorithm2(shuffled)
     np.testing.assert_allclose(again.best.E, found.best.E, rtol=1e-12)
     np.testing.assert_array_equal(again.best.m, found.best.m[:, order])
+
+
+def test_certified_answers_are_never_above_the_alternation():
+    """LB <= E of `certificate.solve` <= E of Algorithm 2, by PCCP and by the exact step, N = 12."""
+    batch = stack(section9(range(BATCH // 2)))
+    answer, proof = jax.jit(jax.vmap(certificate.solve))(batch)
+    assert np.all(answer.feasible) and np.all(proof.lb <= answer.E)
+    for found in (batch_algorithm2(batch), batch_exact(batch)):
+        assert np.all(np.isfinite(found.best.E))
+        assert np.all(answer.E <= found.best.E * (1 + 1e-9))
+        assert np.mean(answer.E < found.best.E * (1 - 1e-3)) >= 0.4
 
 
 @pytest.mark.slow

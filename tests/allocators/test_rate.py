@@ -69,6 +69,14 @@ def test_branch_point(dtype):
     assert nats(dtype(1)) == 1
 
 
+def test_derivatives_in_single_precision():
+    c = jnp.logspace(-14, 8, 45, dtype=jnp.float32)
+    slope = jax.jit(jax.vmap(jax.grad(rate.stationary_nats)))(c)
+    u = np.array([exactly(x) for x in c])
+    assert slope.dtype == np.float32
+    np.testing.assert_allclose(slope, np.exp(-u) / u, rtol=2e-5)
+
+
 def test_derivatives_in_both_modes_and_twice():
     c = jnp.array([1e-6, 1e-2, 1.0, 30.0, 1e5])
     u = nats(c)

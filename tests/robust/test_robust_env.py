@@ -12,6 +12,7 @@ from allocators import certificate, robust
 from jaxenv.errors import ConfigError
 from jaxenv.robust import Robust, RobustState
 from jaxenv.testing import check_environment
+from runs import program
 from tests.oracles import robust as oracle
 
 DEVICES = 3
@@ -146,13 +147,14 @@ NAMES = (
     "Algorithm2",
     "ExactStep",
     "Certified",
+    "Exhaustive",
 )
 
 
 @pytest.fixture(scope="module")
 def costs():
-    """Penalised energies of every baseline on 32 instances of 4 devices, and the bounds."""
-    env = Robust(max_devices=4)
+    """Penalised energies of every baseline on 32 instances of 3 devices, and the bounds."""
+    env = Robust(max_devices=DEVICES)
     params = env.default_params().replace(resnet_share=jnp.float32(0.5))
 
     @jax.jit
@@ -164,8 +166,8 @@ def costs():
         actions = [p.act((), key, observation, mask, state, params)[0] for p in policies]
         alloc = jax.vmap(lambda m: robust.allocate(state.instance, m))(jnp.stack(actions))
         proof = certificate.solve(state.instance)[1]
-        allowed = [mask[jnp.arange(4), m].all() for m in actions]
-        return jnp.where(alloc.feasible, alloc.E, 4.0), proof.lb, jnp.stack(allowed)
+        allowed = [mask[jnp.arange(DEVICES), m].all() for m in actions]
+        return jnp.where(alloc.feasible, alloc.E, DEVICES), proof.lb, jnp.stack(allowed)
 
     energies, lower, allowed = of(jax.random.split(jax.random.key(5), 32))
     names = ("RandomAvailable", *NAMES)
@@ -180,14 +182,43 @@ def test_order_of_baselines(costs):
     for energy in energies.values():
         assert np.all(lower <= energy * (1 + 1e-6))
         assert np.all(energies["Certified"] <= energy * 1.001)
+        assert np.all(energies["Exhaustive"] <= energy * (1 + 2e-6))
+    assert np.mean(energies["Certified"] <= energies["Exhaustive"] * (1 + 2e-6)) >= 0.99
+    assert np.all(energies["Certified"] <= energies["Algorithm2"] * (1 + 2e-6))
     mean = {name: energy.mean() for name, energy in energies.items()}
-    assert min(mean, key=mean.get) == "Certified"
+    names = ("RandomAvailable", *NAMES[:-2])
+    assert all(mean["Certified"] < mean[name] for name in names if name != "ExactStep")
     assert mean["ExactStep"] <= mean["LeastBandwidth"] * (1 + 1e-6)
     assert mean["Algorithm2"] <= mean["LeastBandwidth"] * (1 + 1e-6)
     assert np.all(energies["BestCommon"] <= energies["AllLocal"] * (1 + 1e-6))
-    assert np.all(energies["LeastBandwidth"] < 4)
-    for name in ("RandomAvailable", "LeastBandwidth", "Certified", "Algorithm2", "ExactStep"):
+    assert np.all(energies["LeastBandwidth"] < DEVICES)
+    for name in ("RandomAvailable", "LeastBandwidth", "Algorithm2", "ExactStep", *NAMES[-2:]):
         assert np.all(allowed[name]), name
+
+
+def test_exhaustive_search_is_for_few_devices_and_measured_where_named():
+    few, many = Robust(max_devices=5), Robust()
+    named = {"baselines": ["Certified", "Exhaustive"]}
+    assert program.check_baselines(named, few) == ("Certified", "Exhaustive")
+    for env in (few, many):
+        usual = program.check_baselines({"baselines": None}, env)
+        assert "Certified" in usual and "Exhaustive" not in usual
+    with pytest.raises(ConfigError, match="^baselines: 'Exhaustive' .* max_devices of at most 5"):
+        program.check_baselines(named, many)
+
+
+def test_the_allocation_may_be_solved_by_jaxopt(monkeypatch):
+    asked, allocate = [], robust.allocate
+
+    def spy(instance, m, backend):
+        asked.append(backend)
+        return allocate(instance, m, backend)
+
+    monkeypatch.setattr(robust, "allocate", spy)
+    env = Robust(max_devices=DEVICES, allocator="jaxopt")
+    reward = env.step_env(jax.random.key(1), state_of(*V1), jnp.array([7, 7, 7]), PARAMS)[1]
+    np.testing.assert_allclose(reward, -0.235352, rtol=1e-5)
+    assert asked == ["jaxopt"]
 
 
 def test_bound_of_a_rollout():
@@ -209,6 +240,7 @@ BAD = [
     ({"max_devices": 0}, "max_devices: 0 is not valid; give an integer of at least 1"),
     ({"max_devices": 2.0}, "max_devices: 2.0"),
     ({"mode": "own"}, "mode: 'own' is not valid; choose one of common, mixed"),
+    ({"allocator": "qp"}, "allocator: 'qp' is not valid; choose one of closed, jaxopt"),
     ({"certify": 1}, "certify: 1 is not valid; give true or false"),
     ({"num_devices": 13}, r"num_devices: 13 is not valid; give an integer from 1 to max_devices"),
     ({"resnet_share": 1.5}, "resnet_share: 1.5"),

@@ -66,6 +66,13 @@ def test_drawn_instances_are_those_of_the_published_tables(workplace):
     assert math.isclose(float(row["bandwidth_mhz"]), 2.5)
 
 
+def test_gaps_that_stay_above_what_was_asked_for_are_told():
+    row = {"instance": "a", "devices": 2, "feasible": True, "energy_j": 1.0, "lower_bound_j": 0.9}
+    rows = [row | {"gap": gap} for gap in (0.1, 1e-7, 2e-6)]
+    assert solve.report(rows, 1e-6).endswith("\n2 of them above the gap asked for, 1e-06")
+    assert "above the gap" not in solve.report(rows, 0.2) + solve.report(rows)
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -111,6 +118,8 @@ def test_refuses_files_and_settings(workplace, capsys):
     other = write(workplace / "other.csv", [PUBLISHED[0] + ",1"], HEADER + ",colour")
     refused(workplace, capsys, [other], "columns ['colour'] are unknown")
     for setting, expected in (
+        ("instances=5", "instances: 5 is not valid; give the path of a CSV file, or null"),
+        ("instances=[a.csv]", "give the path of a CSV file, or null"),
         ("problem=chess", "problem: 'chess' is not valid; choose robust"),
         ("model=vgg", "model: 'vgg' is not valid; choose one of alexnet, resnet152"),
         ("risk=0", "risk: 0 is not valid; give a probability in (0, 1)"),

@@ -19,6 +19,9 @@ GRID = figures.product(
 simulate = jax.jit(lambda policy, params, keys: policy.env.simulate(policy, params, keys))
 
 
+WARM = [(3.0, 1.0, 94.49), (3.0, 0.5, 93.60), (3.0, 0.1, 87.35), (4.7, 1.0, 6.56)]
+
+
 def measure(policy, **leaves):
     params = ENV.default_params().replace(
         **{name: jnp.asarray(value, jnp.float32) for name, value in leaves.items()}
@@ -88,7 +91,20 @@ def test_table_c(controlled, beta, availability):
     saving = at(controlled, "energy_saving_pct", beta, availability)[0]
     assert dual.bound_pct >= saving - 0.1
     if beta < 4.5:
-        assert dual.bound_pct - saving <= 0.07
+        assert dual.bound_pct - saving <= 0.065  # 0.06 as printed
+
+
+@pytest.mark.parametrize(("beta", "availability", "saving"), WARM)
+def test_warm_start_of_table_c(beta, availability, saving):
+    """From queues at V times the prices of the bound, V = 30, on its slots."""
+    params = ENV.make_params(path_loss_exponent=beta, availability_max=availability)
+    dual = baselines.solve_dual(ENV, params, KEYS[0])
+    params = params.replace(
+        tradeoff_v=jnp.float32(30), z0=jnp.float32(30 * dual.z), h0=jnp.float32(30 * dual.eta)
+    )
+    found = simulated_metrics(ENV, simulate(baselines.DriftPlusPenalty(ENV), params, KEYS[:1]))
+    assert abs(found["energy_saving_pct"][0, 0] - saving) <= (0.35 if beta > 4.5 else 0.15)
+    assert abs(found["energy_saving_pct"][0, 0] - dual.bound_pct) <= 0.1
 
 
 def test_full_offload_and_the_cheapest_within_a_delay():
@@ -109,13 +125,27 @@ def test_full_offload_and_the_cheapest_within_a_delay():
             np.testing.assert_allclose(found["mean_delay_s"].mean(axis=0), delays, atol=2e-4)
 
 
+def test_best_static_splits():
+    """SP 5 saves 49.7 %, 8 38.6 %, 15 16.05 % or 16 13.6 %; the sample decides what is feasible."""
+    saved = {5: 49.7, 8: 38.6, 15: 16.05, 16: 13.6}
+    policy = baselines.StaticSplit(ENV, jnp.arange(20, dtype=jnp.int32))
+    for availability, possible in ((1.0, {5, 8}), (0.5, {5, 8}), (0.1, {15, 16})):
+        params = ENV.make_params(availability_max=availability)
+        found = simulated_metrics(ENV, simulate(policy, params, KEYS[:2]))
+        met = (found["mean_delay_s"] <= 0.05) & (found["outage"] <= 0.01)
+        best = np.argmax(np.where(met, found["energy_saving_pct"], -np.inf), axis=1)
+        assert set(best) <= possible
+        for seed, split in enumerate(best):
+            assert abs(found["energy_saving_pct"][seed, split] - saved[split]) <= 0.15
+
+
 def test_exact_rates_save_as_much_at_beta_3():
     only = {"availability_max": figures.AVAILABILITIES}
     exact, surrogate = (
         measure(policy(ENV), **only)["energy_saving_pct"].mean(axis=0)
         for policy in (baselines.DriftPlusPenaltyExact, baselines.DriftPlusPenalty)
     )
-    np.testing.assert_allclose(exact, surrogate, atol=0.002)
+    np.testing.assert_allclose(exact, surrogate, atol=0.001)
 
 
 def test_exact_rates_save_less_at_beta_47():
