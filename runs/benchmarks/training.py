@@ -19,14 +19,14 @@ from runs import program
 from runs.benchmarks import Measurement, median_seconds
 from runs.train import compiled_chunk, strong_init
 
-DECISIONS = "transitions"  # the metric of a learner that counts what it collected in an update
+DECISIONS = "decisions"  # the metric of a learner that counts those it took in an update
 WARM_UP = 40  # updates before the parts of one are timed
 
 
 def benchmark_updates(config: dict[str, Any]) -> list[Measurement]:
     """Times ``num_updates`` updates of ``num_seeds`` vmapped seeds, compiled afresh.
 
-    Decisions are counted where the learner reports the metric ``transitions``.
+    Decisions are counted where the learner reports the metric ``decisions``.
     """
     env, params = program.build_env(config)
     learner, hp = program.build_learner(config, env)
