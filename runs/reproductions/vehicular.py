@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,8 @@ import numpy as np
 from tqdm import tqdm
 
 from agents import registry as agents_registry
-from agents.learner import Bound, EpisodeTerms, Policy, rollout, rollout_seeds
-from jaxenv.environment import Environment, cast_leaf
+from agents.learner import EpisodeTerms, Policy
+from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 from jaxenv.vehicular import Vehicular
 from runs import evaluate as evaluation
@@ -47,6 +47,7 @@ from runs.program import Config
 from runs.reproductions import TRAINING, Reproduction, output_folder, trained
 from runs.reproductions import vehicular_claims as claims
 from runs.reproductions import vehicular_figures as plots
+from runs.reproductions.sweeps import Point, resampled, resampled_row, rollout_points, stacked
 from runs.reproductions.vehicular_claims import (
     BANDWIDTHS_MHZ,
     CORES,
@@ -69,22 +70,7 @@ BASELINES = ("Local", "Edge", "DSL", "INSGA", "Aware")
 LOOK_AHEAD = ("Greedy", "Social")
 SLOW = ("INSGA", *LOOK_AHEAD)  # simulate or evolve at every turn: measured on fewer episodes
 PAPER_EPISODES = 3000
-NUM_RESAMPLES = 1000
 ONE_HOT = np.eye(len(NETWORKS))
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """One place of a sweep.
-
-    scenario: as in every table. x: where it stands on the axis of the figures. network: whose
-    panel it belongs to. leaves: those of the scenario that the sweep changes.
-    """
-
-    scenario: str
-    x: float
-    network: str
-    leaves: Mapping[str, Any] = dataclasses.field(hash=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,15 +121,6 @@ def points(group: str) -> list[Point]:
     return [Point(claims.DEFAULT, 0, "VGG-16", {})]
 
 
-def stacked(params: Any, places: Sequence[Point]) -> dict[str, chex.Array]:
-    """The leaves of ``params`` that the points change, ``[num_points, ...]``."""
-    names = sorted({name for place in places for name in place.leaves})
-    return {
-        name: jnp.stack([cast_leaf(name, p.leaves[name], getattr(params, name)) for p in places])
-        for name in names
-    }
-
-
 def randomized(group: str, params: Any, num_envs: int) -> Any:
     """``params`` with swept leaves ``[num_envs, ...]`` that cover the sweep's ranges.
 
@@ -181,34 +158,6 @@ def _with_lanes(params: Any, leaves: dict[str, np.ndarray]) -> Any:
 
 
 # ---- measuring ---------------------------------------------------------------------------------
-
-
-@partial(jax.jit, static_argnames=("env", "num_episodes", "seeds", "per_point"))
-def rollout_points(
-    env: Environment,
-    params: Any,
-    varying: dict[str, chex.Array],
-    policy: Policy,
-    key: chex.PRNGKey,
-    num_episodes: int,
-    bound: Bound | None = None,
-    seeds: bool = False,
-    per_point: bool = False,
-) -> EpisodeTerms:
-    """Terms ``[num_points, (num_seeds,) num_episodes]`` of a policy at every point of a sweep.
-
-    varying: leaves of ``params`` with an axis of points. seeds: whether ``policy`` has an axis of
-    seeds. per_point: whether it has an axis of points before that. Episode ``i`` has the same draws
-    at all points.
-    """
-    run = rollout_seeds if seeds else rollout
-
-    def at_point(leaves: dict[str, chex.Array], policy: Policy) -> EpisodeTerms:
-        return run(env, params.replace(**leaves), policy, key, num_episodes, bound)
-
-    if not varying:
-        return jax.tree.map(lambda x: x[None], at_point({}, policy))
-    return jax.vmap(at_point, (0, 0 if per_point else None))(varying, policy)
 
 
 def measure(
@@ -277,56 +226,25 @@ def gain_rows(places: Sequence[Point], terms: dict[str, EpisodeTerms]) -> list[t
         for index, place in enumerate(places):
             episodes = np.shape(terms[name].numerator["cost_s"])[-1]
             edge, local, own = (
-                {m: _resampled(terms[n], m, index, episodes) for m in ("success_rate", "latency_s")}
+                {m: resampled(terms[n], m, index, episodes) for m in ("success_rate", "latency_s")}
                 for n in ("Edge", "Local", name)
             )
             success = own["success_rate"] - edge["success_rate"]
             gains[index] = 100 * (1 - own["latency_s"] / local["latency_s"])
-            rows.append(_row(place.scenario, name, SUCCESS_GAIN, "points", success, terms[name]))
-            rows.append(_row(place.scenario, name, LATENCY_GAIN, "%", gains[index], terms[name]))
+            rows.append(
+                resampled_row(place.scenario, name, SUCCESS_GAIN, "points", success, terms[name])
+            )
+            rows.append(
+                resampled_row(place.scenario, name, LATENCY_GAIN, "%", gains[index], terms[name])
+            )
         for network, indices in of_network.items():
             if len(indices) > 1:
                 change = gains[indices[-1]] - gains[indices[0]]
                 scenario = claims.sweep_of(network)
-                rows.append(_row(scenario, name, LATENCY_GAIN, "points", change, terms[name]))
+                rows.append(
+                    resampled_row(scenario, name, LATENCY_GAIN, "points", change, terms[name])
+                )
     return rows
-
-
-def _resampled(terms: EpisodeTerms, metric: str, index: int, episodes: int) -> np.ndarray:
-    """The metric over the first episodes at a point, then over `NUM_RESAMPLES` resamples."""
-    numerator, denominator = (
-        np.atleast_2d(np.asarray(part[metric][index], np.float64))[:, :episodes]
-        for part in (terms.numerator, terms.denominator)
-    )
-    seeds = numerator.shape[0]
-    of_episode, of_seed = (np.random.default_rng(stream) for stream in (0, 1))
-    times = of_episode.multinomial(episodes, np.full(episodes, 1 / episodes), NUM_RESAMPLES)
-    chosen = of_seed.multinomial(seeds, np.full(seeds, 1 / seeds), NUM_RESAMPLES)
-    times = np.vstack([np.ones((1, episodes)), times])
-    chosen = np.vstack([np.ones((1, seeds)), chosen])
-    total = np.einsum("rs,se,re->r", chosen, numerator, times)
-    count = np.einsum("rs,se,re->r", chosen, denominator, times)
-    return np.where(count > 0, total / np.where(count > 0, count, 1), 0.0)
-
-
-def _row(
-    scenario: str, policy: str, metric: str, unit: str, values: np.ndarray, terms: EpisodeTerms
-) -> tables.Row:
-    """A row of ``evaluation.csv`` from a value and its resamples."""
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    shape = np.shape(terms.numerator["cost_s"])
-    return {
-        "scenario": scenario,
-        "policy": policy,
-        "metric": metric,
-        "unit": unit,
-        "mean": float(values[0]),
-        "ci_low": float(low),
-        "ci_high": float(high),
-        "gap_to_bound": None,
-        "episodes": shape[-1],
-        "seeds": shape[1] if len(shape) == 3 else 1,
-    }
 
 
 # ---- training ----------------------------------------------------------------------------------

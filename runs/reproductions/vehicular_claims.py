@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE, Verdict
+from runs.reproductions import NOT_COMPARABLE, Verdict, sweeps
+from runs.reproductions.sweeps import binned_metrics, listed, verdict
 from runs.tables import Row
 
 NETWORKS = ("AlexNet", "VGG-16", "ResNet-50")
@@ -59,23 +59,8 @@ def sweep_of(network: str) -> str:
     return f"{network}, last minus first point"
 
 
-class Table:
-    """Rows of ``evaluation.csv`` by scenario, policy and metric.
-
-    learned: the name of the trained policy.
-    """
-
-    def __init__(self, rows: Iterable[Mapping[str, Any]], learned: str):
-        self._rows = {(r["scenario"], r["policy"], r["metric"]): r for r in rows}
-        self.learned = learned
-
-    def row(self, scenario: str, metric: str, policy: str | None = None) -> Mapping[str, Any]:
-        """The row of a policy; of the trained one unless named."""
-        return self._rows[scenario, policy or self.learned, metric]
-
-    def mean(self, scenario: str, metric: str, policy: str | None = None) -> float:
-        """The mean of a row."""
-        return float(self.row(scenario, metric, policy)["mean"])
+class Table(sweeps.Table):
+    """A table that tells one metric of several policies in words."""
 
     def text(self, scenario: str, metric: str, policies: Sequence[str] | None = None) -> str:
         """``learned 12.3, Edge 45.6``."""
@@ -99,32 +84,8 @@ class Curves:
 
 def curves(rows: Sequence[Mapping[str, str]], num_bins: int = 40) -> Curves:
     """Curves from the rows of a run's ``metrics.csv`` (means per update over logged intervals)."""
-    updates = sorted({int(row["update"]) for row in rows})
-    seeds = sorted({int(row["seed"]) for row in rows})
-    place = {update: i for i, update in enumerate(updates)}
-    length = updates[0]
-
-    def read(name: str) -> np.ndarray:
-        values = np.zeros((len(seeds), len(updates)))
-        for row in rows:
-            values[seeds.index(int(row["seed"])), place[int(row["update"])]] = float(row[name])
-        return np.nan_to_num(values)
-
-    def binned(values: np.ndarray) -> np.ndarray:
-        parts = np.array_split(values * length, min(num_bins, len(updates)), axis=1)
-        return np.stack([part.sum(axis=1) for part in parts], axis=1)
-
-    def ratio(metric: str) -> np.ndarray:
-        weight = read(f"denominator/{metric}")
-        total, count = binned(read(metric) * weight), binned(weight)
-        return np.where(count > 0, total / np.where(count > 0, count, 1), np.nan)
-
-    return Curves(
-        episodes=np.cumsum(binned(read("episodes")), axis=1),
-        reward=-ratio(COST),
-        success=ratio(SUCCESS),
-        latency_s=ratio(LATENCY),
-    )
+    episodes, found = binned_metrics(rows, (COST, SUCCESS, LATENCY), num_bins)
+    return Curves(episodes, -found[COST], found[SUCCESS], found[LATENCY])
 
 
 def first_and_last_tenth(curves: Curves, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -185,7 +146,7 @@ def learning(training: Curves) -> tuple[Verdict, list[Verdict]]:
         row = {"mean": change.mean(), "ci_low": low, "ci_high": high}
         episodes = training.episodes[:, -1].mean()
         verdicts.append(
-            _verdict(
+            verdict(
                 claim,
                 "rises until about 1800 episodes, then stable" if sign > 0 else "falls gradually",
                 "no expected value",
@@ -203,7 +164,7 @@ def final_policy(table: Table) -> list[Verdict]:
     cost, success = table.mean(DEFAULT, COST), table.mean(DEFAULT, SUCCESS)
     costs = table.text(DEFAULT, COST)
     return [
-        _verdict(
+        verdict(
             "fig04: after training, lower cost than every baseline that does not look ahead",
             "small latency with a high success rate",
             "below all",
@@ -211,7 +172,7 @@ def final_policy(table: Table) -> list[Verdict]:
             all(cost < table.mean(DEFAULT, COST, name) for name in NOT_LOOKING_AHEAD),
             f"cost in s: {costs}",
         ),
-        _verdict(
+        verdict(
             "fig04: after training, the target at the VGG-16 default is reached",
             "no number",
             f"cost <= {TARGET_COST_S} s, success >= {TARGET_SUCCESS:g} %",
@@ -234,23 +195,23 @@ def success_with_cores(table: Table) -> list[Verdict]:
     margins = [table.mean(s, SUCCESS) - _best(max, table, s, SUCCESS, OFFLOADING) for s in places]
     worst = places[int(np.argmin(margins))]
     return [
-        _verdict(
+        verdict(
             "fig05: VGG-16 success rises with the cores of an RSU",
             "rises for all schemes",
             "holds for all schemes",
             table.row(places[0], SUCCESS),
             all(rising.values()),
-            f"success in % at {_listed(CORES)} cores: "
-            + "; ".join(f"{p} {_listed(v)}" for p, v in series.items()),
+            f"success in % at {listed(CORES)} cores: "
+            + "; ".join(f"{p} {listed(v)}" for p, v in series.items()),
         ),
-        _verdict(
+        verdict(
             "fig05: the trained policy completes most at every number of cores",
             "better than Edge, DSL, INSGA",
             "holds",
             table.row(worst, SUCCESS),
             min(margins) >= 0,
-            f"points over the best of Edge, DSL, INSGA at {_listed(CORES)} cores: "
-            f"{_listed(margins)}; least at {worst}: {table.text(worst, SUCCESS, OFFLOADING)} %",
+            f"points over the best of Edge, DSL, INSGA at {listed(CORES)} cores: "
+            f"{listed(margins)}; least at {worst}: {table.text(worst, SUCCESS, OFFLOADING)} %",
         ),
     ]
 
@@ -275,24 +236,24 @@ def latency_with_cores(table: Table) -> list[Verdict]:
     biased = [cores for cores in slower if lost[cores] > 50]
     literal = NOT_COMPARABLE if biased else not slower
     return [
-        _verdict(
+        verdict(
             "fig06: VGG-16 latency falls with the cores of an RSU",
             "falls",
             "falls",
             table.row(places[-1], LATENCY),
             all(a > b for a, b in zip(latency, latency[1:], strict=False)),
-            f"latency of completed tasks in s at {_listed(CORES)} cores: {_listed(latency)}",
+            f"latency of completed tasks in s at {listed(CORES)} cores: {listed(latency)}",
         ),
-        _verdict(
+        verdict(
             "fig06: the trained policy has the lowest cost at 8, 12, 16 cores",
             "lowest latency at every number of cores",
             "lowest cost",
             table.row(worst, COST),
             max(ratios) < 1,
-            f"cost over the best baseline's at {_listed(CORES[1:])} cores: {_listed(ratios)}; "
+            f"cost over the best baseline's at {listed(CORES[1:])} cores: {listed(ratios)}; "
             f"{worst}, cost in s: {table.text(worst, COST)}",
         ),
-        _verdict(
+        verdict(
             "fig06: at 4 cores the trained policy costs at most 1.05 times Local",
             "lowest latency at every number of cores",
             "Local (56.4 s) is hard to beat",
@@ -300,14 +261,14 @@ def latency_with_cores(table: Table) -> list[Verdict]:
             few <= LOCAL_MARGIN * local,
             f"cost in s: {table.text(places[0], COST)}",
         ),
-        _verdict(
+        verdict(
             "fig06: the trained policy has the lowest mean latency of completed tasks",
             "lowest at every number of cores",
             "cannot hold at 4 and 8 cores, where the other schemes lose most of their long tasks",
             table.row(places[0], LATENCY),
             literal,
-            f"higher than Edge, DSL or INSGA at {_listed(slower) or 'no number of'} cores; the "
-            f"worst of them fails {_listed(lost.values())} % of its tasks at {_listed(CORES)} "
+            f"higher than Edge, DSL or INSGA at {listed(slower) or 'no number of'} cores; the "
+            f"worst of them fails {listed(lost.values())} % of its tasks at {listed(CORES)} "
             "cores, so means are over different tasks",
         ),
         beats_all_in_both_metrics(table),
@@ -336,7 +297,7 @@ def beats_all_in_both_metrics(table: Table) -> Verdict:
                     failures.append(f"{network} {metric} against {rival} ({gap:+.1%})")
                 if worst is None or gap < worst[0]:
                     worst = (gap, own)
-    return _verdict(
+    return verdict(
         "text: Local, Edge, DSL and INSGA are beaten in success and latency at the defaults",
         "all four baselines beaten in both metrics",
         "holds for all three networks (VGG-16: 3 % in latency over DSL)",
@@ -354,17 +315,17 @@ def success_gain_with_cores(table: Table) -> list[Verdict]:
     gains = {n: [table.mean(at_cores(n, c), SUCCESS_GAIN) for c in CORES] for n in NETWORKS}
     vgg, resnet, alexnet = (gains[n] for n in ("VGG-16", "ResNet-50", "AlexNet"))
     ordered = [v > r >= a - 1 for v, r, a in zip(vgg, resnet, alexnet, strict=True)]
-    told = "; ".join(f"{n} {_listed(v)}" for n, v in gains.items())
+    told = "; ".join(f"{n} {listed(v)}" for n, v in gains.items())
     return [
-        _verdict(
+        verdict(
             "fig07: the success gain over Edge is larger for heavier networks",
             "up to 65 %, larger for heavier models such as ResNet50",
             "VGG-16 > ResNet-50 >= AlexNet - 1 point (by FLOPs VGG-16 is the heaviest)",
             table.row(at_cores("VGG-16", CORES[int(np.argmax(vgg))]), SUCCESS_GAIN),
             all(ordered),
-            f"points over Edge at {_listed(CORES)} cores: {told}",
+            f"points over Edge at {listed(CORES)} cores: {told}",
         ),
-        _verdict(
+        verdict(
             "fig07: the gain is largest for ResNet-50",
             "such as ResNet50",
             "not comparable: VGG-16 needs 564, ResNet-50 151, AlexNet 26 GFLOP a frame",
@@ -386,19 +347,19 @@ def latency_gain_with_cores(table: Table) -> list[Verdict]:
     }
     worst = max(off, key=off.__getitem__)
     few = [gains[n][0] for n in NETWORKS]
-    told = "; ".join(f"{n} {_listed(v)}" for n, v in gains.items())
-    expected = "; ".join(f"{n} {_listed(v)}" for n, v in LATENCY_GAINS.items())
+    told = "; ".join(f"{n} {listed(v)}" for n, v in gains.items())
+    expected = "; ".join(f"{n} {listed(v)}" for n, v in LATENCY_GAINS.items())
     return [
-        _verdict(
+        verdict(
             "fig08: latency gain over Local at 8, 12, 16 cores",
             "50 to 80 %",
             f"within 5 points of {expected} %",
             table.row(at_cores(*worst), LATENCY_GAIN),
             off[worst] <= 5,
-            f"% under Local at {_listed(CORES)} cores: {told}; farthest: {at_cores(*worst)}, "
+            f"% under Local at {listed(CORES)} cores: {told}; farthest: {at_cores(*worst)}, "
             f"{off[worst]:.2g} points",
         ),
-        _verdict(
+        verdict(
             "fig08: latency gain over Local at 4 cores",
             "50 to 80 %",
             "fails: about 23 (VGG-16), 34 (ResNet-50), 37 % (AlexNet)",
@@ -417,7 +378,7 @@ def success_with_bandwidth(table: Table) -> list[Verdict]:
     few, many = (at_bandwidth("VGG-16", b) for b in (BANDWIDTHS_MHZ[0], BANDWIDTHS_MHZ[-1]))
     change = table.mean(many, SUCCESS) - table.mean(few, SUCCESS)
     return [
-        _verdict(
+        verdict(
             "fig09: VGG-16 success rises with bandwidth",
             "rises",
             "within noise: VGG-16 is bound by compute",
@@ -434,7 +395,7 @@ def latency_with_bandwidth(table: Table) -> list[Verdict]:
     few, many = (at_bandwidth("VGG-16", b) for b in (BANDWIDTHS_MHZ[0], BANDWIDTHS_MHZ[-1]))
     change = table.mean(many, LATENCY) / table.mean(few, LATENCY) - 1
     return [
-        _verdict(
+        verdict(
             "fig10: VGG-16 latency falls with bandwidth",
             "falls",
             "weakly, about 3 %",
@@ -457,14 +418,14 @@ def success_gain_with_bandwidth(table: Table) -> list[Verdict]:
     saturated = min(edge) >= SATURATED
     ordered = change["AlexNet"] > change["ResNet-50"] > change["VGG-16"]
     return [
-        _verdict(
+        verdict(
             "fig11: the success gain of lighter networks depends more on bandwidth",
             "AlexNet most sensitive",
             "not comparable: Edge already completes every AlexNet task",
             table.row(at_bandwidth("AlexNet", ends[1]), SUCCESS_GAIN),
             NOT_COMPARABLE if saturated else ordered,
             f"change of the gain from 5 to 20 MHz in points: "
-            f"{_named(change, change.values())}; Edge completes {_listed(edge)} % of AlexNet's "
+            f"{_named(change, change.values())}; Edge completes {listed(edge)} % of AlexNet's "
             "tasks at 5, 20 MHz",
         )
     ]
@@ -482,7 +443,7 @@ def latency_gain_with_bandwidth(table: Table) -> list[Verdict]:
     }
     told = "; ".join(f"{n} {v[0]:.3g} to {v[1]:.3g}" for n, v in ends.items())
     return [
-        _verdict(
+        verdict(
             "fig12: the latency gain of lighter networks depends more on bandwidth",
             "AlexNet most sensitive",
             "AlexNet 63 to 76, ResNet-50 79 to 81, VGG-16 77 to 77 %",
@@ -505,13 +466,13 @@ def success_with_mixes(table: Table) -> list[Verdict]:
     worst = places[int(np.argmin(margins))]
     told = "; ".join(f"{s}: {table.text(s, SUCCESS, rivals)}" for s in places)
     return [
-        _verdict(
+        verdict(
             "fig13: mixed networks, success above every offloading baseline",
             "+10 to 20 %",
             "over Edge +7 points (1:1:1), +12 (1:2:1)",
             table.row(worst, SUCCESS),
             min(margins) > 0,
-            f"success in %, {told}; over Edge {_listed(gains)} points",
+            f"success in %, {told}; over Edge {listed(gains)} points",
         )
     ]
 
@@ -527,7 +488,7 @@ def latency_with_mixes(table: Table) -> list[Verdict]:
         for rival in ("Local", *OFFLOADING)
     }
     return [
-        _verdict(
+        verdict(
             "fig14: mixed networks, the trained policy has the lowest cost",
             "lowest latency",
             "lowest cost",
@@ -535,14 +496,14 @@ def latency_with_mixes(table: Table) -> list[Verdict]:
             max(ratios) < 1,
             f"cost in s, {told}",
         ),
-        _verdict(
+        verdict(
             "fig14: mixed networks, latency 50 % under every baseline",
             "up to 50 % lower",
             "cannot hold: 78 % under Local, 1 to 5 % under Edge, 11 to 17 % under DSL",
             table.row(places[0], LATENCY),
             min(min(v) for v in under.values()) >= 50,
             f"% under the baseline at {', '.join(places)}: "
-            + "; ".join(f"{rival} {_listed(v)}" for rival, v in under.items()),
+            + "; ".join(f"{rival} {listed(v)}" for rival, v in under.items()),
         ),
     ]
 
@@ -558,17 +519,17 @@ def best_at_scale(table: Table) -> list[Verdict]:
     cost, local = table.mean(crowded, COST), table.mean(crowded, COST, "Local")
     success = {p: [table.mean(s, SUCCESS, p) for s in places] for p in (table.learned, *OFFLOADING)}
     return [
-        _verdict(
+        verdict(
             "fig15, fig16: 10 RSUs, the trained policy costs least with 20, 30, 40 vehicles",
             "best in both metrics, by a growing margin",
             "at most the least cost of the baselines that do not look ahead",
             table.row(worst, COST),
             max(ratios) <= 1,
-            f"cost over the best baseline's: {_listed(ratios)}; {worst}, cost in s: "
-            f"{table.text(worst, COST)}; success in % at {_listed(VEHICLES)} vehicles: "
-            + "; ".join(f"{p} {_listed(v)}" for p, v in success.items()),
+            f"cost over the best baseline's: {listed(ratios)}; {worst}, cost in s: "
+            f"{table.text(worst, COST)}; success in % at {listed(VEHICLES)} vehicles: "
+            + "; ".join(f"{p} {listed(v)}" for p, v in success.items()),
         ),
-        _verdict(
+        verdict(
             "fig15, fig16: 10 RSUs, 50 vehicles, the trained policy costs at most 1.05 times Local",
             "best in both metrics",
             "Local is the best of the baselines",
@@ -586,14 +547,14 @@ def crossing_at_scale(table: Table) -> list[Verdict]:
     }
     before, after = (d > i for d, i in zip(*(v[:2] for v in series.values()), strict=True))
     return [
-        _verdict(
+        verdict(
             "fig16: the latency of DSL passes that of INSGA between 20 and 30 vehicles",
             "DSL becomes worse than INSGA as vehicles increase",
             "between 20 and 30 vehicles",
             table.row(at_vehicles(VEHICLES[1]), LATENCY, "DSL"),
             not before and after,
-            f"latency of completed tasks in s at {_listed(VEHICLES)} vehicles: "
-            + "; ".join(f"{p} {_listed(v)}" for p, v in series.items()),
+            f"latency of completed tasks in s at {listed(VEHICLES)} vehicles: "
+            + "; ".join(f"{p} {listed(v)}" for p, v in series.items()),
         )
     ]
 
@@ -601,23 +562,10 @@ def crossing_at_scale(table: Table) -> list[Verdict]:
 # ---- words -------------------------------------------------------------------------------------
 
 
-def _verdict(
-    claim: str, paper: str, expected: str, row: Mapping[str, Any], holds: bool | str, why: str
-) -> Verdict:
-    """A verdict that turns on a row; ``holds`` may be the verdict itself."""
-    measured, low, high = (float(row[name]) for name in ("mean", "ci_low", "ci_high"))
-    word = holds if isinstance(holds, str) else HOLDS if holds else FAILS
-    return Verdict(claim, paper, expected, measured, low, high, word, why)
-
-
 def _best(
     least: Callable[..., float], table: Table, scenario: str, metric: str, rivals: Sequence[str]
 ) -> float:
     return least(table.mean(scenario, metric, rival) for rival in rivals)
-
-
-def _listed(values: Iterable[float]) -> str:
-    return ", ".join(f"{value:.3g}" for value in values)
 
 
 def _named(names: Iterable[str], values: Iterable[float]) -> str:

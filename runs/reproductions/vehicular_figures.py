@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from runs.figures import new_figure
+from runs.reproductions.sweeps import (
+    Style,
+    draw_legend,
+    draw_lines,
+    log_scale,
+    policies_of,
+    series,
+)
 from runs.reproductions.vehicular_claims import (
     COST,
     LATENCY,
@@ -106,37 +115,20 @@ def draw(figure: str, rows: Sequence[Row], learned: str) -> Any:
     drawing, axes = new_figure(len(panels), size=PANEL)
     for (metric, network), ax in zip(panels, axes, strict=True):
         own = [row for row in rows if row["metric"] == metric and row["network"] == network]
-        (_bars if network == "mixed" else _lines)(ax, own, learned)
+        if network == "mixed":
+            _bars(ax, own, learned)
+        else:
+            draw_lines(ax, own, partial(_style, learned=learned), (learned,), NAMES)
         ax.set_xlabel(AXES[figure])
         ax.set_ylabel(LABELS[metric])
         if len(networks) > 1:
             ax.set_title(network, fontsize=9)
         if metric == COST and _spans(own):
             low = 0.85 * min(float(row["mean"]) for row in own)
-            high = 1.15 * max(float(row["ci_high"]) for row in own)
-            ax.set_yscale("log")
-            ax.set_ylim(low, high)
-            ticks = [n * 10.0**k for k in range(-2, 5) for n in (1, 2, 5)]
-            ticks = [tick for tick in ticks if low < tick < high]
-            ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-            ax.set_yticks([], minor=True)
+            log_scale(ax, low, 1.15 * max(float(row["ci_high"]) for row in own))
         if metric == SUCCESS:
             ax.set_ylim(bottom=0, top=104)
-    handles = {
-        label: handle
-        for ax in axes
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)
-    }
-    drawing.legend(
-        handles.values(),
-        handles.keys(),
-        loc="outside upper center",
-        ncols=4 if len(panels) < 3 else 8,
-        frameon=False,
-        fontsize=8,
-        handlelength=1.8,
-        columnspacing=1.2,
-    )
+    draw_legend(drawing, axes, columns=4 if len(panels) < 3 else 8)
     return drawing
 
 
@@ -160,57 +152,16 @@ def draw_curves(figure: str, curves: Curves) -> Any:
     return drawing
 
 
-def _style(policy: str, learned: str) -> tuple[str, str, str]:
+def _style(policy: str, learned: str) -> Style:
     return LEARNED if policy == learned else STYLES.get(policy, ("#777777", ".", ":"))
-
-
-def _policies(rows: Sequence[Row]) -> list[str]:
-    return [p for p in dict.fromkeys(row["policy"] for row in rows) if p != BOUND]
-
-
-def _series(rows: Sequence[Row], policy: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``(x, mean, error [2, points])`` of a policy."""
-    own = sorted((row for row in rows if row["policy"] == policy), key=lambda row: row["x"])
-    x, mean, low, high = (
-        np.array([float(row[name]) for row in own]) for name in ("x", "mean", "ci_low", "ci_high")
-    )
-    return x, mean, np.maximum([mean - low, high - mean], 0)
-
-
-def _lines(ax: Any, rows: Sequence[Row], learned: str) -> None:
-    """One line per policy with 95 % intervals, slightly apart so that intervals stay readable."""
-    names = _policies(rows)
-    for place, policy in enumerate(reversed(names)):
-        x, mean, error = _series(rows, policy)
-        apart = 0.006 * np.ptp(x) * (place - (len(names) - 1) / 2)
-        colour, marker, line = _style(policy, learned)
-        front = policy == learned
-        ax.errorbar(
-            *(x + apart, mean, error),
-            color=colour,
-            marker=marker,
-            linestyle=line,
-            markersize=5.5 if front else 4.5,
-            linewidth=1.8 if front else 1.1,
-            elinewidth=0.9,
-            capsize=2,
-            zorder=3 if front else 2,
-            label=NAMES.get(policy, policy),
-        )
-    x, mean, _ = _series(rows, BOUND)
-    if len(x):
-        ax.plot(x, mean, color="#555555", linestyle=":", linewidth=1.3, label="bound")
-    else:
-        x, _, _ = _series(rows, names[0])
-    ax.set_xticks(x, [f"{value:g}" for value in x])
 
 
 def _bars(ax: Any, rows: Sequence[Row], learned: str) -> None:
     """One group of bars per mix, with 95 % intervals."""
-    names = _policies(rows)
+    names = policies_of(rows)
     width = 0.85 / len(names)
     for place, policy in enumerate(names):
-        x, mean, error = _series(rows, policy)
+        x, mean, error = series(rows, policy)
         colour, _, _ = _style(policy, learned)
         ax.bar(
             *(x + width * (place - (len(names) - 1) / 2), mean, width),
@@ -219,7 +170,7 @@ def _bars(ax: Any, rows: Sequence[Row], learned: str) -> None:
             error_kw={"elinewidth": 0.7, "ecolor": "#444444"},
             label=NAMES.get(policy, policy),
         )
-    x, mean, _ = _series(rows, BOUND)
+    x, mean, _ = series(rows, BOUND)
     if len(x):
         ax.hlines(mean, x - 0.45, x + 0.45, color="#555555", linestyle=":", lw=1.5, label="bound")
     scenarios = {row["x"]: row["scenario"].removeprefix("mix ") for row in rows}
