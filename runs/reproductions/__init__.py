@@ -72,6 +72,10 @@ _figures: dict[str, Function | str] = (
         for name in (*(f"fig{n:02d}" for n in range(9, 15)), "gap", "starts", "violation")
     }
 )
+_figures |= {
+    f"partitioning/fig{number:02d}": f"runs.reproductions.partitioning:fig{number:02d}"
+    for number in range(6, 14)
+}
 _figures["splitting/learning"] = "runs.reproductions.splitting_learning:learning"
 _by_name_alone = {"splitting/learning"}  # they train while all others of their system do not
 _groups: dict[str, tuple[str, ...]] = {

@@ -1,0 +1,196 @@
+"""Drawings of figures 6 to 13 of fine-grained partitioning: one colour and marker per policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from runs.figures import new_figure
+from runs.reproductions.partitioning_claims import (
+    DEFAULT,
+    EDGE,
+    ENERGY,
+    LENGTHS,
+    LOCAL,
+    NETWORKS,
+    PROPOSED,
+    RATES_OF_LEARNING,
+    REWARD,
+    TOTAL,
+    WORKERS,
+    Curve,
+)
+from runs.reproductions.sweeps import (
+    Style,
+    draw_legend,
+    draw_lines,
+    log_scale,
+)
+from runs.tables import Row
+
+# Colours of Okabe and Ito, told apart by colour-blind readers; markers differ as well.
+STYLES: dict[str, Style] = {
+    PROPOSED: ("#D55E00", "o", "-"),
+    "A3C": ("#CC79A7", "v", "-"),
+    "DQN": ("#8C6D1F", "h", "-"),
+    "RPDI": ("#999999", "x", "--"),
+    "APDI": ("#000000", "s", "--"),
+    "Blockwise": ("#56B4E9", "<", "--"),
+    "Viterbi": ("#56B4E9", ">", ":"),
+    "Greedy": ("#009E73", "D", "-"),
+    "GreedyEFT": ("#009E73", "d", "--"),
+    "GreedyES": ("#009E73", "P", ":"),
+    "LocalSearch": ("#E69F00", "1", ":"),
+    "Opt1": ("#0072B2", "^", "-"),
+    "Priced": ("#0072B2", "*", "--"),
+}
+TRAINED = (PROPOSED, "A3C", "DQN")
+COST = "cost per episode [1000 s]"
+LABELS = {
+    TOTAL: "total delay per slot [s]",
+    EDGE: "edge delay per slot [s]",
+    LOCAL: "local delay per slot [s]",
+    ENERGY: "energy per slot [J]",
+    REWARD: COST,
+}
+AXES = {
+    "servers": "edge servers",
+    "blocks": "blocks",
+    "rate": "tasks per slot",
+    "tolerance": "tolerated delay of a block [s]",
+    "links": "rate of the links [MB/s]",
+}
+SHOWN = dict.fromkeys(("fig08", "fig09", "fig10", "fig12"), (TOTAL, EDGE, LOCAL, REWARD)) | {
+    "fig11": (ENERGY, REWARD),
+    "fig13": (TOTAL, REWARD),
+}
+PANEL = (3.4, 2.6)
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
+PANELS = {"learning rate": RATES_OF_LEARNING, "workers": WORKERS, "length of rollouts": LENGTHS}
+Place = tuple[str, str, float]  # sweep, network, x
+
+
+def figure_rows(figure: str, rows: Sequence[Row], places: Mapping[str, Place]) -> list[Row]:
+    """The data of a sweep: rows of ``evaluation.csv`` with where they stand, by scenario."""
+    return [
+        dict(zip(("sweep", "network", "x"), places[row["scenario"]], strict=True)) | row
+        for metric in SHOWN[figure]
+        for row in rows
+        if row["metric"] == metric and row["scenario"] in places
+    ]
+
+
+def curve_rows(curves: Mapping[str, Curve]) -> list[Row]:
+    """The data of figures 6 and 7: one row per run, seed and bin."""
+    return [
+        {
+            "run": name,
+            "seed": seed,
+            "episodes": float(curve.episodes[seed, i]),
+            "reward_s": float(curve.reward[seed, i]),
+        }
+        for name, curve in curves.items()
+        for seed in range(curve.episodes.shape[0])
+        for i in range(curve.episodes.shape[1])
+        if np.isfinite(curve.reward[seed, i])
+    ]
+
+
+def draw(figure: str, rows: Sequence[Row]) -> Any:
+    """A sweep: a panel per metric and network, or per metric and sweep where there are several.
+
+    Costs are minus rewards, so the bound is below all policies.
+    """
+    present = {(row["sweep"], row["network"]) for row in rows}
+    columns = [(s, n) for s in AXES for n in NETWORKS if (s, n) in present]
+    panels = [(metric, *place) for metric in SHOWN[figure] for place in columns]
+    wide = 2 if len(columns) == 1 else len(columns)
+    drawing, axes = new_figure(len(panels), columns=wide, size=PANEL)
+    for (metric, sweep, network), ax in zip(panels, axes, strict=True):
+        own = [_cost(row) if metric == REWARD else row for row in rows if row["metric"] == metric]
+        own = [row for row in own if (row["sweep"], row["network"]) == (sweep, network)]
+        draw_lines(ax, own, STYLES.__getitem__, TRAINED, {})
+        if metric != LOCAL:
+            low = min(float(row["mean"]) for row in own)
+            log_scale(ax, 0.85 * max(low, 0.05), 1.15 * max(float(r["ci_high"]) for r in own))
+        ax.set_xlabel(AXES[sweep])
+        ax.set_ylabel(LABELS[metric])
+        if len(present) > 1 and sweep == "links":
+            ax.set_title(network, fontsize=9)
+    draw_legend(drawing, axes, columns=5 if wide == 2 else 6)
+    return drawing
+
+
+def _cost(row: Row) -> Row:
+    """A row of rewards as one of costs in 1000 s."""
+    values = {"mean": "mean", "ci_low": "ci_high", "ci_high": "ci_low"}
+    return row | {name: -float(row[other]) / 1e3 for name, other in values.items()}
+
+
+def draw_training(curves: Mapping[str, Curve], rows: Sequence[Row]) -> Any:
+    """Figure 6: curves over episodes beside the other policies' levels, and final costs."""
+    own = [_cost(row) for row in rows if row["metric"] == REWARD and row["scenario"] == DEFAULT]
+    own.sort(key=lambda row: row["mean"])
+    drawing, (ax, bars) = new_figure(2, size=(4.4, 3.4))
+    for row in own:
+        name = row["policy"]
+        if name not in curves:
+            colour, _, line = STYLES.get(name, ("#555555", "", ":"))
+            ax.axhline(row["mean"], color=colour, linestyle=line, linewidth=1, zorder=1)
+    for name, curve in curves.items():
+        _draw_curve(ax, curve, STYLES[name][0], name)
+    ax.legend(frameon=True, framealpha=0.9, fontsize=8, loc="upper right")
+    ax.set_xlabel("training episodes of every worker")
+    ax.set_ylabel(COST)
+    ax.set_xscale("log")
+    seeds = max(curve.reward.shape[0] for curve in curves.values())
+    ax.set_title(f"training: mean and 95 % interval, {seeds} seeds", fontsize=8)
+    names = [row["policy"] for row in own]
+    for place, row in enumerate(own):
+        error = [[row["mean"] - row["ci_low"]], [row["ci_high"] - row["mean"]]]
+        colour = STYLES.get(row["policy"], ("#555555",))[0]
+        bars.barh(place, row["mean"], xerr=np.maximum(error, 0), color=colour, height=0.7)
+        text = f"{row['mean']:.2f}"
+        bars.annotate(
+            text, (row["ci_high"], place), (4, 0), textcoords="offset points", va="center", size=7
+        )
+    bars.set_yticks(range(len(names)), names, fontsize=8)
+    bars.invert_yaxis()
+    bars.set_xlabel(COST)
+    bars.set_title("measured: greedy policies, the same episodes", fontsize=8)
+    bars.grid(axis="y", visible=False)
+    return drawing
+
+
+def draw_settings(curves: Mapping[str, Curve], rows: Sequence[Row]) -> Any:
+    """Figure 7: curves of every setting; dotted the measured cost of Greedy, Opt1 and the bound."""
+    level = {
+        row["policy"]: _cost(row)["mean"]
+        for row in rows
+        if row["metric"] == REWARD and row["policy"] not in curves
+    }
+    drawing, axes = new_figure(len(PANELS), size=PANEL)
+    for (title, names), ax in zip(PANELS.items(), axes, strict=True):
+        for colour, name in zip(COLOURS, names, strict=False):
+            _draw_curve(ax, curves[name], colour, name)
+        for policy, cost in level.items():
+            colour, _, line = STYLES.get(policy, ("#555555", "", ":"))
+            ax.axhline(cost, color=colour, linestyle=line, linewidth=0.8, zorder=1)
+        ax.set_xlabel("training episodes of every worker")
+        ax.set_ylabel(COST)
+        ax.set_title(title, fontsize=9)
+        ax.legend(frameon=True, framealpha=0.9, fontsize=7, loc="upper right")
+    return drawing
+
+
+def _draw_curve(ax: Any, curve: Curve, colour: str, name: str) -> None:
+    """The mean cost over seeds, and its 95 % interval by a normal law where there are several."""
+    known = np.isfinite(curve.reward).all(axis=0)
+    episodes, cost = curve.episodes[:, known].mean(axis=0), -curve.reward[:, known] / 1e3
+    mean, seeds = cost.mean(axis=0), len(cost)
+    ax.plot(episodes, mean, color=colour, linewidth=1.4, label=name, zorder=3)
+    if seeds > 1:
+        half = 1.96 * cost.std(axis=0, ddof=1) / np.sqrt(seeds)
+        ax.fill_between(episodes, mean - half, mean + half, color=colour, alpha=0.25, linewidth=0)
