@@ -137,7 +137,7 @@ def families(group: str) -> list[tuple[Config, list[Point]]]:
         return [({}, points)]
     if group == "tolerance":
         points = [
-            Point(claims.at_tolerance(s), s, "VGG16", {"tolerated_delay_s": np.full(6, float(s))})
+            Point(claims.at_tolerance(s), s, "VGG16", {"tolerated_delay_s": float(s)})
             for s in TOLERANCES
         ]
         return [({}, points)]
@@ -147,7 +147,7 @@ def families(group: str) -> list[tuple[Config, list[Point]]]:
                 claims.at_link(network, megabytes),
                 megabytes,
                 network,
-                _blocks(network) | {"rate_range_bps": np.full(2, megabytes * MEGABYTE_BITS)},
+                _blocks(network) | {"rate_range_bps": megabytes * MEGABYTE_BITS},
             )
             for network in NETWORKS
             for megabytes in LINKS_MBPS
@@ -169,8 +169,8 @@ def schedule(config: Config, group: str) -> Schedule:
         own = Schedule(5, {PROPOSED: 1600, "A3C": 1600, "DQN": 2000}, 64, 64)
     else:
         seeds = 3 if group == "training" else 1
-        length = {"settings": 100, "blocks": 100}.get(group, 200)
-        own = Schedule(seeds, {PROPOSED: length, "A3C": 8, "DQN": 40}, 16, 4)
+        length = {"settings": 100, "blocks": 150, "training": 200}.get(group, 400)
+        own = Schedule(seeds, {PROPOSED: length, "A3C": 4, "DQN": 40}, 16, 4)
     episodes = config.get("eval_episodes") or own.eval_episodes
     return dataclasses.replace(
         own,
@@ -265,8 +265,9 @@ def train_learner(
     """One learner on the points of one size: over all of them, or on each with ``paper``."""
     several = len(places) > 1
     alone = config["scale"] == "paper" and several
-    # A swept quantity has to be seen where one policy decides at all points.
-    env = sizes | ({"observation": "full"} if several and not alone else {})
+    # What is swept has to be seen where one policy decides at all points; servers always are.
+    hidden = several and not alone and "server_enabled" not in places[0].leaves
+    env = sizes | ({"observation": "full"} if hidden else {})
     jobs = []
     for place in places if alone else places[:1]:
         name = "_".join([learner, place.scenario if alone or not several else "all points"])
@@ -308,6 +309,12 @@ def curve_of(job: train.Job) -> Curve:
 # ---- measuring ---------------------------------------------------------------------------------
 
 
+def rivals(env: Partitioning) -> list[str]:
+    """The baselines; where placements cannot be enumerated Opt1 is LocalSearch, which goes."""
+    names = agents_registry.baseline_names(env.name)
+    return [name for name in names if name != "LocalSearch" or is_enumerable(env)]
+
+
 def measure(
     env: Environment,
     params: Any,
@@ -318,19 +325,14 @@ def measure(
 ) -> tuple[list[tables.Row], dict[str, EpisodeTerms]]:
     """Trained policies, every baseline and the bound at every point, on the same episodes.
 
-    Where the placements of a slot cannot be enumerated, Opt1 is LocalSearch and measured once.
-
     Returns:
         Rows of ``evaluation.csv``, and every policy's terms ``[points, (seeds,) episodes]``.
     """
-    names = [
-        name
-        for name in agents_registry.baseline_names(env.name)
-        if name != "LocalSearch" or is_enumerable(env)
-    ]
     bound = agents_registry.bound(env)
     policies = {name: (one.env, one.policies, True, one.per_point) for name, one in learned.items()}
-    policies |= {name: (env, agents_registry.baseline(name, env), False, False) for name in names}
+    policies |= {
+        name: (env, agents_registry.baseline(name, env), False, False) for name in rivals(env)
+    }
     varying = stacked(params, places)
     wanted = {n: plan.chunk if n in OPTIMISERS else plan.eval_episodes for n in policies}
     everything: dict[str, EpisodeTerms] = {}

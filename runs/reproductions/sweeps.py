@@ -263,10 +263,11 @@ def draw_legend(drawing: Any, axes: Sequence[Any], columns: int) -> None:
 
 
 def log_scale(ax: Any, low: float, high: float) -> None:
-    """A logarithmic vertical axis with ticks at 1, 2 and 5 times powers of ten."""
+    """A logarithmic vertical axis with ticks at 1, 2 and 5 times powers of ten, more if short."""
     ax.set_yscale("log")
     ax.set_ylim(low, high)
-    ticks = [n * 10.0**k for k in range(-3, 6) for n in (1, 2, 5)]
+    digits = (1, 2, 5) if high > 5 * low else (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    ticks = [n * 10.0**k for k in range(-3, 6) for n in digits]
     ticks = [tick for tick in ticks if low < tick < high]
     ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     ax.set_yticks([], minor=True)
