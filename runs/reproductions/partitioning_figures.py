@@ -145,8 +145,10 @@ def draw_training(curves: Mapping[str, Curve], rows: Sequence[Row]) -> Any:
     ax.set_xlabel("training episodes of every worker")
     ax.set_ylabel(COST)
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter("")
     seeds = max(curve.reward.shape[0] for curve in curves.values())
-    ax.set_title(f"training: mean and 95 % interval, {seeds} seeds", fontsize=8)
+    ax.set_title(f"training: mean and 95 % interval, {seeds} seeds; lines: as measured", fontsize=8)
     names = [row["policy"] for row in own]
     for place, row in enumerate(own):
         error = [[row["mean"] - row["ci_low"]], [row["ci_high"] - row["mean"]]]
