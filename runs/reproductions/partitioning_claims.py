@@ -248,7 +248,7 @@ def fig07(table: Table, curves: Mapping[str, Curve]) -> list[Verdict]:
         episodes = curves[chosen].episodes[:, -1].mean()
         return verdict(
             claim,
-            f"{chosen} is best",
+            f"{chosen}: best",
             expected,
             table.row(DEFAULT, REWARD, chosen),
             max(reward, key=reward.__getitem__) == chosen,

@@ -167,7 +167,7 @@ def draw_training(curves: Mapping[str, Curve], rows: Sequence[Row]) -> Any:
 
 
 def draw_settings(curves: Mapping[str, Curve], rows: Sequence[Row]) -> Any:
-    """Figure 7: curves of every setting; dotted the measured cost of Greedy, Opt1 and the bound."""
+    """Figure 7: curves of every setting, and the measured levels of all other policies."""
     level = {
         row["policy"]: _cost(row)["mean"]
         for row in rows
@@ -177,13 +177,16 @@ def draw_settings(curves: Mapping[str, Curve], rows: Sequence[Row]) -> Any:
     for (title, names), ax in zip(PANELS.items(), axes, strict=True):
         for colour, name in zip(COLOURS, names, strict=False):
             _draw_curve(ax, curves[name], colour, name)
-        for policy, cost in level.items():
-            colour, _, line = STYLES.get(policy, ("#555555", "", ":"))
-            ax.axhline(cost, color=colour, linestyle=line, linewidth=0.8, zorder=1)
+        ax.legend(frameon=True, framealpha=0.9, fontsize=7, loc="upper right")
+        levels = [
+            ax.axhline(cost, color=colour, linestyle=line, linewidth=0.8, zorder=1, label=policy)
+            for policy, cost in level.items()
+            for colour, _, line in [STYLES.get(policy, ("#555555", "", ":"))]
+        ]
         ax.set_xlabel("training episodes of every worker")
         ax.set_ylabel(COST)
         ax.set_title(title, fontsize=9)
-        ax.legend(frameon=True, framealpha=0.9, fontsize=7, loc="upper right")
+    drawing.legend(handles=levels, loc="outside upper center", ncols=6, frameon=False, fontsize=8)
     return drawing
 
 
