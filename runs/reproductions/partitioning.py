@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -210,18 +211,15 @@ def job_of(
     options = own["env"] | _given(config, "env", own) | env
     settings = {"schedule_updates": None} | own["agent"] | _given(config, "agent", own) | agent
     probe, params = program.build_env(config | {"env": options})
-    learner_built, _ = program.build_learner(
-        {"agent": settings | {"schedule_updates": None}}, probe
-    )
+    built, _ = program.build_learner({"agent": settings}, probe)
     steps = plan.episodes[learner] * int(params.max_steps)
-    shared = ("seed", "precision")
     return train.make_job(
-        {name: config[name] for name in shared}
+        {name: config[name] for name in ("seed", "precision")}
         | TRAINING
         | {
             "env": options,
             "agent": settings,
-            "num_updates": config.get("num_updates") or _updates(steps, learner_built),
+            "num_updates": config.get("num_updates") or _updates(steps, built),
             "num_seeds": plan.num_seeds,
             "plugins": config.get("plugins", []),
             "checkpoint_episodes": 0,
@@ -265,17 +263,18 @@ def train_learner(
     """One learner on the points of one size: over all of them, or on each with ``paper``."""
     several = len(places) > 1
     alone = config["scale"] == "paper" and several
+    shared = several and not alone
     # What is swept has to be seen where one policy decides at all points; servers always are.
-    hidden = several and not alone and "server_enabled" not in places[0].leaves
+    hidden = shared and "server_enabled" not in places[0].leaves
     env = sizes | ({"observation": "full"} if hidden else {})
+    agent = _workers_of(learner, len(places)) if shared else {}
     jobs = []
     for place in places if alone else places[:1]:
-        name = "_".join([learner, place.scenario if alone or not several else "all points"])
-        path = folder / "training" / "".join(c if c.isalnum() else "_" for c in name)
+        scenario = "all points" if shared else place.scenario
+        path = folder / "training" / re.sub(r"\W", "_", f"{learner}_{scenario}")
         leaves = {k: np.asarray(v).tolist() for k, v in place.leaves.items()} if alone else {}
-        agent = {} if alone or not several else _workers_of(learner, len(places))
-        jobs.append(job_of(config, path, learner, plan, place.scenario, env | leaves, agent))
-    if several and not alone:
+        jobs.append(job_of(config, path, learner, plan, scenario, env | leaves, agent))
+    if shared:
         jobs = [dataclasses.replace(jobs[0], params=randomized(jobs[0].params, places))]
     states = trained(jobs)
     policies = evaluation.policies_of(jobs[0].learner, states)
@@ -443,10 +442,11 @@ def run_settings(config: Config, path: Path) -> Measured:
     jobs: dict[str, train.Job] = {}
     of_variant = {}
     for variant, agent in claims.SETTINGS.items():
-        folder = path / "training" / "".join(c if c.isalnum() else "_" for c in variant)
+        folder = path / "training" / re.sub(r"\W", "_", variant)
         job = job_of(config, folder, PROPOSED, plan, variant, {}, agent)
         of_variant[variant] = repr((job.learner, job.hp))
-        jobs.setdefault(of_variant[variant], job)
+        if jobs.setdefault(of_variant[variant], job) is not job:
+            folder.rmdir()
     together: dict[Any, list[str]] = {}
     for name, job in jobs.items():
         together.setdefault(job.program_key(), []).append(name)
