@@ -335,7 +335,7 @@ def measure(
     varying = stacked(params, places)
     wanted = {n: plan.chunk if n in OPTIMISERS else plan.eval_episodes for n in policies}
     everything: dict[str, EpisodeTerms] = {}
-    with tqdm(total=sum(wanted.values()), unit="episode") as bar:
+    with tqdm(total=plan.eval_episodes + sum(wanted.values()), unit="episode") as bar:
 
         def run(name: str, limit: Any = None) -> EpisodeTerms:
             own, policy, seeds, per_point = policies[name]

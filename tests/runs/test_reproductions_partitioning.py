@@ -181,7 +181,7 @@ def test_episodes_to_95_percent_by_hand():
     """The final cost is 19, over 0.95 it is 20."""
     episodes = np.arange(1.0, 21.0)
     reward = np.full(20, -19.0)
-    reward[:5], reward[5] = -30.0, -20.1
+    reward[:7] = (*[-30.0] * 5, -20.1, -19.9)
     late = np.where(episodes > 15, -19.0, -40.0)
     late[0] = np.nan
     curve = Curve(np.stack([episodes] * 2), np.stack([reward, late]))
