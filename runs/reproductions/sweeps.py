@@ -266,7 +266,7 @@ def log_scale(ax: Any, low: float, high: float) -> None:
     """A logarithmic vertical axis with ticks at 1, 2 and 5 times powers of ten, more if short."""
     ax.set_yscale("log")
     ax.set_ylim(low, high)
-    digits = (1, 2, 5) if high > 5 * low else (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    digits = (1, 2, 5) if high > 8 * low else (1, 1.5, 2, 3, 4, 5, 7)
     ticks = [n * 10.0**k for k in range(-3, 6) for n in digits]
     ticks = [tick for tick in ticks if low < tick < high]
     ax.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
