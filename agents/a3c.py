@@ -271,7 +271,7 @@ class A3C(Learner):
 
         Returns:
             The state and scalars. Means over the workers: ``policy_loss``, ``value_loss``,
-            ``entropy`` (nat, of a branch), ``gradient_norm`` (before clipping). ``reward``: mean
+            ``entropy`` (nat, of a branch), ``gradient_norm`` (before clipping). ``mean_reward``:
             per step. ``decisions`` taken. What `tally.add` counts.
         """
         dtype = self.env.float_dtype
@@ -467,7 +467,7 @@ class A3C(Learner):
         drawn = uniform, resets
         (lanes, spread), (rollout, counts) = jax.lax.scan(step, (lanes, spread), drawn)
         metrics = {name: jnp.sum(values, dtype=values.dtype) for name, values in counts.items()}
-        metrics["reward"] /= self.rollout_length * self.num_workers
+        metrics["mean_reward"] /= self.rollout_length * self.num_workers
         return lanes, spread, rollout, metrics
 
     def _lane_step(
@@ -484,7 +484,7 @@ class A3C(Learner):
         done = terminated | truncated
         deciding = info["decision_pending"] | done
         episode, counts = tally.add(lane.episode, self.env, info, reward, deciding, done)
-        counts |= {"decisions": lane.deciding.astype(jnp.int32), "reward": reward}
+        counts |= {"decisions": lane.deciding.astype(jnp.int32), "mean_reward": reward}
         unit = self.env.reward_unit(params) if self.rewards == "units" else 1.0
         reward = hp.reward_scale * reward / unit
         made = {

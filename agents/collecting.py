@@ -150,7 +150,7 @@ class Collector:
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (rows, complete)
         )
         counts = {
-            "reward": jnp.sum(rows.reward, where=complete),
+            "mean_reward": jnp.sum(rows.reward, where=complete),
             "transitions": jnp.sum(complete, dtype=jnp.int32),
         }
         counts |= {name: _total(values) for name, values in ended.items()}
@@ -229,9 +229,9 @@ class Collector:
 
 
 def totals(counts: dict[str, chex.Array]) -> dict[str, chex.Array]:
-    """Sums counts ``[steps]`` of `Collector.step`; ``reward`` becomes the mean per transition."""
+    """Sums counts ``[steps]`` of `Collector.step`; ``mean_reward`` is then that of a transition."""
     metrics = {name: _total(values) for name, values in counts.items()}
-    metrics["reward"] /= jnp.maximum(metrics["transitions"], 1)
+    metrics["mean_reward"] /= jnp.maximum(metrics["transitions"], 1)
     return metrics
 
 

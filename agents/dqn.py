@@ -176,7 +176,7 @@ class DQN(Learner):
         Returns:
             The state and scalars. ``gradient_updates`` and means over them, zero as long as there
             are none: ``loss``, ``q`` (of the actions taken). ``epsilon``: of the last round.
-            ``reward``: mean over the ``transitions`` that entered the buffer. ``decisions`` taken.
+            ``mean_reward``: over the ``transitions`` that entered the buffer. ``decisions`` taken.
             ``episodes`` that ended, and of those, for every declared metric that pools by sums, its
             ``numerator/NAME`` and ``denominator/NAME``: add them up over updates, then divide.
         """

@@ -224,7 +224,7 @@ class SACDiscrete(Learner):
         Returns:
             The state and scalars. Means over the gradient updates: ``critic_loss``,
             ``actor_loss``, ``temperature_loss``, ``entropy`` (nat), ``q`` (of the actions taken);
-            zero as long as ``gradient_updates`` is. ``temperature`` after them. ``reward``: mean
+            zero as long as ``gradient_updates`` is. ``temperature`` after them. ``mean_reward``:
             over the ``transitions`` that entered the buffer. ``decisions`` taken. ``episodes``
             that ended, and of those, for every declared metric that pools by sums, its
             ``numerator/NAME`` and ``denominator/NAME``: add them up over updates, then divide.

@@ -170,8 +170,9 @@ def schedule(config: Config, group: str) -> Schedule:
         own = Schedule(5, {PROPOSED: 1600, "A3C": 1600, "DQN": 2000}, 64, 64)
     else:
         seeds = 3 if group == "training" else 1
-        length = {"settings": 100, "blocks": 150, "training": 200}.get(group, 400)
-        own = Schedule(seeds, {PROPOSED: length, "A3C": 4, "DQN": 40}, 16, 4)
+        length = {"settings": 100, "blocks": 150}.get(group, 400)
+        sizes = (64, 64) if group == "training" else (16, 4)
+        own = Schedule(seeds, {PROPOSED: length, "A3C": 100, "DQN": 100}, *sizes)
     episodes = config.get("eval_episodes") or own.eval_episodes
     return dataclasses.replace(
         own,
@@ -300,9 +301,7 @@ def curve_of(job: train.Job) -> Curve:
     """The training curve of a run."""
     agent = job.learner
     number = getattr(agent, "num_workers", None) or agent.num_envs
-    p = jax.tree.map(np.asarray, job.params)
-    rows = tables.read_csv(job.folder / "metrics.csv")
-    return claims.curve(rows, number, int(p.max_steps), float(p.penalty_weight))
+    return claims.curve(tables.read_csv(job.folder / "metrics.csv"), number)
 
 
 # ---- measuring ---------------------------------------------------------------------------------

@@ -94,17 +94,10 @@ class Curve:
     reward: np.ndarray
 
 
-def curve(
-    rows: Sequence[Mapping[str, str]],
-    num_workers: int,
-    num_slots: int,
-    penalty_weight: float,
-    num_bins: int = 100,
-) -> Curve:
-    """The curve of a run's ``metrics.csv``; the reward of an episode by eq (14)."""
-    episodes, found = binned_metrics(rows, (TOTAL, PENALTY), num_bins)
-    reward = -num_slots * (found[TOTAL] + penalty_weight * found[PENALTY])
-    return Curve(episodes / num_workers, reward)
+def curve(rows: Sequence[Mapping[str, str]], num_workers: int, num_bins: int = 100) -> Curve:
+    """The curve of a run's ``metrics.csv``."""
+    episodes, found = binned_metrics(rows, (REWARD,), num_bins)
+    return Curve(episodes / num_workers, found[REWARD])
 
 
 def episodes_to_final(one: Curve, share: float = 0.95) -> np.ndarray:

@@ -82,7 +82,7 @@ def test_a_bandits_policy_is_the_softmax_of_rewards_over_the_entropy_weight(shar
     assert np.all(metrics["episodes"] == 128) and np.all(metrics["decisions"] == 128)
     assert np.all(metrics["denominator/hit_rate"] == 128)
     assert np.all(metrics["numerator/regret"] >= 0)
-    per_step = np.mean(metrics["reward"])
+    per_step = np.mean(metrics["mean_reward"])
     assert per_step == pytest.approx(1 - np.mean(metrics["numerator/regret"]) / 128, rel=1e-4)
 
 

@@ -114,7 +114,7 @@ def test_masked_actions_are_never_taken_and_the_greedy_policy_takes_the_best_val
     assert sums["denominator/regret"] == sums["denominator/hit_rate"] == 480
     assert sums["numerator/hit_rate"] == 100 * np.sum(rows.reward == 1.0)
     assert sums["numerator/regret"] == pytest.approx(np.sum(1.0 - rows.reward), rel=1e-5)
-    assert np.mean(metrics["reward"]) == pytest.approx(np.mean(rows.reward), rel=1e-5)
+    assert np.mean(metrics["mean_reward"]) == pytest.approx(np.mean(rows.reward), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def test_own_rewards_are_credited_to_their_own_decisions():
     assert metrics["decisions"].tolist() == [1] * 10
     assert metrics["episodes"].tolist() == [0, 0, 0, 0, 1] * 2
     assert metrics["numerator/waiting"].tolist() == [0, 0, 0, 0, 19.0] * 2
-    np.testing.assert_allclose(metrics["reward"], [0, -1, 0, -3.5, -5.5] * 2)
+    np.testing.assert_allclose(metrics["mean_reward"], [0, -1, 0, -3.5, -5.5] * 2)
 
 
 def test_scalar_rewards_are_credited_at_once():

@@ -168,13 +168,12 @@ def test_length_of_training(tmp_path):
 def test_curve_by_hand():
     rows = [
         {"update": str(u), "seed": "0", "episodes": str(n / 2)}
-        | {TOTAL: str(total), "penalty_s_per_slot": str(late)}
-        | {f"denominator/{name}": str(6 * n) for name in (TOTAL, "penalty_s_per_slot")}
-        for u, n, total, late in ((2, 0, "nan", "nan"), (4, 4, 10.0, 2.0))
+        | {"reward": str(reward), "denominator/reward": str(6 * n)}
+        for u, n, reward in ((2, 0, "nan"), (4, 4, -9600.0))
     ]
-    curve = partitioning_claims.curve(rows, num_workers=2, num_slots=600, penalty_weight=3.0)
+    curve = partitioning_claims.curve(rows, num_workers=2)
     np.testing.assert_array_equal(curve.episodes, [[0, 2]])
-    np.testing.assert_array_equal(curve.reward, [[np.nan, -600 * 16]])
+    np.testing.assert_array_equal(curve.reward, [[np.nan, -9600.0]])
 
 
 def test_episodes_to_95_percent_by_hand():
