@@ -172,7 +172,7 @@ def schedule(config: Config, group: str) -> Schedule:
         seeds = 3 if group == "training" else 1
         length = {"settings": 100, "blocks": 150}.get(group, 400)
         sizes = (64, 64) if group == "training" else (16, 4)
-        own = Schedule(seeds, {PROPOSED: length, "A3C": 100, "DQN": 100}, *sizes)
+        own = Schedule(seeds, {PROPOSED: length, "A3C": 60, "DQN": 60}, *sizes)
     episodes = config.get("eval_episodes") or own.eval_episodes
     return dataclasses.replace(
         own,
