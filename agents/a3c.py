@@ -207,8 +207,8 @@ class A3C(Learner):
         values = {
             "lr": 1e-3,
             "discount": 0.95,
-            "trace_decay": 1.0,
-            "entropy_weight": 0.003,
+            "trace_decay": 0.95,
+            "entropy_weight": 0.01,
             "value_weight": 0.5,
             "exploration": 0.0,
             "max_gradient_norm": 0.5,

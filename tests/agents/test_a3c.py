@@ -179,7 +179,7 @@ def test_with_trace_decay_1_the_target_is_the_discounted_return_to_the_end_of_th
         terminated=np.zeros(7, bool), done=np.zeros(7, bool), discounting=np.ones(7, bool)
     )
     value = np.arange(8.0)
-    learner, hp = A3C.build(Placement(dtype="float64"), discount=0.9)
+    learner, hp = A3C.build(Placement(dtype="float64"), discount=0.9, trace_decay=1.0)
     advantage = learner.advantages(rollout, value[:-1], value[1:], hp)
     returns = [
         sum(0.9 ** (k - t) * rollout.reward[k] for k in range(t, 7)) + 0.9 ** (7 - t) * value[7]
