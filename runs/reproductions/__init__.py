@@ -79,6 +79,7 @@ _figures |= {
 _figures["splitting/learning"] = "runs.reproductions.splitting_learning:learning"
 _by_name_alone = {"splitting/learning"}  # they train while all others of their system do not
 _groups: dict[str, tuple[str, ...]] = {
+    "partitioning/sweeps": tuple(f"partitioning/fig{number:02d}" for number in range(7, 14)),
     "vehicular/training": ("vehicular/fig03", "vehicular/fig04"),
     "vehicular/cores": tuple(f"vehicular/fig{number:02d}" for number in range(5, 9)),
     "vehicular/bandwidth": tuple(f"vehicular/fig{number:02d}" for number in range(9, 13)),
