@@ -261,7 +261,7 @@ def _rollout(
     numerator, denominator = {}, {}
     for metric in env.metrics:
         numerator[metric.name] = lanes["sums"][metric.of] * metric.scale
-        if metric.pool == "ratio":
+        if metric.pool in ("ratio", "quantile") and metric.over is not None:
             denominator[metric.name] = lanes["sums"][metric.over]
         else:
             denominator[metric.name] = lanes["steps"] if metric.pool == "mean" else ones
@@ -359,7 +359,13 @@ def pool(metric: Metric, numerator: np.ndarray, denominator: np.ndarray) -> np.n
     NaN where nothing was counted.
     """
     if metric.pool == "quantile":
-        return np.quantile(numerator, metric.level, axis=-1)
+        counted = denominator != 0
+        values = np.where(counted, numerator / np.where(counted, denominator, 1.0), np.nan)
+        if counted.all():
+            return np.quantile(values, metric.level, axis=-1)
+        known = counted.any(axis=-1)
+        rest = np.where(known[..., None], values, 0.0)  # nanquantile warns of nothing but NaN
+        return np.where(known, np.nanquantile(rest, metric.level, axis=-1), np.nan)
     total = denominator.sum(-1)
     return np.where(total > 0, numerator.sum(-1) / np.where(total > 0, total, 1.0), np.nan)
 

@@ -46,7 +46,8 @@ class Metric:
     name, unit: as printed in every table. direction: whether ``min`` or ``max`` is better.
     pool: ``sum`` (per-episode sum of ``info[of]``, averaged over episodes), ``mean`` (mean over all
     steps), ``ratio`` (sum of ``info[of]`` over sum of ``info[over]``, over all episodes), or
-    ``quantile`` (the ``level`` quantile over episodes of the per-episode sum of ``info[of]``).
+    ``quantile`` (the ``level`` quantile over episodes of the per-episode sum of ``info[of]``, over
+    that of ``info[over]`` if given; episodes where the latter is 0 are left out).
     """
 
     name: str

@@ -94,10 +94,13 @@ class Robust(Environment[RobustState, RobustParams]):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Penalised energy of all decisions; feasibility; energy and regret of feasible ones."""
+        """Penalised energy of all decisions; feasibility; energy and regret of feasible ones.
+
+        ``regret_p95`` is the 95th percentile over episodes; over instances if ``max_steps`` is 1.
+        """
         regret = (
             Metric("regret", "%", "min", "ratio", "regret", "feasible", scale=100.0),
-            Metric("regret_p95", "%", "min", "quantile", "regret", level=0.95, scale=100.0),
+            Metric("regret_p95", "%", "min", "quantile", "regret", "feasible", 0.95, 100.0),
         )
         return (
             Metric("penalized_energy_j", "J", "min", "mean", "penalized_energy_j"),

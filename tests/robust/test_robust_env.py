@@ -7,7 +7,7 @@ import pytest
 
 import jaxenv
 from agents.baselines import robust as baselines
-from agents.learner import rollout
+from agents.learner import pool, rollout
 from allocators import certificate, robust
 from jaxenv.errors import ConfigError
 from jaxenv.robust import Robust, RobustState
@@ -234,6 +234,16 @@ def test_bound_of_a_rollout():
     np.testing.assert_array_equal(terms[1].bound[1], 3)
     assert np.all(terms[1].bound[0] <= terms[1].numerator["penalized_energy_j"] * (1 + 1e-6))
     assert np.all(terms[1].denominator["regret"] == 3)
+    np.testing.assert_array_equal(terms[1].denominator["regret_p95"], 3)
+
+
+def test_the_95th_percentile_of_the_regret_is_over_feasible_decisions():
+    regret_p95 = Robust(max_devices=2, certify=True).metrics[-1]
+    numerator = np.array([0.0, 1.0, 2.0, 3.0, 50.0])
+    feasible = np.array([1.0, 1.0, 1.0, 2.0, 0.0])
+    assert pool(regret_p95, numerator, feasible) == pytest.approx(np.quantile([0, 1, 2, 1.5], 0.95))
+    both = pool(regret_p95, np.stack([numerator] * 2), np.stack([feasible, 0 * feasible]))
+    np.testing.assert_allclose(both, [np.quantile([0, 1, 2, 1.5], 0.95), np.nan])
 
 
 BAD = [
