@@ -110,9 +110,13 @@ def evaluation_table(rows: Sequence[Row]) -> str:
     return format_table(header, lines)
 
 
-def markdown_table(path: Path) -> str:
-    """The table of an ``evaluation.csv`` as Markdown, for documents that show it."""
-    header, lines = _evaluation_cells(read_csv(path))
+def markdown_table(path: Path, metrics: Sequence[str] = ()) -> str:
+    """The table of an ``evaluation.csv`` as Markdown, for documents that show it.
+
+    metrics: those shown; none = all.
+    """
+    rows = [row for row in read_csv(path) if not metrics or row["metric"] in metrics]
+    header, lines = _evaluation_cells(rows)
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *lines])
 
