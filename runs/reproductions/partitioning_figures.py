@@ -47,7 +47,7 @@ STYLES: dict[str, Style] = {
     "Priced": ("#0072B2", "*", "--"),
 }
 TRAINED = (PROPOSED, "A3C", "DQN")
-COST = "cost per episode [1000 s]"
+COST = "episode cost [1000 s]"
 LABELS = {
     TOTAL: "total delay per slot [s]",
     EDGE: "edge delay per slot [s]",
