@@ -26,7 +26,10 @@ TRAIN_CASES = [
     (["env.wrong_cots=2"], "env.wrong_cots: '2' is not valid; did you mean wrong_cost? "),
     (["agent.learning_rate=2"], "agent.learning_rate: '2' is not valid; known names are lr, "),
     (["env=gess"], "env: 'gess' is not valid; choose one of guess, "),
-    (["agent=sac"], "agent: 'sac' is not valid; choose one of a3c, a3c_paper, dqn, reinforce, sac_discrete"),
+    (
+        ["agent=sac"],
+        "agent: 'sac' is not valid; choose one of a3c, a3c_paper, dqn, reinforce, sac_discrete",
+    ),
     (["experiment=nope"], "experiment: 'nope' is not valid; choose one of "),
     (["logger=paper"], "logger: 'paper' is not valid; choose one of csv, mlflow, tensorboard, "),
     (["launcher=nope"], "launcher: 'nope' is not valid; choose one of basic, joblib, "),
