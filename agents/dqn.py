@@ -82,7 +82,9 @@ class DQN(Learner):
     rounds_per_iteration: rounds per `update`; a round is one step of every actor, then one gradient
     update. batch_size, buffer_size: transitions. learning_starts: transitions to collect before the
     first gradient update. target_interval: gradient updates between two copies to the target
-    network. double: choose the next action by the network, value it by the target.
+    network. double: choose the next action by the network, value it by the target. dueling: all
+    actions share a learned value of the state; without it actions that were never tried keep their
+    value of the start, 0, which is above all others where rewards are negative.
     reward_in_units: learn from rewards over ``env.reward_unit(params)``. schedule_updates: calls of
     `update` in the whole run, of which exploration has its share; 0 = ``epsilon_end`` throughout.
     """
@@ -94,7 +96,8 @@ class DQN(Learner):
     buffer_size: int = 50_000
     learning_starts: int = 1000
     target_interval: int = 500
-    double: bool = False
+    double: bool = True
+    dueling: bool = True
     reward_in_units: bool = True
     schedule_updates: int = 0
 
@@ -113,7 +116,8 @@ class DQN(Learner):
             ),
         )
         object.__setattr__(self, "hidden", checks.hidden_widths(self.hidden))
-        checks.check_choices(self, {"double": (True, False), "reward_in_units": (True, False)})
+        options = ("double", "dueling", "reward_in_units")
+        checks.check_choices(self, dict.fromkeys(options, (True, False)))
         checks.check_schedule(self)
         self._collector.check_buffer(self.num_envs, self.buffer_size, self.learning_starts)
 
@@ -207,7 +211,8 @@ class DQN(Learner):
     @property
     def network(self) -> ActionValues:
         """From an observation to Q of all joint actions."""
-        return ActionValues(self.hidden, self._branches.outputs, self.env.float_dtype)
+        outputs, dtype = self._branches.outputs, self.env.float_dtype
+        return ActionValues(self.hidden, outputs, dtype, level=self.dueling)
 
     def epsilon(self, rounds: chex.Array, hp: Hyperparameters) -> chex.Array:
         """The probability of a random action after a number of rounds."""

@@ -60,12 +60,15 @@ class ActionValues(nn.Module):
     """Q(s, .) of a discrete action space.
 
     The head's weights are stored one row per action, so the value of one action and its gradient
-    touch one row, not the whole head.
+    touch one row, not the whole head. level: adds a value of the state that all actions share and
+    every transition teaches (Z. Wang et al., "Dueling Network Architectures", ICML 2016, eq (7)):
+    else actions that were never tried keep their value of the start.
     """
 
     hidden: Sequence[int]
     num_actions: int
     dtype: np.dtype = np.dtype(np.float32)
+    level: bool = False
 
     def setup(self) -> None:
         self.trunk = Trunk(self.hidden, self.dtype)
@@ -73,10 +76,14 @@ class ActionValues(nn.Module):
         shape = (self.num_actions, self.hidden[-1])
         self.kernel = self.param("kernel", init, shape, self.dtype)
         self.bias = self.param("bias", nn.initializers.zeros, (self.num_actions,), self.dtype)
+        if self.level:
+            types = {"dtype": self.dtype, "param_dtype": self.dtype, "kernel_init": _head_init(1.0)}
+            self.shared = nn.Dense(1, **types)
 
     def __call__(self, observation: chex.Array) -> chex.Array:
         """``[..., inputs]`` to the values of all actions ``[..., num_actions]``."""
-        return self._all(self.trunk(observation), self.kernel, self.bias)
+        features = self.trunk(observation)
+        return self._all(features, self.kernel, self.bias) + self._level(features)
 
     def taken_and_all(
         self, observation: chex.Array, action: chex.Array
@@ -91,9 +98,13 @@ class ActionValues(nn.Module):
             ``[...]`` and ``[..., num_actions]``.
         """
         features = self.trunk(observation)
+        level = self._level(features)
         taken = jnp.sum(features * self.kernel[action], axis=-1) + self.bias[action]
         detached = jax.lax.stop_gradient((features, self.kernel, self.bias))
-        return taken, self._all(*detached)
+        return taken + level[..., 0], self._all(*detached) + jax.lax.stop_gradient(level)
+
+    def _level(self, features: chex.Array) -> chex.Array:
+        return self.shared(features) if self.level else jnp.zeros((1,), self.dtype)
 
     @staticmethod
     def _all(features: chex.Array, kernel: chex.Array, bias: chex.Array) -> chex.Array:

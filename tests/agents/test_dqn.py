@@ -238,12 +238,11 @@ def test_the_target_network_is_copied_every_target_interval_gradient_updates():
 # ---- loss ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("double", [False, True])
-def test_loss_and_gradient_step_against_numpy(double):
+@pytest.mark.parametrize(("double", "dueling"), [(False, True), (True, True), (True, False)])
+def test_loss_and_gradient_step_against_numpy(double, dueling):
     env = Climbing()
-    learner, hp = DQN.build(
-        env, **SIZES | {"hidden": (5, 6)}, discount=0.9, reward_scale=0.5, double=double
-    )
+    options = dict(discount=0.9, reward_scale=0.5, double=double, dueling=dueling)
+    learner, hp = DQN.build(env, **SIZES | {"hidden": (5, 6)}, **options)
     rng = np.random.default_rng(1)
     shapes = jax.eval_shape(learner.init, jax.random.key(0), env.default_params(), hp)
 
@@ -269,7 +268,8 @@ def test_loss_and_gradient_step_against_numpy(double):
         p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), parameters)["params"]
         for layer in ("Dense_0", "Dense_1"):
             x = np.maximum(x @ p["trunk"][layer]["kernel"] + p["trunk"][layer]["bias"], 0)
-        return (p["kernel"] @ x + p["bias"]).reshape(3, 3)
+        level = x @ p["shared"]["kernel"] + p["shared"]["bias"] if dueling else 0
+        return (p["kernel"] @ x + p["bias"] + level).reshape(3, 3)
 
     def goals(i):
         y = 0.5 * b.reward[i]
@@ -298,6 +298,9 @@ def test_loss_and_gradient_step_against_numpy(double):
     for i in range(n):
         slope[action[i]] += (taken[i] - y[i]) / n
     np.testing.assert_allclose(gradient["params"]["bias"], slope.ravel(), rtol=1e-4, atol=1e-6)
+    if dueling:
+        level = gradient["params"]["shared"]["bias"]
+        np.testing.assert_allclose(level, slope.sum(), rtol=1e-4, atol=1e-6)
     # Along the gradient the NumPy loss falls as its square says: nothing else has a gradient.
     size = 1e-5
     moved = jax.tree.map(lambda x, g: np.float64(x) - size * np.float64(g), online, gradient)
