@@ -101,7 +101,7 @@ def plan_of(config: Config) -> Plan:
         valid = "the figures are means over seeds 0 to 3; leave it out"
         raise ConfigError("num_seeds", config["num_seeds"], valid)
     if config["scale"] == "paper":
-        return Plan(HELD_OUT, 400_000, (2, 5, 12, 20, 30), 64, 15, 100, config["seed"])
+        return Plan(HELD_OUT, 400_000, (2, 5, 12, 20, 30), 64, 15, 200, config["seed"])
     return Plan((), 40_000, (2, 12, 30), 16, 9, 20, config["seed"])
 
 
