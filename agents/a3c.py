@@ -35,9 +35,9 @@ import optax
 from agents import branches, checks, tally
 from agents.branches import Branches
 from agents.distributions import draw, masked_logits, masked_policy
-from agents.learner import Learner, Policy, scenario_axes
+from agents.learner import Learner, Policy, scenario_axes, unsupported_observation
 from agents.networks import ActorCritic
-from jaxenv import spaces, struct
+from jaxenv import struct
 from jaxenv.environment import Environment, as_key
 from jaxenv.errors import ConfigError
 
@@ -195,31 +195,28 @@ class A3C(Learner):
 
     @classmethod
     def unsupported(cls, env: Environment) -> str | None:
-        if env.num_agents != 1:
-            return f"it needs one agent, not {env.num_agents}"
-        if not isinstance(env.observation_space, spaces.Box):
-            return f"it needs a Box observation, not {type(env.observation_space).__name__}"
-        if getattr(env, "reward_mode", None) == "own":
-            return 'it learns from the scalar reward, which is 0 with reward_mode="own"'
-        return branches.unsupported(env.action_space)
+        reason = unsupported_observation(env)
+        if reason is None and getattr(env, "reward_mode", None) == "own":
+            reason = 'it learns from the scalar reward, which is 0 with reward_mode="own"'
+        return reason or branches.unsupported(env.action_space)
 
     def default_hp(self) -> Hyperparameters:
-        values = {
-            "lr": 1e-3,
-            "discount": 0.95,
-            "trace_decay": 0.95,
-            "entropy_weight": 0.01,
-            "value_weight": 0.5,
-            "exploration": 0.0,
-            "max_gradient_norm": 0.5,
-            "rms_decay": 0.99,
-            "rms_epsilon": 1e-5,
-            "trunk_penalty": 1e-3,
-            "reward_scale": 1.0,
-            "averaging": 0.0,
-        }
-        dtype = self.env.float_dtype
-        return Hyperparameters(**{name: jnp.asarray(x, dtype) for name, x in values.items()})
+        return self.scalars(
+            Hyperparameters(
+                lr=1e-3,
+                discount=0.95,
+                trace_decay=0.95,
+                entropy_weight=0.01,
+                value_weight=0.5,
+                exploration=0.0,
+                max_gradient_norm=0.5,
+                rms_decay=0.99,
+                rms_epsilon=1e-5,
+                trunk_penalty=1e-3,
+                reward_scale=1.0,
+                averaging=0.0,
+            )
+        )
 
     def validate(self, hp: Hyperparameters) -> None:
         checks.check_hyperparameters(
@@ -275,7 +272,7 @@ class A3C(Learner):
             per step. ``decisions`` taken. What `tally.add` counts.
         """
         dtype = self.env.float_dtype
-        hp = jax.tree.map(lambda x: jnp.asarray(x, dtype), hp)
+        hp = self.scalars(hp)
         hp = self._scheduled(hp, state.updates)
         acting = state.parameters if self.synchronous else state.copies
         lanes, spread, rollout, metrics = self.collect(

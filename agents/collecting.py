@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from agents import replay, tally
-from agents.learner import scenario_axes
-from jaxenv import spaces, struct
+from agents.learner import scenario_axes, unsupported_observation
+from jaxenv import struct
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 
@@ -76,13 +76,10 @@ class Lane:
 
 def unsupported(env: Environment) -> str | None:
     """Why transitions of ``env`` cannot be stored, or None where they can."""
-    if env.num_agents != 1:
-        return f"it needs one agent, not {env.num_agents}"
-    if not isinstance(env.observation_space, spaces.Box):
-        return f"it needs a Box observation, not {type(env.observation_space).__name__}"
-    if len(env.observation_space.shape) != 1:
-        return f"it needs a flat observation, not shape {env.observation_space.shape}"
-    return None
+    reason = unsupported_observation(env)
+    if reason is None and len(env.observation_space.shape) != 1:
+        reason = f"it needs a flat observation, not shape {env.observation_space.shape}"
+    return reason
 
 
 @dataclasses.dataclass(frozen=True)

@@ -128,16 +128,16 @@ class DQN(Learner):
         return branches.unsupported(env.action_space, joint=True) or collecting.unsupported(env)
 
     def default_hp(self) -> Hyperparameters:
-        values = {
-            "lr": 1e-3,
-            "discount": 0.95,
-            "epsilon": 1.0,
-            "epsilon_end": 0.01,
-            "exploration_share": 0.6,
-            "reward_scale": 1.0,
-        }
-        dtype = self.env.float_dtype
-        return Hyperparameters(**{name: jnp.asarray(x, dtype) for name, x in values.items()})
+        return self.scalars(
+            Hyperparameters(
+                lr=1e-3,
+                discount=0.95,
+                epsilon=1.0,
+                epsilon_end=0.01,
+                exploration_share=0.6,
+                reward_scale=1.0,
+            )
+        )
 
     def validate(self, hp: Hyperparameters) -> None:
         checks.check_hyperparameters(
@@ -184,8 +184,7 @@ class DQN(Learner):
             ``episodes`` that ended, and of those, for every declared metric that pools by sums, its
             ``numerator/NAME`` and ``denominator/NAME``: add them up over updates, then divide.
         """
-        dtype = self.env.float_dtype
-        hp = jax.tree.map(lambda x: jnp.asarray(x, dtype), hp)
+        hp = self.scalars(hp)
         # One split for all: every other one would be compiled again.
         shape = (self.rounds_per_iteration, 2 + self.num_envs)
         keys = jax.random.split(state.key, 1 + shape[0] * shape[1])

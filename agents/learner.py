@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxenv import struct
+from jaxenv import spaces, struct
 from jaxenv.environment import Environment, Metric, as_key, cast_leaf
 from jaxenv.errors import ConfigError
 
@@ -122,6 +122,10 @@ class Learner:
         learner.validate(hp)
         return learner, hp
 
+    def scalars(self, hp: Any) -> Any:
+        """``hp`` with every leaf in the environment's float dtype."""
+        return jax.tree.map(lambda x: jnp.asarray(x, self.env.float_dtype), hp)
+
     def validate(self, hp: Any) -> None:
         """Refuses hyperparameters that cannot be used, with a `ConfigError`."""
 
@@ -152,6 +156,15 @@ def require_support(learner: type[Learner], env: Environment) -> None:
     reason = learner.unsupported(env)
     if reason is not None:
         raise ConfigError("agent", learner.name, f"it does not fit env={env.name}: {reason}")
+
+
+def unsupported_observation(env: Environment) -> str | None:
+    """Why ``env`` is not one agent that observes a Box, or None where it is."""
+    if env.num_agents != 1:
+        return f"it needs one agent, not {env.num_agents}"
+    if not isinstance(env.observation_space, spaces.Box):
+        return f"it needs a Box observation, not {type(env.observation_space).__name__}"
+    return None
 
 
 def scenario_axes(env: Environment, params: Any) -> Any:

@@ -160,19 +160,19 @@ class SACDiscrete(Learner):
         return collecting.unsupported(env)
 
     def default_hp(self) -> Hyperparameters:
-        values = {
-            "lr": 1e-3,
-            "temperature_lr_ratio": 4.0,
-            "discount": 0.99,
-            "tau": 0.01,
-            "temperature": 1.0 if self.target_entropy == "paper" else 0.5,
-            "temperature_floor": 1e-4,
-            "entropy_scale": 0.1,
-            "reward_scale": 1.0,
-            "averaging": 0.99,
-        }
-        dtype = self.env.float_dtype
-        return Hyperparameters(**{name: jnp.asarray(x, dtype) for name, x in values.items()})
+        return self.scalars(
+            Hyperparameters(
+                lr=1e-3,
+                temperature_lr_ratio=4.0,
+                discount=0.99,
+                tau=0.01,
+                temperature=1.0 if self.target_entropy == "paper" else 0.5,
+                temperature_floor=1e-4,
+                entropy_scale=0.1,
+                reward_scale=1.0,
+                averaging=0.99,
+            )
+        )
 
     def validate(self, hp: Hyperparameters) -> None:
         checks.check_hyperparameters(
@@ -229,8 +229,7 @@ class SACDiscrete(Learner):
             that ended, and of those, for every declared metric that pools by sums, its
             ``numerator/NAME`` and ``denominator/NAME``: add them up over updates, then divide.
         """
-        dtype = self.env.float_dtype
-        hp = jax.tree.map(lambda x: jnp.asarray(x, dtype), hp)
+        hp = self.scalars(hp)
         # One split for all: every other one would be compiled again.
         shape = (self.steps_per_iteration, 1 + self.num_envs)
         keys = jax.random.split(state.key, 1 + math.prod(shape) + self.updates_per_iteration)

@@ -128,6 +128,23 @@ TRAINING: dict[str, Any] = {
 }
 
 
+def preset(stem: str) -> dict[str, Any]:
+    """The settings of an experiment preset and of those it builds on, ``env`` and ``agent`` too."""
+    from runs import program
+
+    stored = program.stored_yaml(program.CONF / "experiment" / f"{stem}.yaml")
+    merged: dict[str, Any] = {"env": {}, "agent": {}}
+    for entry in stored.pop("defaults", []):
+        if isinstance(entry, dict):
+            for group, name in entry.items():
+                part = group.removeprefix("override /")
+                merged[part] = program.stored_yaml(program.CONF / part / f"{name}.yaml")
+        elif entry != "_self_":
+            merged = preset(entry)
+    parts = {part: merged[part] | stored.get(part, {}) for part in ("env", "agent")}
+    return merged | stored | parts
+
+
 def trained(jobs: Sequence[Any]) -> Any:
     """The states of `runs.train.fit`, recorded in the jobs' folders; an interruption ends all."""
     from runs import train

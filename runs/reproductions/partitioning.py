@@ -46,7 +46,7 @@ from jaxenv.partitioning import Partitioning
 from runs import evaluate as evaluation
 from runs import program, tables, train
 from runs.program import Config
-from runs.reproductions import TRAINING, Reproduction, output_folder, trained
+from runs.reproductions import TRAINING, Reproduction, output_folder, preset, trained
 from runs.reproductions import partitioning_claims as claims
 from runs.reproductions import partitioning_figures as plots
 from runs.reproductions.partitioning_claims import (
@@ -183,19 +183,6 @@ def schedule(config: Config, group: str) -> Schedule:
 
 
 # ---- training ----------------------------------------------------------------------------------
-
-
-def preset(stem: str) -> Config:
-    """``env`` and ``agent`` of an experiment preset and of those it builds on."""
-    stored = program.stored_yaml(program.CONF / "experiment" / f"{stem}.yaml")
-    merged: Config = {"env": {"name": "partitioning"}, "agent": {}}
-    for entry in stored.get("defaults", []):
-        if isinstance(entry, dict) and "override /agent" in entry:
-            path = program.CONF / "agent" / f"{entry['override /agent']}.yaml"
-            merged["agent"] = program.stored_yaml(path)
-        elif isinstance(entry, str) and entry != "_self_":
-            merged = preset(entry)
-    return {part: settings | stored.get(part, {}) for part, settings in merged.items()}
 
 
 def job_of(

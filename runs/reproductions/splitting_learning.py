@@ -33,13 +33,13 @@ from agents.learner import Policy
 from jaxenv import struct
 from jaxenv.splitting import Splitting, simulated_metrics
 from runs import evaluate as evaluation
-from runs import program, tables, train
+from runs import tables, train
 from runs.figures import new_figure
 from runs.program import Config
-from runs.reproductions import TRAINING, Reproduction, Verdict, output_folder, trained
+from runs.reproductions import TRAINING, Reproduction, Verdict, output_folder, preset, trained
 from runs.reproductions.splitting import COLOURS, simulate, text, verdict
 
-PRESETS = {"now": ("splitting",), "late": ("splitting", "splitting_late")}
+PRESETS = {"now": "splitting", "late": "splitting_late"}
 GUARDS = (0.8, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2)
 TRAJECTORIES = 5
 LEARNED = "SAC-Discrete"
@@ -83,22 +83,9 @@ def learning(config: Config) -> Reproduction:
 # ---- training and measuring ---------------------------------------------------------------------
 
 
-def preset(name: str) -> Config:
-    """``env``, ``agent`` and ``num_updates`` of a setting's presets, later ones first."""
-    merged: Config = {"env": {"name": "splitting"}, "agent": {"name": "sac_discrete"}}
-    for stem in PRESETS[name]:
-        stored = program.stored_yaml(program.CONF / "experiment" / f"{stem}.yaml")
-        merged |= {
-            "env": merged["env"] | stored["env"],
-            "agent": merged["agent"] | stored.get("agent", {}),
-            "num_updates": stored["num_updates"],
-        }
-    return merged
-
-
 def job_of(config: Config, name: str, folder: Path) -> train.Job:
     """The training run of a setting."""
-    own, paper = preset(name), config["scale"] == "paper"
+    own, paper = preset(PRESETS[name]), config["scale"] == "paper"
     env = config["env"] if config["env"].get("name") == "splitting" else {}
     agent = {k: v for k, v in config["agent"].items() if k != "schedule_updates"}
     lengths = {} if paper else {"num_slots": 100_000}

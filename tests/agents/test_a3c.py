@@ -14,6 +14,7 @@ from agents.a3c import A3C, Rollout, Spread
 from jaxenv.errors import ConfigError
 from jaxenv.robust import Robust
 from jaxenv.vehicular import Vehicular
+from tests.learners import check_dtypes, start
 from tests.probes import Bandit, Convoy, Corridor, Placement
 
 BANDIT = Bandit(num_contexts=2)
@@ -28,11 +29,6 @@ def double():
     """64-bit mode."""
     with jax.enable_x64(True):
         yield
-
-
-@partial(jax.jit, static_argnames="learner")
-def start(learner, key, params, hp):
-    return learner.init(key, params, hp)
 
 
 @partial(jax.jit, static_argnames="learner", donate_argnames="state")
@@ -399,6 +395,14 @@ def test_every_worker_may_have_its_own_scenario():
     state = start(learner, jax.random.key(0), params, hp)
     _, _, rollout, _ = learner.collect(state.parameters, state.lanes, state.spread, params, hp)
     np.testing.assert_array_equal(rollout.reward, np.broadcast_to(best, (32, 4)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("synchronous", [False, True])
+def test_states_keep_their_dtypes(dtype, synchronous, double):
+    env = Placement(dtype=dtype)
+    learner, hp = A3C.build(env, synchronous=synchronous, rewards="running", schedule_updates=9)
+    assert check_dtypes(learner, hp) == {dtype, "int32", "bool", "key<fry>"}
 
 
 # ---- which environments ------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from agents.dqn import DQN
 from jaxenv import make, spaces, struct
 from jaxenv.environment import Environment, Params, State
 from jaxenv.errors import ConfigError
+from tests.learners import check_dtypes, start
 from tests.probes import UNBOUNDED, Bandit, Convoy, Corridor
 
 SIZES = dict(hidden=[16], batch_size=32, learning_starts=32, buffer_size=2000, target_interval=10)
@@ -62,11 +63,6 @@ class Climbing(Environment):
     @property
     def action_space(self):
         return spaces.MultiDiscrete((3, 3))
-
-
-@partial(jax.jit, static_argnames="learner")
-def start(learner, key, params, hp):
-    return learner.init(key, params, hp)
 
 
 @partial(jax.jit, static_argnames=("learner", "length"))
@@ -372,14 +368,7 @@ def test_vmapped_hyperparameters_and_seeds_equal_separate_runs_and_compile_once(
 def test_states_keep_their_dtypes(dtype):
     with jax.enable_x64(True):
         learner, hp = DQN.build(Climbing(dtype=dtype), **SIZES, schedule_updates=9, double=True)
-        params, key = learner.env.default_params(), jax.random.key(0)
-        state = jax.eval_shape(learner.init, key, params, hp)
-        after, metrics = jax.eval_shape(learner.update, state, params, hp)
-        assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(
-            lambda x: (x.shape, x.dtype), after
-        )
-        kinds = {str(x.dtype) for x in jax.tree.leaves((state, metrics))}
-        assert kinds == {dtype, "int32", "uint8", "bool", "key<fry>"}
+        assert check_dtypes(learner, hp) == {dtype, "int32", "uint8", "bool", "key<fry>"}
 
 
 # ---- refusals ------------------------------------------------------------------------------------

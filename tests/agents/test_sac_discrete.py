@@ -15,6 +15,7 @@ from agents import replay
 from agents.distributions import masked_policy
 from agents.sac_discrete import SACDiscrete, Transition
 from jaxenv.errors import ConfigError
+from tests.learners import check_dtypes, start
 from tests.probes import Bandit, Convoy, Corridor
 
 SIZES = dict(
@@ -31,11 +32,6 @@ BANDIT = Bandit(num_contexts=2)
 REWARD = np.array([[1.0, 0.5, 0.0, 5.0], [-1.0, 0.0, 1.0, 0.5]])
 VALID = np.array([[True, True, True, False], [True, True, True, True]])
 CHUNK = 10
-
-
-@partial(jax.jit, static_argnames="learner")
-def start(learner, key, params, hp):
-    return learner.init(key, params, hp)
 
 
 @partial(jax.jit, static_argnames="learner", donate_argnames="state")
@@ -482,14 +478,7 @@ def test_without_a_discount_the_future_does_not_enter():
 def test_states_keep_their_dtypes(dtype):
     with jax.enable_x64(True):
         learner, hp = SACDiscrete.build(Convoy(reward_mode="own", dtype=dtype), **SIZES)
-        params, key = learner.env.default_params(), jax.random.key(0)
-        state = jax.eval_shape(learner.init, key, params, hp)
-        after, metrics = jax.eval_shape(learner.update, state, params, hp)
-        assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(
-            lambda x: (x.shape, x.dtype), after
-        )
-        kinds = {str(x.dtype) for x in jax.tree.leaves((state, metrics))}
-        assert kinds == {dtype, "int32", "uint8", "bool", "key<fry>"}
+        assert check_dtypes(learner, hp) == {dtype, "int32", "uint8", "bool", "key<fry>"}
 
 
 # ---- refusals ------------------------------------------------------------------------------------

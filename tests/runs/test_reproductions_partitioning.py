@@ -142,12 +142,14 @@ def test_local_search_stands_once_where_placements_are_too_many():
 
 
 def test_presets_and_users_settings():
-    job_env = system.preset("partitioning")["env"]
+    job_env = reproductions.preset("partitioning")["env"]
     assert job_env["name"] == "partitioning"
-    joint, branched = (system.preset(system.PRESETS[name])["agent"] for name in ("A3C", PROPOSED))
+    joint, branched = (
+        reproductions.preset(system.PRESETS[name])["agent"] for name in ("A3C", PROPOSED)
+    )
     assert (joint["name"], joint["head"]) == ("a3c", "joint")
     assert branched.get("head") in (None, "branches")
-    assert system.preset(system.PRESETS["DQN"])["agent"]["name"] == "dqn"
+    assert reproductions.preset(system.PRESETS["DQN"])["agent"]["name"] == "dqn"
 
 
 def test_length_of_training(tmp_path):

@@ -154,8 +154,8 @@ def test_curves_and_presets_of_learning():
     updates, curves = learning.curves_of(rows, "outage")
     np.testing.assert_array_equal(updates, [2, 10])
     np.testing.assert_array_equal(curves, [[2, 10], [12, 20]])
-    late = learning.preset("late")
+    now, late = (reproductions.preset(learning.PRESETS[name]) for name in ("now", "late"))
     assert late["env"]["contexts"] == "markov" and late["env"]["availability_max"] == 0.1
     slower = {"temperature_lr_ratio": 0.3}
-    assert late["agent"] == learning.preset("now")["agent"] | slower
+    assert late["agent"] == now["agent"] | slower
     assert list(reproductions.selected("splitting/learning")) == ["splitting/learning"]

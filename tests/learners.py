@@ -1,0 +1,23 @@
+"""What the tests of all learners do with one."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+
+
+@partial(jax.jit, static_argnames="learner")
+def start(learner, key, params, hp):
+    return learner.init(key, params, hp)
+
+
+def check_dtypes(learner, hp):
+    """An update keeps shapes and dtypes of the state; the dtypes of state and metrics."""
+    params, key = learner.env.default_params(), jax.random.key(0)
+    state = jax.eval_shape(learner.init, key, params, hp)
+    after, metrics = jax.eval_shape(learner.update, state, params, hp)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), after
+    )
+    return {str(x.dtype) for x in jax.tree.leaves((state, metrics))}
