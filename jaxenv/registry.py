@@ -15,6 +15,7 @@ from jaxenv.errors import ConfigError
 _environments: dict[str, type[Environment] | str] = {
     "partitioning": "jaxenv.partitioning:Partitioning",
     "robust": "jaxenv.robust:Robust",
+    "services": "jaxenv.services:Services",
     "splitting": "jaxenv.splitting:Splitting",
     "vehicular": "jaxenv.vehicular:Vehicular",
 }
