@@ -12,7 +12,7 @@ from jaxenv.physics import graphs
 
 DATA = Path(os.environ.get("JAXENV_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 MELBOURNE = DATA / "eua" / "site-optus-melbCBD.csv"
-GOOD = "SITE_ID,LATITUDE,LONGITUDE,NAME\n1,60.001,10.002,a\n2,59.999,9.998,b\n3,60,10,c\n"
+GOOD = "SITE_ID,LATITUDE,LONGITUDE,NAME\n1,60.001,10.004,a\n2,59.999,9.996,b\n3,60,10,c\n"
 
 
 def write(tmp_path, text):
@@ -25,7 +25,7 @@ def test_the_projection_as_worked_by_hand(tmp_path):
     """A degree is 111195.08 m of latitude and, at 60 degrees north, half of that of longitude."""
     positions_m = read_sites(write(tmp_path, GOOD))
     np.testing.assert_allclose(
-        positions_m, [[111.19508, 111.19508], [-111.19508, -111.19508], [0, 0]], atol=1e-5
+        positions_m, [[222.39016, 111.19508], [-222.39016, -111.19508], [0, 0]], atol=1e-5
     )
 
 
@@ -35,11 +35,11 @@ BAD = {
     "no rows": ("LATITUDE,LONGITUDE\n", "number of rows: 0 is not valid"),
     "column twice": ("LATITUDE,LONGITUDE,LATITUDE\n1,2,3\n", "column 'LATITUDE'"),
     "not a number": (GOOD.replace("59.999", "south"), "line 3, LATITUDE: 'south' is not valid"),
-    "not finite": (GOOD.replace("9.998", "nan"), "line 3, LONGITUDE: 'nan' is not valid"),
+    "not finite": (GOOD.replace("9.996", "nan"), "line 3, LONGITUDE: 'nan' is not valid"),
     "empty cell": (GOOD.replace("10,c", ",c"), "line 4, LONGITUDE: '' is not valid"),
     "short row": (GOOD + "4,60\n", "line 5, LONGITUDE: None is not valid"),
     "latitude": (GOOD.replace("59.999", "-90.5"), r"line 3, LATITUDE: -90\.5 .* -90 to 90"),
-    "longitude": (GOOD.replace("9.998", "180.1"), r"line 3, LONGITUDE: 180\.1 .* -180 to 180"),
+    "longitude": (GOOD.replace("9.996", "180.1"), r"line 3, LONGITUDE: 180\.1 .* -180 to 180"),
 }
 
 
