@@ -270,6 +270,15 @@ class TestByHand:
     def test_bound_of_requests_that_nobody_can_serve(self):
         assert upper_bound(small(), small_slot(limit_s=[0.01, 0.01])) == -200
 
+    def test_bound_asks_for_the_data_alone(self):
+        slot = small_slot(busy_mb=[1023, 1023.9])
+        assert play(small(), slot, [(1, 1, 0), (1, 1, 0)]).accepted == [False, False]
+        full_here = 1 - (0.5 + 0.4 / 2) - (0.0003 * 0.2 / 2 + 0.016 / 1024)
+        assert upper_bound(small(), slot) == pytest.approx(2 * full_here)
+
+    def test_bound_when_rejection_is_best(self):
+        assert upper_bound(small(penalty=10), small_slot()) == 20
+
 
 class TestRandomness:
     def test_slots_stay_in_their_ranges(self, default):
@@ -317,6 +326,23 @@ class TestBaselines:
             expected = [play(scenario, slot, actions).r for actions in plays]
             assert batch_rewards(scenario, chosen) == pytest.approx(expected, abs=1e-9)
 
+    def test_services_of_different_sizes(self):
+        wide = small().services[0]
+        narrow = Service([[0.9, 0.5, 0.1]], [1], [3], [70, 30, 10], [0.2, 0.1, 0.05], (1, 3), (2,))
+        scenario = small(agents=[1, 2], services=[wide, narrow])
+        rng = np.random.default_rng(9)
+        slot = random_slot(scenario, rng)
+        asked = options(scenario, slot)
+        assert [len(x["server"]) for x in asked] == [8, 6, 6]
+        for indices in itertools.product(range(8), range(6), range(6)):
+            chosen = [pick(x, slice(i, i + 1)) for x, i in zip(asked, indices, strict=True)]
+            models = zip(indices, (2, 3, 3), strict=True)
+            actions = [(i // 2 // count, i // 2 % count, i % 2) for i, count in models]
+            out = play(scenario, slot, actions)
+            assert batch_rewards(scenario, chosen)[0] == pytest.approx(out.r, abs=1e-9)
+        drawn = [random_actions(scenario, rng) for _ in range(200)]
+        assert np.max(drawn, axis=0).tolist() == [[1, 1, 1], [0, 2, 1], [0, 2, 1]]
+
     def test_greedy_and_descent_by_exhaustion(self):
         scenario = small()
         rng = np.random.default_rng(2)
@@ -338,6 +364,35 @@ class TestBaselines:
                 assert play(scenario, slot, changed).r <= found + 1e-9
             below += greedy < best - 1e-9
         assert below > 0
+
+    def test_descent_by_single_plays(self):
+        scenario = small(agents=[6])
+        rng = np.random.default_rng(8)
+        space = list(itertools.product(range(2), range(2), range(2)))
+        for _ in range(40):
+            slot = random_slot(scenario, rng)
+
+            def value(actions, slot=slot):
+                return play(scenario, slot, actions).r
+
+            def respond(actions, u):
+                changed = [[*actions[:u], a, *actions[u + 1 :]] for a in space]
+                return max(changed, key=value)
+
+            ends = []
+            for order in (range(6), None, range(5, -1, -1)):
+                actions = heuristic(scenario, slot) if order is None else [None] * 6
+                for u in order or ():
+                    actions = respond(actions, u)
+                before = -np.inf
+                while value(actions) > before + 1e-12:
+                    before = value(actions)
+                    for u in range(6):
+                        better = respond(actions, u)
+                        if value(better) > value(actions) + 1e-12:
+                            actions = better
+                ends.append(value(actions))
+            assert value(coord_descent(scenario, slot)) == pytest.approx(max(ends), abs=1e-9)
 
     def test_heuristic_plays_as_if_alone(self, default):
         scenario = small()
