@@ -45,14 +45,14 @@ def check_choices(learner: Any, choices: dict[str, tuple[Any, ...]]) -> None:
             raise ConfigError(name, value, f"choose {' or '.join(names)}")
 
 
-def hidden_widths(value: Any) -> tuple[int, ...]:
+def hidden_widths(value: Any, name: str = "hidden") -> tuple[int, ...]:
     """Widths of hidden layers as a tuple."""
     try:
         widths = tuple(value)
     except TypeError:
         widths = ()
     if not widths or not all(map(is_positive_int, widths)):
-        raise ConfigError("hidden", value, "give a list of positive integers")
+        raise ConfigError(name, value, "give a list of positive integers")
     return widths
 
 

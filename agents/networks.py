@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from agents.distributions import masked_logits, masked_policy
+
 _hidden_init = nn.initializers.he_uniform()
 
 
@@ -171,3 +173,130 @@ class ActorCritic(nn.Module):
             return logits, self.value(jnp.mean(judged, axis=-2))[..., 0]
         logits = logits.reshape(*logits.shape[:-1], self.heads, self.outputs)
         return logits, self.value(judged)[..., 0]
+
+
+def _embed(x: chex.Array, groups: Sequence[int], width: int, dtype: np.dtype) -> chex.Array:
+    """Consecutive groups of the last axis, each through a layer of its own, side by side."""
+    ends = np.cumsum(groups)[:-1]
+    parts = [Trunk((width,), dtype)(part) for part in jnp.split(x, ends, axis=-1)]
+    return jnp.concatenate(parts, axis=-1)
+
+
+class SequentialActor(nn.Module):
+    """One agent's policy of several sub-actions, each of which sees those before it.
+
+    Each sub-action has an LSTM cell of its own that gets the features of the observation and the
+    sub-action before, and hands its state on; with ``autoregressive=False`` all come from one
+    layer, independent of each other. Source: HISPER (`agents.hisper` has the reference), Fig. 2(a),
+    eqs (24), (25).
+
+    groups: entries of the observation with an embedding of their own. embedding: its width. hidden:
+    widths of the layers. width: of the LSTM cells. heads, choices: sub-actions, values of each.
+    feed: a cell gets the sub-action drawn before (``sample``), or its distribution (``probs``).
+    """
+
+    groups: Sequence[int]
+    embedding: int
+    hidden: Sequence[int]
+    width: int
+    heads: int
+    choices: int
+    autoregressive: bool = True
+    feed: str = "sample"
+    dtype: np.dtype = np.dtype(np.float32)
+
+    @nn.compact
+    def __call__(
+        self,
+        observation: chex.Array,
+        mask: chex.Array,
+        noise: chex.Array,
+        temperature: chex.Array | float = 1.0,
+    ) -> tuple[chex.Array, chex.Array]:
+        """Draws a value of every sub-action by the Gumbel trick.
+
+        Args:
+            observation: ``[..., D]``.
+            mask: bool ``[..., heads, choices]``.
+            noise: Gumbel, likewise; 0 gives the most probable values.
+            temperature: of the relaxation that the gradient is taken of.
+
+        Returns:
+            One-hots ``[..., heads, choices]``, through which gradients pass straight, and
+            log pi(a|o) ``[..., heads, choices]`` of all values, 0 where masked.
+        """
+        types = {"dtype": self.dtype, "param_dtype": self.dtype}
+        features = _embed(observation, self.groups, self.embedding, self.dtype)
+        features = Trunk(self.hidden, self.dtype)(features)
+        small = _head_init(0.01)
+        if not self.autoregressive:
+            logits = nn.Dense(self.heads * self.choices, kernel_init=small, **types)(features)
+            logits = logits.reshape(*logits.shape[:-1], self.heads, self.choices)
+            one_hot, _, log_probability = _straight_through(logits, mask, noise, temperature)
+            return one_hot, log_probability
+        zero = jnp.zeros((*features.shape[:-1], self.width), self.dtype)
+        carry, drawn = (zero, zero), []
+        previous = jnp.zeros((*features.shape[:-1], self.choices), self.dtype)
+        for head in range(self.heads):
+            # Flax's default for the recurrent weights is orthogonal: QR decompositions that run
+            # beside each other under vmap can block all threads of a CPU for ever.
+            init = {"recurrent_kernel_init": _head_init(1.0)}
+            cell = nn.OptimizedLSTMCell(self.width, **init, **types)
+            carry, h = cell(carry, jnp.concatenate([features, previous], axis=-1))
+            logits = nn.Dense(self.choices, kernel_init=small, **types)(h)
+            one_hot, probability, log_probability = _straight_through(
+                logits, mask[..., head, :], noise[..., head, :], temperature
+            )
+            previous = one_hot if self.feed == "sample" else probability
+            drawn.append((one_hot, log_probability))
+        one_hots, log_probabilities = zip(*drawn, strict=True)
+        return jnp.stack(one_hots, axis=-2), jnp.stack(log_probabilities, axis=-2)
+
+
+def _straight_through(
+    logits: chex.Array, mask: chex.Array, noise: chex.Array, temperature: chex.Array | float
+) -> tuple[chex.Array, chex.Array, chex.Array]:
+    """A one-hot draw with the gradient of its relaxation; pi and log pi of all values."""
+    noisy = masked_logits(logits + noise, mask)
+    soft = jax.nn.softmax(noisy / temperature, axis=-1)
+    hard = jax.nn.one_hot(jnp.argmax(noisy, axis=-1), logits.shape[-1], dtype=soft.dtype)
+    return hard + soft - jax.lax.stop_gradient(soft), *masked_policy(logits, mask)
+
+
+class JointCritic(nn.Module):
+    """Values of a global state and, if given, of the actions of all agents.
+
+    Every agent's row of the state and its action pass through layers whose weights all agents
+    share. Source: HISPER (`agents.hisper` has the reference), Fig. 2(b).
+
+    num_agents, row: agents, and entries of each at the start of the state, 0 = none. groups: the
+    other entries, by embedding. embedding: its width. hidden: widths of the layers. outputs:
+    values.
+    """
+
+    num_agents: int
+    row: int
+    groups: Sequence[int]
+    embedding: int
+    hidden: Sequence[int]
+    outputs: int
+    dtype: np.dtype = np.dtype(np.float32)
+
+    @nn.compact
+    def __call__(self, state: chex.Array, actions: chex.Array | None = None) -> chex.Array:
+        """``[..., S]`` and one-hots ``[..., agents, heads, choices]`` to ``[..., outputs]``."""
+        lead, owned = state.shape[:-1], self.num_agents * self.row
+        parts = []
+        if owned:
+            rows = state[..., :owned].reshape(*lead, self.num_agents, self.row)
+            rows = _embed(rows, (self.row,), self.embedding, self.dtype)
+            parts.append(rows.reshape(*lead, -1))
+        if actions is not None:
+            actions = actions.reshape(*lead, self.num_agents, -1)
+            actions = _embed(actions, (actions.shape[-1],), self.embedding, self.dtype)
+            parts.append(actions.reshape(*lead, -1))
+        parts.append(_embed(state[..., owned:], self.groups, self.embedding, self.dtype))
+        x = Trunk(self.hidden, self.dtype)(jnp.concatenate(parts, axis=-1))
+        types = {"dtype": self.dtype, "param_dtype": self.dtype}
+        init = _head_init(1.0)
+        return nn.Dense(self.outputs, kernel_init=init, name="values", **types)(x)

@@ -13,6 +13,7 @@ from jaxenv.registry import load_object
 _learners: dict[str, type[Learner] | str] = {
     "a3c": "agents.a3c:A3C",
     "dqn": "agents.dqn:DQN",
+    "hisper": "agents.hisper:Hisper",
     "sac_discrete": "agents.sac_discrete:SACDiscrete",
 }
 _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {

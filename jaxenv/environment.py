@@ -70,6 +70,13 @@ class Environment(Generic[TState, TParams]):
     """Base of all environments. Fields are sizes and options that fix shapes or code: all static.
 
     dtype: ``float32`` or ``float64``, of every float leaf and every random draw.
+
+    With ``num_agents`` above 1 an environment also has ``global_state(state, params)``, of one
+    dimension. Learners may use: reward_parts, the names of the components of the reward, which then
+    are in ``info["reward_parts"]`` and sum to it; observation_groups, the sizes of consecutive
+    parts of an observation that belong together, () = one part; state_row, the entries of each
+    agent, one after the other, at the start of the global state; state_groups, the parts of the
+    rest.
     """
 
     dtype: str = "float32"
@@ -77,6 +84,10 @@ class Environment(Generic[TState, TParams]):
     name: ClassVar[str] = ""
     metrics: ClassVar[tuple[Metric, ...]] = ()
     num_agents: ClassVar[int] = 1
+    reward_parts: ClassVar[tuple[str, ...]] = ()
+    observation_groups: ClassVar[tuple[int, ...]] = ()
+    state_row: ClassVar[int] = 0
+    state_groups: ClassVar[tuple[int, ...]] = ()
 
     def __post_init__(self) -> None:
         check_dtype(self.dtype)

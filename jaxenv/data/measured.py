@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 
+from jaxenv.data.rows import finite
 from jaxenv.dnn.csv_io import read_rows
 
 
@@ -18,18 +18,6 @@ def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]
     if not rows:
         raise ValueError(f"{path}: no rows; give a header and at least one row")
     return header, rows
-
-
-def _number(path: Path, line: int, column: str, text: str | None) -> float:
-    try:
-        value = float(text if text is not None else "")
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(
-            f"{path}: line {line}, {column}: {text!r} is not valid; give a finite number"
-        )
-    return value
 
 
 def read_series(path: str | PathLike[str], columns: Sequence[str]) -> dict[str, np.ndarray]:
@@ -52,7 +40,7 @@ def read_series(path: str | PathLike[str], columns: Sequence[str]) -> dict[str, 
     if not known:
         raise ValueError(f"{path}: columns {header} are not valid; give some of {list(columns)}")
     return {
-        column: np.array([_number(path, line, column, row[column]) for line, row in rows])
+        column: np.array([finite(path, line, column, row[column]) for line, row in rows])
         for column in known
     }
 
@@ -74,5 +62,5 @@ def read_settings(path: str | PathLike[str], known: Sequence[str]) -> Mapping[st
         if name not in known or name in found:
             valid = f"give one of {', '.join(known)}, each once"
             raise ValueError(f"{path}: line {line}, setting: {name!r} is not valid; {valid}")
-        found[name] = _number(path, line, name, row["value"])
+        found[name] = finite(path, line, name, row["value"])
     return found
