@@ -234,7 +234,11 @@ def responses(
     nothing = jnp.zeros_like(accepted), jnp.zeros_like(used_mb)
     rows = (jnp.arange(env.num_agents), chosen, later, same_server, same_instance)
     after = jax.lax.scan(admit, nothing, (*rows, queue_tflop, used_mb, held))[1]
-    felt = jnp.where((chosen.server[:, None] == jnp.arange(env.num_servers))[:, None], (after[:, 1:] - after[:, :1])[:, :, None], 0).sum(axis=0)
+    felt = jnp.where(
+        (chosen.server[:, None] == jnp.arange(env.num_servers))[:, None],
+        (after[:, 1:] - after[:, :1])[:, :, None],
+        0,
+    ).sum(axis=0)
     rewards = load.reward + jnp.sum(after[:, 0]) + own.reward
     return flat(env, rewards + felt.reshape(rewards.shape), valid)
 
@@ -328,7 +332,7 @@ def fit_prices(
     pays to one of `PRICES`; it is accepted if the mean reward does not fall.
     """
     n, k = env.num_agents, env.num_servers
-    slot_key, partition_key, proposal_key = jax.random.split(key, 3)
+    slot_key, proposal_key = jax.random.split(key)
     slots = jax.vmap(lambda key: env.reset_env(key, params).slot)(
         jax.random.split(slot_key, num_slots)
     )
@@ -353,26 +357,29 @@ def fit_prices(
         own = owner == jnp.arange(n)[:, None]
         return jnp.where(own, 0, FOREIGN_PRICE * params.acc_scale)
 
-    def propose(
-        found: tuple[chex.Array, chex.Array], key: chex.PRNGKey
-    ) -> tuple[tuple[chex.Array, chex.Array], None]:
-        prices, best = found
+    def moved(key: chex.PRNGKey, prices: chex.Array) -> chex.Array:
         keys = jax.random.split(key, 4)
         a, b = jax.random.randint(keys[0], (2,), 0, n)
         server = jax.random.randint(keys[1], (), 0, k)
         price = jax.random.choice(keys[2], jnp.asarray(PRICES, prices.dtype)) * params.acc_scale
         swapped = prices.at[a, server].set(prices[b, server]).at[b, server].set(prices[a, server])
         replaced = prices.at[a, server].set(price)
-        trial = jnp.where(jax.random.bernoulli(keys[3]), swapped, replaced)
+        return jnp.where(jax.random.bernoulli(keys[3]), swapped, replaced)
+
+    def propose(
+        found: tuple[chex.Array, chex.Array], row: tuple[chex.Array, chex.Array]
+    ) -> tuple[tuple[chex.Array, chex.Array], None]:
+        prices, best = found
+        number, key = row
+        trial = jnp.where(number < num_partitions, partition(key), moved(key, prices))
         value = score(trial)
         better = value >= best
         return (jnp.where(better, trial, prices), jnp.where(better, value, best)), None
 
-    partitions = jax.vmap(partition)(jax.random.split(partition_key, num_partitions))
-    scores = jax.lax.map(score, partitions)
-    first = jnp.argmax(scores)
-    start = (partitions[first], scores[first])
-    return jax.lax.scan(propose, start, jax.random.split(proposal_key, num_proposals))[0][0]
+    count = num_partitions + num_proposals
+    start = jnp.zeros((n, k), env.float_dtype), jnp.asarray(-jnp.inf, env.float_dtype)
+    rows = jnp.arange(count), jax.random.split(proposal_key, count)
+    return jax.lax.scan(propose, start, rows)[0][0]
 
 
 # ---- policies ----------------------------------------------------------------------------------

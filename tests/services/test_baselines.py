@@ -1,6 +1,7 @@
 """Baselines and the upper bound: equal to slow versions, certain inequalities, ties, evaluation."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -127,15 +128,14 @@ def test_bound_equals_a_slow_version(compared):
 
 
 def test_the_cases_are_hard(compared):
-    """Requests queue, share models and are rejected, or the comparisons would show little."""
-    for scenario, slot, _, found in compared:
-        if len(scenario.services) == 2:
-            return
-    results = [oracle.play(s, slot, f["seq_greedy"].tolist()) for s, slot, _, f in compared]
-    assert any(any(r.memory_reject) for r in results) or any(any(r.late) for r in results)
-    assert any(
-        oracle.doubling(found["coord_descent"].tolist()) > 0.2 for _, _, _, found in compared
-    )
+    """Where servers are few, requests queue and are rejected: the comparisons show something."""
+    if compared[0][0].servers > 4:
+        pytest.skip("16 servers for 8 agents")
+    results = [oracle.play(s, slot, f["heuristic"].tolist()) for s, slot, _, f in compared]
+    assert any(any(result.memory_reject) for result in results)
+    assert any(any(result.late) for result in results)
+    shared = [len({k for _, _, k in f["coord_descent"].tolist()}) < 4 for *_, f in compared]
+    assert any(shared)
 
 
 # ---- certain inequalities ----------------------------------------------------------------------
@@ -158,26 +158,25 @@ def test_certain_inequalities():
         draw = lambda key: policy.act((), key, None, mask, None, params)[0]  # noqa: E731
         some = jax.vmap(draw)(jax.random.split(action_key, 64))
         best, found = baselines.coord_descent(env, slot, params)
-        changed = jnp.where((jnp.arange(64) % env.num_agents == agents[:, None]).T[..., None], some, best)
-        starts = jnp.stack([f(env, slot, params) for f in (baselines.heuristic, baselines.seq_greedy)])
-        rewards = jax.vmap(reward, in_axes=(None, 0))
-        return {
-            "best": reward(slot, best),
-            "found": found,
-            "starts": rewards(slot, starts),
-            "random": rewards(slot, some),
-            "changed": rewards(slot, changed),
-            "bound": baselines.upper_bound(env, slot, params),
-        }
+        one = jnp.arange(64)[:, None] % env.num_agents == agents
+        joint = [
+            best[None],
+            baselines.heuristic(env, slot, params)[None],
+            baselines.seq_greedy(env, slot, params)[None],
+            jnp.where(one[..., None], some, best),
+            some,
+        ]
+        rewards = jax.vmap(reward, in_axes=(None, 0))(slot, jnp.concatenate(joint))
+        return rewards, found, baselines.upper_bound(env, slot, params)
 
-    found = jax.device_get(jax.jit(jax.vmap(compare))(jax.random.split(jax.random.key(3), 300)))
-    best, slack = found["best"], 3e-6 * (1 + abs(found["best"]))
-    np.testing.assert_allclose(found["found"], best, rtol=1e-5)
-    for name in ("starts", "changed"):
-        assert (found[name] <= (best + slack)[:, None]).all()
-    assert (found["random"] <= found["bound"][:, None]).all()
-    assert (best <= found["bound"] + slack).all()
-    assert (best > found["starts"].max(axis=1) + slack).any()
+    keys = jax.random.split(jax.random.key(3), 300)
+    rewards, found, bound = jax.device_get(jax.jit(jax.vmap(compare))(keys))
+    best, starts, changed, some = np.split(rewards, [1, 3, 67], axis=1)
+    slack = 3e-6 * (1 + abs(best))
+    np.testing.assert_allclose(found, best[:, 0], rtol=1e-5)
+    assert (starts <= best + slack).all() and (changed <= best + slack).all()
+    assert (starts.max(axis=1, keepdims=True) < best - slack).any()
+    assert (best <= bound[:, None] + slack).all() and (some <= bound[:, None] + slack).all()
 
 
 # ---- ties --------------------------------------------------------------------------------------
@@ -196,12 +195,11 @@ def test_ties_go_to_the_lowest_action():
         system_tflop=jnp.full(3, 0.2),
         used_mb=jnp.full(3, 100.0),
     )
-    assert baselines.heuristic(env, alike, params).tolist() == [[0, 0, 0], [0, 0, 0]]
-    assert baselines.seq_greedy(env, alike, params).tolist() == [[0, 0, 0], [0, 0, 0]]
-    assert baselines.coord_descent(env, alike, params)[0].tolist() == [[0, 0, 0], [0, 0, 0]]
     prices = jnp.array([[1.0, 0.5, 0.5], [0.0, 0.0, 0.0]])
-    table = baselines.price_table(env, alike, prices, params)
-    assert table.tolist() == [[0, 0, 1], [0, 0, 0]]
+    found = jax.jit(lambda slot: decide(env, slot, prices, params))(alike)
+    for name in ("heuristic", "seq_greedy", "coord_descent"):
+        assert found[name].tolist() == [[0, 0, 0], [0, 0, 0]], name
+    assert found["price_table"].tolist() == [[0, 0, 1], [0, 0, 0]]
 
 
 # ---- prices and evaluation ---------------------------------------------------------------------
@@ -230,22 +228,45 @@ def test_fitted_prices_earn_more_than_where_the_search_starts():
     assert np.isin(fitted, np.float32(baselines.PRICES)).all()
     earned = jax.jit(earned)
     assert earned(fitted) > earned(start) + 1
-    assert earned(start) > earned(jnp.zeros_like(start)) or earned(fitted) > earned(0 * start) + 1
+    assert earned(fitted) > earned(jnp.zeros_like(start)) + 1
 
 
 @pytest.mark.parametrize("name", POLICIES)
 def test_evaluation_with_the_bound(name):
-    """Registered, on episodes of 5 slots; none above the bound, which is the same for all."""
+    """Registered; on episodes of 5 slots below the bound, the sum of that of the slots."""
     _, env, params = crowded(max_steps=5)
     given = {"prices": jnp.zeros((5, 4))} if name == "PriceTable" else {}
     policy = registry.baseline(name, env, **given)
     terms = rollout(env, params, policy, jax.random.key(0), 6, registry.bound(env))
-    limit, ones = (np.asarray(x) for x in terms.bound)
+    limit, ones = terms.bound
     assert (terms.numerator["reward"] < limit).all() and (ones == 1).all()
-    states = jax.random.split(jax.random.split(jax.random.key(0))[0], 6)
-    state = jax.vmap(lambda key: env.reset_env(key, params))(states)
-    slots = jax.vmap(
-        lambda state: jax.vmap(lambda t: env._draw(state.key, t, params))(jnp.arange(5))
-    )(state)
-    bound = jax.vmap(jax.vmap(lambda slot: baselines.upper_bound(env, slot, params)))(slots)
-    np.testing.assert_allclose(limit, bound.sum(axis=1), rtol=1e-5)
+    if name != "Random":
+        return
+
+    def total(key):
+        def after(state, _):
+            following = env.transition(state, jnp.zeros((5, 3), jnp.int32), params)[1]
+            return following, baselines.upper_bound(env, state.slot, params)
+
+        return jnp.sum(jax.lax.scan(after, env.reset(key, params)[1], length=5)[1])
+
+    keys = jax.random.split(jax.random.split(jax.random.key(0))[0], 6)
+    np.testing.assert_allclose(limit, jax.jit(jax.vmap(total))(keys), rtol=1e-5)
+
+
+def test_prices_of_an_evaluation_are_fitted_once():
+    """And without an axis of episodes, on slots that belong to no evaluation."""
+    _, env, params = crowded()
+    policy = registry.baseline("PriceTable", env)
+    keys = jax.random.split(jax.random.key(0), 7)
+    start = jax.vmap(lambda key: policy.init(key, env, params))
+    sizes = {"num_slots": 3, "num_partitions": 2, "num_proposals": 2}
+    with pytest.MonkeyPatch.context() as patch:
+        fit = functools.partial(baselines.fit_prices, **sizes)
+        patch.setattr(baselines, "fit_prices", fit)
+        program = jax.make_jaxpr(start)(keys)
+        prices = start(keys)
+    (inner,) = [e.params["jaxpr"] for e in program.eqns if e.params.get("name") == "fit_prices"]
+    assert inner.out_avals[0].shape == (env.num_agents, env.num_servers)
+    assert prices.shape == (7, env.num_agents, env.num_servers)
+    assert (prices == fit(env, params, jax.random.key(baselines.FIT_SEED))).all()
