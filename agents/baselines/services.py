@@ -203,7 +203,7 @@ def responses(
     same_instance = chosen.instance == chosen.instance[:, None]
 
     def at_requests(leaf: chex.Array, absent: Any) -> chex.Array:
-        """``[n, 1 + C M]``: of all actions on the server of each request; first: without them."""
+        """``[n, 1 + C M]``: of the agent's absence, then of its actions on each other's server."""
         shape = (env.max_configs, env.max_models, env.num_servers)
         here = jnp.broadcast_to(leaf, shape)[..., chosen.server].reshape(-1, env.num_agents)
         return jnp.pad(here.T, ((0, 0), (1, 0)), constant_values=absent)
@@ -234,11 +234,8 @@ def responses(
     nothing = jnp.zeros_like(accepted), jnp.zeros_like(used_mb)
     rows = (jnp.arange(env.num_agents), chosen, later, same_server, same_instance)
     after = jax.lax.scan(admit, nothing, (*rows, queue_tflop, used_mb, held))[1]
-    felt = jnp.where(
-        (chosen.server[:, None] == jnp.arange(env.num_servers))[:, None],
-        (after[:, 1:] - after[:, :1])[:, :, None],
-        0,
-    ).sum(axis=0)
+    here = chosen.server[:, None, None] == jnp.arange(env.num_servers)
+    felt = jnp.sum(jnp.where(here, (after[:, 1:] - after[:, :1])[..., None], 0), axis=0)
     rewards = load.reward + jnp.sum(after[:, 0]) + own.reward
     return flat(env, rewards + felt.reshape(rewards.shape), valid)
 
@@ -425,6 +422,8 @@ class SeqGreedy(ServicesPolicy):
 class CoordDescent(ServicesPolicy):
     """Best responses on the joint reward until no agent gains: the centralised yardstick."""
 
+    max_episodes: ClassVar[int | None] = 256
+
     def decide(self, slot, params):
         return coord_descent(self.env, slot, params)[0]
 
@@ -433,7 +432,8 @@ class CoordDescent(ServicesPolicy):
 class PriceTable(ServicesPolicy):
     """Every agent for itself, with fixed prices on the servers: the decentralised yardstick.
 
-    prices: ``[n, K]``; None: those of `fit_prices` on slots of its own, fitted once per evaluation.
+    prices: ``[n, K]``; None: those of `fit_prices` on slots that no evaluation meets. All episodes
+    of one compiled call share one fit.
     """
 
     prices: chex.Array | None = None
@@ -449,7 +449,7 @@ class PriceTable(ServicesPolicy):
 
 @struct.dataclass
 class UpperBound(Bound):
-    """The sum of `upper_bound` over the slots."""
+    """The sum of `upper_bound` over the slots of an episode."""
 
     env: Services = struct.field(pytree_node=False)
 

@@ -138,6 +138,43 @@ def test_the_cases_are_hard(compared):
     assert any(shared)
 
 
+def test_responses_equal_a_slow_version():
+    """The joint reward of every change of one agent, where all share two servers."""
+    rng = np.random.default_rng(6)
+    with jax.enable_x64(True):
+        scenario, env, params = crowded(dtype="float64")
+        slots = [oracle.random_slot(scenario, rng) for _ in range(40)]
+        joint = np.array([oracle.random_actions(scenario, rng) for _ in slots], np.int32)
+        joint[:, :, 2] %= 2
+        agents = jnp.arange(env.num_agents)
+
+        def respond(slot, action):
+            chosen = env.demand(slot, agents, *action.T, params)
+
+            def one(load, row):
+                agent, (demand, valid), asked = row
+                later = agents > agent
+                found = baselines.responses(env, demand, valid, load, chosen, later, params)
+                return baselines.loaded(load, asked, params), found
+
+            rows = (agents, baselines.offers(env, slot, params), chosen)
+            return jax.lax.scan(one, baselines.unloaded(env), rows)[1]
+
+        found = jax.device_get(jax.jit(jax.vmap(respond))(as_slot(slots), joint))
+    found = found.reshape(len(slots), env.num_agents, env.max_configs, env.max_models, 4)
+    for slot, actions, rewards in zip(slots, joint, found, strict=True):
+        asked = oracle.options(scenario, slot)
+        indices = [
+            (c * len(scenario.service(u).tflop) + m) * 4 + k for u, (c, m, k) in enumerate(actions)
+        ]
+        for u, own in enumerate(rewards):
+            service = scenario.service(u)
+            valid = own[: len(service.size), : len(service.tflop)]
+            expected = oracle.responses(scenario, asked, indices, u)
+            np.testing.assert_allclose(valid.ravel(), expected, rtol=0, atol=1e-9)
+            assert np.isneginf(own).sum() == own.size - valid.size
+
+
 # ---- certain inequalities ----------------------------------------------------------------------
 
 
