@@ -36,7 +36,7 @@ import optax
 from agents import checks, replay, team
 from agents.branches import Branches
 from agents.learner import Learner, Policy, scenario_axes
-from agents.networks import JointCritic, SequentialActor
+from agents.networks import JointCritic, PairwiseCritic, SequentialActor
 from agents.team import Lane, Scale, Team, View
 from jaxenv import struct
 from jaxenv.environment import Environment, as_key
@@ -135,12 +135,13 @@ class Hisper(Learner):
     """HISPER on an environment of several agents with Discrete or MultiDiscrete actions.
 
     hybrid_reward: one value per component of the reward, else one of their sum. autoregressive:
-    sub-actions see those before them. embedding: width of an embedded group. actor_hidden,
-    critic_hidden: widths of the layers. lstm_width: of a cell. num_envs: that collect. rounds:
-    steps of each per `update`. gradient_updates: of all actors per `update`. critic_steps: of the
-    critics for each of them. batch_size, buffer_size, prefill:
-    transitions, the last by random actions before the first `update`. bootstrap: False where the
-    state does not depend on actions and the discount is 0: the targets are the rewards.
+    sub-actions see those before them. critics: layers over all agents side by side (``joint``), or
+    a sum over agents with messages between those that choose the same (``pairwise``). embedding:
+    width of an embedded group. actor_hidden, critic_hidden: widths of the layers. lstm_width: of a
+    cell. num_envs: that collect. rounds: steps of each per `update`. gradient_updates: of all
+    actors per `update`. critic_steps: of the critics for each of them. batch_size, buffer_size,
+    prefill: transitions, the last by random actions before the first `update`. bootstrap: False
+    where the state does not depend on actions and the discount is 0: the targets are the rewards.
     entropy_split: weight of the entropy in the target of each component, alpha over their number
     (``third``), all of it (``full``) or ``none``. feed: what a cell gets of the sub-action before,
     its draw (``sample``) or its distribution (``probs``). temperature: ``fixed``, or ``learned``
@@ -150,6 +151,7 @@ class Hisper(Learner):
 
     hybrid_reward: bool = True
     autoregressive: bool = True
+    critics: Literal["joint", "pairwise"] = "joint"
     embedding: int = 32
     actor_hidden: tuple[int, ...] = (256, 256)
     critic_hidden: tuple[int, ...] = (512, 512, 256, 256, 128)
@@ -318,9 +320,10 @@ class Hisper(Learner):
         )
 
     @property
-    def critic(self) -> JointCritic:
+    def critic(self) -> JointCritic | PairwiseCritic:
         """From the global state and all actions to the normalised value of each component."""
-        return JointCritic(
+        kind = PairwiseCritic if self.critics == "pairwise" else JointCritic
+        return kind(
             **self._team.critic_shape(),
             embedding=self.embedding,
             hidden=self.critic_hidden,
@@ -543,11 +546,11 @@ class Hisper(Learner):
         largest = jnp.sum(jnp.mean(jnp.log(jnp.sum(view.mask, axis=-1)), axis=1), axis=-1)
         goal = hp.entropy_share * largest.astype(self.env.float_dtype)
         critics = learned.critics
-        total, part, judge = (
+        prepare, replaced, judge = (
             jax.vmap(partial(self.critic.apply, method=name), axes)
             for name, axes in (
-                ("first_layer", (0, None, None)),
-                ("action_part", (0, None, None)),
+                ("prepare", (0, None, None)),
+                ("replaced", (0, 0, None, None)),
                 ("judge", (0, 0)),
             )
         )
@@ -556,11 +559,10 @@ class Hisper(Learner):
             actors, optimizers, acted, log_alpha, alpha_optimizers = carry
             n, key_own, key_new = item
             observation, mask, alpha = view.observation[n], view.mask[n], jnp.exp(log_alpha[n])
-            others = acted - part(critics, one_hot[n], n)
 
             def loss(actor: Any) -> tuple[chex.Array, chex.Array]:
                 own, log_probability = self._draw_one(actor, observation, mask, key_own, hp)
-                output = judge(critics, others + part(critics, own, n))
+                output = judge(critics, replaced(critics, acted, own, n))
                 value = jnp.min(learned.scale.value(output), axis=0)
                 gain = jnp.sum(value, axis=-1) - alpha * log_probability
                 return -jnp.mean(gain) / unit, jnp.mean(log_probability)
@@ -578,7 +580,7 @@ class Hisper(Learner):
                 direction, own = _adam.update(-(log_probability + goal[n]), own)
                 log_alpha = log_alpha.at[n].add(-hp.lr_alpha * direction)
                 alpha_optimizers = jax.tree.map(put, alpha_optimizers, own)
-            acted = others + part(critics, drawn, n)
+            acted = replaced(critics, acted, drawn, n)
             carry = (actors, optimizers, acted, log_alpha, alpha_optimizers)
             return carry, {"actor_loss": cost, "entropy": -log_probability, "alpha": alpha}
 
@@ -587,7 +589,7 @@ class Hisper(Learner):
         start = (
             learned.actors,
             learned.actor_optimizer,
-            total(critics, view.world, one_hot),
+            prepare(critics, view.world, one_hot),
             learned.log_alpha,
             learned.alpha_optimizer,
         )
@@ -627,6 +629,7 @@ def _packed(states: Any) -> Any:
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "hybrid_reward": (False, True),
     "autoregressive": (False, True),
+    "critics": ("joint", "pairwise"),
     "bootstrap": (False, True),
     "entropy_split": ("third", "full", "none"),
     "feed": ("sample", "probs"),
