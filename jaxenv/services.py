@@ -426,7 +426,8 @@ class Services(Environment[ServicesState, ServicesParams]):
     def default_params(self) -> ServicesParams:
         """The constants of the paper and, where it is silent, of the model's specification.
 
-        More services repeat the two published ones. Other than 16 servers form a ring.
+        More services repeat the two published ones, cut to the sizes of the environment. Other than
+        16 servers form a ring.
         """
         k, network = self.num_servers, default_network()
         if k != len(network.uplink_mbps):
@@ -435,7 +436,7 @@ class Services(Environment[ServicesState, ServicesParams]):
         values: dict[str, Any] = {
             "max_steps": np.int32(100),
             "service": (agents * self.num_services // self.num_agents).astype(np.int32),
-            **self.padded(_published(self.num_services)),
+            **self.padded([self._cut(service) for service in _published(self.num_services)]),
             **network._asdict(),
             "system_range_tflop": np.array([0.1, 0.3]),
             "used_range_mb": np.array([100.0, 900.0]),
@@ -450,6 +451,19 @@ class Services(Environment[ServicesState, ServicesParams]):
         leaves = {name: self.as_leaf(value) for name, value in values.items()}
         paths = dict.fromkeys(("path_s_per_mb", "path_links"))
         return self.scenario_params(ServicesParams(**leaves, **paths))
+
+    def _cut(self, service: Service) -> Service:
+        """As much of a service as there is room for."""
+        c, m, d = self.max_configs, self.max_models, self.max_delays
+        return dataclasses.replace(
+            service,
+            accuracy=service.accuracy[:c, :m],
+            size_factor=service.size_factor[:c],
+            inferences=service.inferences[:c],
+            model_mb=service.model_mb[:m],
+            model_tflop=service.model_tflop[:m],
+            delay_set_s=service.delay_set_s[:d],
+        )
 
     def padded(self, services: Sequence[Service]) -> dict[str, np.ndarray]:
         """The leaves that describe services; what a service does not have is never admitted.
