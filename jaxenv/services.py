@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any, ClassVar, NamedTuple
 
 import chex
@@ -84,9 +85,14 @@ class Service:
 
     @property
     def standard_accuracy(self) -> np.ndarray:
-        """Accuracies from 0, the least, to 1, the highest of the service; eq (19)."""
+        """Accuracies from 0, the least, to 1, the highest of the service; eq (19).
+
+        1 where all are equal: none is better than what is chosen.
+        """
         low, high = self.accuracy.min(), self.accuracy.max()
-        return (self.accuracy - low) / (high - low if high > low else 1.0)
+        if low == high:
+            return np.ones_like(self.accuracy)
+        return (self.accuracy - low) / (high - low)
 
 
 SCALES = np.array([1.0, 0.75, 0.5, 0.25])
@@ -164,17 +170,31 @@ class Network(NamedTuple):
     uplink_mbps: np.ndarray
 
 
-def default_network() -> Network:
-    """The embedded layout of 16 sites."""
-    near = np.asarray(graphs.linked(np.array(SITES_M, np.float64), REACH_M))
-    i, j = np.triu_indices(16, 1)
-    rates = np.array(LINK_MBPS)[(7 * i + 3 * j + i * j) % 5]
+def default_network(size: int = 16) -> Network:
+    """The embedded layout of 16 sites; of another size, its servers over again in a ring."""
+    if size == len(SITES_M):
+        near = graphs.linked(np.array(SITES_M, np.float64), REACH_M)
+        i, j = np.triu_indices(size, 1)
+        links = _symmetric(near, np.array(LINK_MBPS)[(7 * i + 3 * j + i * j) % 5])
+    else:
+        links = _ring(size)
+    memory_gb = [2.0, 1, 4, 1, 4, 2, 1, 2, 1, 4, 2, 4, 4, 1, 2, 1]
+    uplink_mbps = [48.0, 72, 36, 64, 64, 36, 72, 48, 36, 64, 48, 72, 72, 48, 64, 36]
     return Network(
-        link_mbps=_symmetric(near, rates),
-        compute_tflops=np.resize([1.33, 0.5, 1.26], 16),
-        memory_gb=np.array([2, 1, 4, 1, 4, 2, 1, 2, 1, 4, 2, 4, 4, 1, 2, 1], np.float64),
-        uplink_mbps=np.array([48, 72, 36, 64, 64, 36, 72, 48] + [36, 64, 48, 72, 72, 48, 64, 36.0]),
+        link_mbps=links,
+        compute_tflops=np.resize(np.resize([1.33, 0.5, 1.26], 16), size),
+        memory_gb=np.resize(memory_gb, size),
+        uplink_mbps=np.resize(uplink_mbps, size),
     )
+
+
+def _ring(size: int) -> np.ndarray:
+    """Link rates of servers in a ring."""
+    rates = np.zeros((size, size))
+    for i in range(size if size > 2 else size - 1):
+        j = (i + 1) % size
+        rates[i, j] = rates[j, i] = LINK_MBPS[i % len(LINK_MBPS)]
+    return rates
 
 
 def draw_network(linked: np.ndarray, seed: int) -> Network:
@@ -324,11 +344,7 @@ class Services(Environment[ServicesState, ServicesParams]):
         super().__post_init__()
         sizes = ("num_agents", "num_servers", "max_configs", "max_models", "max_delays")
         check_fields(self, {}, dict.fromkeys(sizes, 1))
-        names = self.service_names
-        known = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
-        if not known or not names or len(set(names)) < len(names):
-            raise ConfigError("service_names", names, "give different names")
-        object.__setattr__(self, "service_names", tuple(names))
+        object.__setattr__(self, "service_names", _names(self.service_names))
         if not isinstance(self.agent_metrics, bool):
             raise ConfigError("agent_metrics", self.agent_metrics, "give true or false")
 
@@ -346,15 +362,15 @@ class Services(Environment[ServicesState, ServicesParams]):
         many agents of each. accuracy, data_size: a CSV of `jaxenv.data.accuracy`, in place of the
         accuracies, or the size factors, of the services that it names. sites: positions of servers
         ``[K, 2]`` in m, linked where nearer than 500 m and where else the network needs it; or the
-        path of a CSV of the EUA data, of which ``num_servers`` are drawn. scenario_seed: draws
-        links and servers; without it, those of the embedded layout, and 0 with ``sites``.
+        path of a CSV of the EUA data, of which ``num_servers`` are drawn. scenario_seed: draws the
+        rates of links and the servers, and of a CSV the sites; without it they are those of
+        `default_network` or, with ``sites``, of seed 0.
         path_metric: shortest paths by ``delay`` or ``hops``.
         """
         options = {name: value for name, value in options.items() if value is not None}
         described = {name: options.pop(name, None) for name in _DESCRIPTIONS}
         if described["services"] is None:
-            names = options.get("service_names", cls.service_names)
-            offered = _published(len(names))
+            offered = _published(len(_names(options.get("service_names", cls.service_names))))
         else:
             offered = _services(described["services"])
             options.setdefault("service_names", tuple(service.name for service in offered))
@@ -367,12 +383,16 @@ class Services(Environment[ServicesState, ServicesParams]):
         leaves = {}
         if described["agents_per_service"] is not None:
             leaves["service"] = _assigned(described["agents_per_service"], len(offered))
-            options.setdefault("num_agents", len(leaves["service"]))
-        servers = options.get("num_servers", cls.num_servers)
-        network = _network(described["sites"], described["scenario_seed"], servers)
+            total = len(leaves["service"])
+            if options.setdefault("num_agents", total) != total:
+                valid = f"agents_per_service has {total}"
+                raise ConfigError("num_agents", options["num_agents"], valid)
+        network = _network(
+            described["sites"], described["scenario_seed"], options.get("num_servers")
+        )
         if network is not None:
             leaves |= network._asdict()
-            options.setdefault("num_servers", len(network.uplink_mbps))
+            options["num_servers"] = len(network.uplink_mbps)
         sizes = {f.name for f in dataclasses.fields(cls) if f.init}
         env = cls(**{name: value for name, value in options.items() if name in sizes})
         if env.num_services != len(offered):
@@ -388,13 +408,21 @@ class Services(Environment[ServicesState, ServicesParams]):
     def make_params(self, path_metric: str = "delay", **leaves: Any) -> ServicesParams:
         """The default scenario with some leaves replaced, cast, broadcast and validated.
 
-        Where links are given and paths are not, these are computed by ``path_metric``.
+        Paths that are not given are computed by ``path_metric`` in steps of 1/1200 s/Mb, so links
+        of 2400 Mbit/s and more, whose step is 0, are refused then.
         """
         _check_choice("path_metric", path_metric, ("delay", "hops"))
         params = super().make_params(**leaves)
-        if "path_s_per_mb" not in leaves and "path_links" not in leaves:
+        given = [name for name in ("path_s_per_mb", "path_links") if name in leaves]
+        if len(given) == 1:
+            raise ConfigError(given[0], leaves[given[0]], "give path_s_per_mb and path_links, both")
+        if not given:
+            rates = params.link_mbps
+            valid = "give less than 2400 Mbit/s, or also path_s_per_mb and path_links"
+            check_array("link_mbps", rates, lambda x: x < 2400, valid)
             params = self.scenario_params(params, metric=path_metric)
-            self.validate(params)
+            valid = "links are too slow for paths of less than 109 s/Mb"
+            check_array("link_mbps", rates, lambda _: np.isfinite(params.path_s_per_mb), valid)
         return params
 
     def scenario_params(
@@ -413,13 +441,9 @@ class Services(Environment[ServicesState, ServicesParams]):
             link_mbps: ``[K, K]``. compute_tflops, memory_gb, uplink_mbps: ``[K]``. None: as is.
             metric: of the shortest paths, ``delay`` or ``hops``.
         """
-        given = {
-            "link_mbps": link_mbps,
-            "compute_tflops": compute_tflops,
-            "memory_gb": memory_gb,
-            "uplink_mbps": uplink_mbps,
-        }
-        params = params.replace(**{name: x for name, x in given.items() if x is not None})
+        network = Network(link_mbps, compute_tflops, memory_gb, uplink_mbps)._asdict()
+        given = {name: x for name, x in network.items() if x is not None}
+        params = params.replace(**{k: jnp.asarray(x, self.float_dtype) for k, x in given.items()})
         delay, links = graphs.shortest_paths(params.link_mbps, metric)
         return params.replace(path_s_per_mb=delay, path_links=links)
 
@@ -429,15 +453,12 @@ class Services(Environment[ServicesState, ServicesParams]):
         More services repeat the two published ones, cut to the sizes of the environment. Other than
         16 servers form a ring.
         """
-        k, network = self.num_servers, default_network()
-        if k != len(network.uplink_mbps):
-            network = Network(_ring(k), *(np.resize(x, k) for x in network[1:]))
         agents = np.arange(self.num_agents)
         values: dict[str, Any] = {
             "max_steps": np.int32(100),
             "service": (agents * self.num_services // self.num_agents).astype(np.int32),
             **self.padded([self._cut(service) for service in _published(self.num_services)]),
-            **network._asdict(),
+            **default_network(self.num_servers)._asdict(),
             "system_range_tflop": np.array([0.1, 0.3]),
             "used_range_mb": np.array([100.0, 900.0]),
             "routing_cost": 0.002,
@@ -525,6 +546,9 @@ class Services(Environment[ServicesState, ServicesParams]):
         valid = "give a symmetric matrix with zeros on the diagonal"
         symmetric = (p.link_mbps == p.link_mbps.T) & (np.diag(p.link_mbps) == 0)
         check_array("link_mbps", p.link_mbps, lambda _: symmetric, valid)
+        room = REFUSED * min(1.0, p.data_range_mb.min())
+        valid = f"servers have less than {room:g} MB, so that what is masked is never admitted"
+        check_array("memory_gb", p.memory_gb, lambda x: p.mb_per_gb * x < room, valid)
         if not graphs.is_connected(p.link_mbps > 0):
             valid = "not all servers can be reached: add links"
             raise ConfigError("link_mbps", p.link_mbps.tolist(), valid)
@@ -816,6 +840,14 @@ def _nth(share: chex.Array, count: chex.Array) -> chex.Array:
 # ---- descriptions of a scenario -----------------------------------------------------------------
 
 
+def _names(given: Any) -> tuple[str, ...]:
+    """Names of services."""
+    known = isinstance(given, (list, tuple)) and all(isinstance(name, str) for name in given)
+    if not known or not given or len(set(given)) < len(given):
+        raise ConfigError("service_names", given, "give different names")
+    return tuple(given)
+
+
 def _published(count: int) -> list[Service]:
     return [(detection, tracking)[i % 2]() for i in range(count)]
 
@@ -842,7 +874,12 @@ def _services(given: Any) -> list[Service]:
 
 def _measured(option: str, path: Any, services: list[Service], field: str) -> list[Service]:
     """The services with a table of a CSV in place of their own, where it names them."""
-    tables = accuracy_tables.read_accuracy(path)
+    if not isinstance(path, (str, PathLike)):
+        raise ConfigError(option, path, "give the path of a CSV file")
+    try:
+        tables = accuracy_tables.read_accuracy(path)
+    except ConfigError as error:
+        raise ConfigError(option, str(path), str(error)) from None
     names = [service.name for service in services]
     for name in tables:
         if name not in names:
@@ -871,33 +908,33 @@ def _assigned(given: Any, num_services: int) -> np.ndarray:
     return np.repeat(np.arange(num_services, dtype=np.int32), counts)
 
 
-def _network(sites: Any, seed: Any, num_servers: int) -> Network | None:
+def _network(sites: Any, seed: Any, num_servers: Any) -> Network | None:
     """The network that is described, or None for the environment's default."""
     if sites is None and seed is None:
         return None
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        raise ConfigError("scenario_seed", seed, "give an integer, 0 or more")
-    seed = seed or 0
-    if isinstance(sites, str):
-        positions, _ = eua.draw_sites(eua.read_sites(sites), seed, num_servers, REACH_M)
+    for name, value, least in (("scenario_seed", seed, 0), ("num_servers", num_servers, 1)):
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        if value is not None and not whole:
+            raise ConfigError(name, value, f"give an integer of at least {least}")
+    size, seed = num_servers or Services.num_servers, seed or 0
+    if sites is None:
+        return draw_network(default_network(size).link_mbps > 0, seed)
+    if isinstance(sites, (str, PathLike)):
+        try:
+            positions, _ = eua.draw_sites(eua.read_sites(sites), seed, size, REACH_M)
+        except ConfigError as error:
+            raise ConfigError("sites", str(sites), str(error)) from None
     else:
         try:
-            positions = np.asarray(SITES_M if sites is None else sites, np.float64)
+            positions = np.asarray(sites, np.float64)
         except (TypeError, ValueError):
             positions = np.zeros(0)
         if positions.ndim != 2 or positions.shape[1] != 2 or not np.isfinite(positions).all():
             raise ConfigError("sites", sites, "give positions [K, 2] in m, or the path of a CSV")
+        if num_servers not in (None, len(positions)):
+            raise ConfigError("num_servers", num_servers, f"there are {len(positions)} sites")
     near = np.asarray(graphs.linked(positions, REACH_M))
     return draw_network(graphs.repair(positions, near), seed)
-
-
-def _ring(size: int) -> np.ndarray:
-    """Link rates of servers in a ring."""
-    rates = np.zeros((size, size))
-    for i in range(size if size > 2 else size - 1):
-        j = (i + 1) % size
-        rates[i, j] = rates[j, i] = LINK_MBPS[i % len(LINK_MBPS)]
-    return rates
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
