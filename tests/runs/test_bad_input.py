@@ -28,7 +28,7 @@ TRAIN_CASES = [
     (["env=gess"], "env: 'gess' is not valid; choose one of guess, "),
     (
         ["agent=sac"],
-        "agent: 'sac' is not valid; choose one of a3c, a3c_paper, dqn, reinforce, sac_discrete",
+        "agent: 'sac' is not valid; choose one of a3c, a3c_paper, dqn, hasac, hisper, reinforce, ",
     ),
     (["experiment=nope"], "experiment: 'nope' is not valid; choose one of "),
     (["logger=paper"], "logger: 'paper' is not valid; choose one of csv, mlflow, tensorboard, "),
