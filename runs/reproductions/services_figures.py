@@ -182,11 +182,12 @@ def temperature_rows(rows: Sequence[Row], places: Sequence[str]) -> list[Row]:
 def draw_accuracy(rows: Sequence[Row], second: str) -> Any:
     """Figures 4 and 5: a panel per model, a line per value of the second setting."""
     models = list(dict.fromkeys(row["model"] for row in rows))
+    low, high = (extreme(row["value"] for row in rows) for extreme in (min, max))
     drawing, axes = new_figure(len(models), columns=4, size=(2.6, 2.4))
     for model, ax in zip(models, axes, strict=True):
         _draw_table(ax, [row for row in rows if row["model"] == model], second)
         ax.set_title(model, fontsize=9)
-        ax.set_ylim(0, 1.05 * max(row["value"] for row in rows))
+        ax.set_ylim(max(0, low - 0.3 * (high - low)), high + 0.05 * (high - low))
     axes[0].set_ylabel("box AP" if second == "JPEG quality" else "MOTA")
     draw_legend(drawing, axes, columns=4)
     return drawing
