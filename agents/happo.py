@@ -227,6 +227,7 @@ class Happo(Learner):
             embedding=self.embedding,
             hidden=self.critic_hidden,
             outputs=1,
+            acting=False,
             dtype=self.env.float_dtype,
         )
 

@@ -24,6 +24,7 @@ Reinforcement Learning", NeurIPS 2017. Where the paper cannot be meant literally
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import chex
@@ -461,24 +462,17 @@ class Hisper(Learner):
         one_hot, log_probability = self.actor.apply(actor, observation, mask, noise, hp.relaxation)
         return one_hot, jnp.sum(one_hot * log_probability, axis=(-2, -1))
 
-    def _values(
-        self, critics: Any, scale: Scale, world: chex.Array, one_hot: chex.Array
-    ) -> chex.Array:
-        """min over the critics of Q, ``[B, parts]``, of one-hots ``[n, B, heads, choices]``."""
-        value = self._normalised(critics, world, one_hot)
-        return jnp.min(scale.value(value), axis=0)
-
-    def _normalised(self, critics: Any, world: chex.Array, one_hot: chex.Array) -> chex.Array:
-        """What the critics put out, ``[2, B, parts]``."""
-        actions = jnp.moveaxis(one_hot, 0, 1)
-        return jax.vmap(self.critic.apply, (0, None, None))(critics, world, actions)
+    def _judged(self, critics: Any, world: chex.Array, one_hot: chex.Array) -> chex.Array:
+        """What both critics put out, ``[2, B, parts]``, of one-hots ``[n, B, heads, choices]``."""
+        return jax.vmap(self.critic.apply, (0, None, None))(critics, world, one_hot)
 
     def _soft_value(
         self, learned: Learned, view: View, key: chex.PRNGKey, hp: Hyperparameters
     ) -> chex.Array:
         """min_j Q_j^i - w alpha sum_n log pi_n at new actions, ``[B, parts]``; (27), (31)."""
-        one_hot, log_probability = self._draw(learned.actors, view.observation, view.mask, key, hp)
-        value = self._values(learned.targets, learned.scale, view.world, one_hot)
+        one_hot, log_probability = self._draw(learned.actors, view, key, hp)
+        output = self._judged(learned.targets, view.world, one_hot)
+        value = jnp.min(learned.scale.value(output), axis=0)
         if self.entropy_split == "none":
             return value
         weight = 1 / self._team.num_parts if self.entropy_split == "third" else 1.0
@@ -519,7 +513,7 @@ class Hisper(Learner):
         )
 
         def loss(critics: Any) -> tuple[chex.Array, chex.Array]:
-            value = self._normalised(critics, view.world, one_hot)
+            value = self._judged(critics, view.world, one_hot)
             error = jnp.sum((normalised - value) ** 2, axis=-1)
             return jnp.sum(jnp.mean(error, axis=1)), value
 
@@ -548,17 +542,26 @@ class Hisper(Learner):
         unit = jnp.sqrt(jnp.sum(learned.scale.deviation**2))
         largest = jnp.sum(jnp.mean(jnp.log(jnp.sum(view.mask, axis=-1)), axis=1), axis=-1)
         goal = hp.entropy_share * largest.astype(self.env.float_dtype)
+        critics = learned.critics
+        total, part, judge = (
+            jax.vmap(partial(self.critic.apply, method=name), axes)
+            for name, axes in (
+                ("first_layer", (0, None, None)),
+                ("action_part", (0, None, None)),
+                ("judge", (0, 0)),
+            )
+        )
 
         def one(carry: tuple[Any, ...], item: tuple[Any, ...]) -> tuple[Any, Any]:
-            actors, optimizers, one_hot, log_alpha, alpha_optimizers = carry
+            actors, optimizers, acted, log_alpha, alpha_optimizers = carry
             n, key_own, key_new = item
             observation, mask, alpha = view.observation[n], view.mask[n], jnp.exp(log_alpha[n])
+            others = acted - part(critics, one_hot[n], n)
 
             def loss(actor: Any) -> tuple[chex.Array, chex.Array]:
                 own, log_probability = self._draw_one(actor, observation, mask, key_own, hp)
-                value = self._values(
-                    learned.critics, learned.scale, view.world, one_hot.at[n].set(own)
-                )
+                output = judge(critics, others + part(critics, own, n))
+                value = jnp.min(learned.scale.value(output), axis=0)
                 gain = jnp.sum(value, axis=-1) - alpha * log_probability
                 return -jnp.mean(gain) / unit, jnp.mean(log_probability)
 
@@ -575,7 +578,8 @@ class Hisper(Learner):
                 direction, own = _adam.update(-(log_probability + goal[n]), own)
                 log_alpha = log_alpha.at[n].add(-hp.lr_alpha * direction)
                 alpha_optimizers = jax.tree.map(put, alpha_optimizers, own)
-            carry = (actors, optimizers, one_hot.at[n].set(drawn), log_alpha, alpha_optimizers)
+            acted = others + part(critics, drawn, n)
+            carry = (actors, optimizers, acted, log_alpha, alpha_optimizers)
             return carry, {"actor_loss": cost, "entropy": -log_probability, "alpha": alpha}
 
         order = jax.random.permutation(key_order, agents)
@@ -583,7 +587,7 @@ class Hisper(Learner):
         start = (
             learned.actors,
             learned.actor_optimizer,
-            one_hot,
+            total(critics, view.world, one_hot),
             learned.log_alpha,
             learned.alpha_optimizer,
         )

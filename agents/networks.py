@@ -264,10 +264,12 @@ def _straight_through(
 
 
 class JointCritic(nn.Module):
-    """Values of a global state and, if given, of the actions of all agents.
+    """Values of a global state and, with ``acting``, of the actions of all agents.
 
     Every agent's row of the state and its action pass through layers whose weights all agents
-    share. Source: HISPER (`agents.hisper` has the reference), Fig. 2(b).
+    share. The first hidden layer is a sum over its inputs, so the part of one agent's action can be
+    replaced without the others being computed again. Source: HISPER (`agents.hisper` has the
+    reference), Fig. 2(b).
 
     num_agents, row: agents, and entries of each at the start of the state, 0 = none. groups: the
     other entries, by embedding. embedding: its width. hidden: widths of the layers. outputs:
@@ -280,23 +282,54 @@ class JointCritic(nn.Module):
     embedding: int
     hidden: Sequence[int]
     outputs: int
+    acting: bool = True
     dtype: np.dtype = np.dtype(np.float32)
 
-    @nn.compact
+    def setup(self) -> None:
+        types = {"dtype": self.dtype, "param_dtype": self.dtype}
+        owned = (self.num_agents if self.row else 0) + len(self.groups)
+        acted = self.num_agents if self.acting else 0
+        shape = (self.embedding * (owned + acted), self.hidden[0])
+        self.first = self.param("first", _hidden_init, shape, self.dtype)
+        self.bias = self.param("bias", nn.initializers.zeros, shape[1:], self.dtype)
+        self.rows = Trunk((self.embedding,), self.dtype)
+        self.actions = Trunk((self.embedding,), self.dtype)
+        self.shared = [Trunk((self.embedding,), self.dtype) for _ in self.groups]
+        self.rest = Trunk(self.hidden[1:], self.dtype)
+        self.values = nn.Dense(self.outputs, kernel_init=_head_init(1.0), **types)
+
     def __call__(self, state: chex.Array, actions: chex.Array | None = None) -> chex.Array:
-        """``[..., S]`` and one-hots ``[..., agents, heads, choices]`` to ``[..., outputs]``."""
-        lead, owned = state.shape[:-1], self.num_agents * self.row
+        """``[..., S]`` and one-hots ``[agents, ..., heads, choices]`` to ``[..., outputs]``."""
+        return self.judge(self.first_layer(state, actions))
+
+    def first_layer(self, state: chex.Array, actions: chex.Array | None = None) -> chex.Array:
+        """The first hidden layer before its ReLU, ``[..., hidden[0]]``."""
+        owned = self.num_agents * self.row
         parts = []
         if owned:
-            rows = state[..., :owned].reshape(*lead, self.num_agents, self.row)
-            rows = _embed(rows, (self.row,), self.embedding, self.dtype)
-            parts.append(rows.reshape(*lead, -1))
-        if actions is not None:
-            actions = actions.reshape(*lead, self.num_agents, -1)
-            actions = _embed(actions, (actions.shape[-1],), self.embedding, self.dtype)
-            parts.append(actions.reshape(*lead, -1))
-        parts.append(_embed(state[..., owned:], self.groups, self.embedding, self.dtype))
-        x = Trunk(self.hidden, self.dtype)(jnp.concatenate(parts, axis=-1))
-        types = {"dtype": self.dtype, "param_dtype": self.dtype}
-        init = _head_init(1.0)
-        return nn.Dense(self.outputs, kernel_init=init, name="values", **types)(x)
+            rows = state[..., :owned].reshape(*state.shape[:-1], self.num_agents, self.row)
+            rows = self.rows(rows)
+            parts.append(rows.reshape(*state.shape[:-1], -1))
+        ends = owned + np.cumsum([0, *self.groups])
+        parts += [
+            layer(state[..., start:end])
+            for layer, start, end in zip(self.shared, ends[:-1], ends[1:], strict=True)
+        ]
+        features = jnp.concatenate(parts, axis=-1)
+        total = features @ self.first[: features.shape[-1]] + self.bias
+        if self.acting:
+            features = self.actions(actions.reshape(*actions.shape[:-2], -1))
+            features = jnp.moveaxis(features, 0, -2).reshape(*total.shape[:-1], -1)
+            total += features @ self.first[-features.shape[-1] :]
+        return total
+
+    def action_part(self, action: chex.Array, agent: chex.Array | int) -> chex.Array:
+        """What an agent's one-hots ``[..., heads, choices]`` add to `first_layer`."""
+        features = self.actions(action.reshape(*action.shape[:-2], -1))
+        start = self.first.shape[0] - (self.num_agents - agent) * self.embedding
+        rows = jax.lax.dynamic_slice_in_dim(self.first, start, self.embedding)
+        return features @ rows
+
+    def judge(self, total: chex.Array) -> chex.Array:
+        """Values ``[..., outputs]`` from `first_layer`."""
+        return self.values(self.rest(nn.relu(total)))

@@ -672,30 +672,10 @@ class Services(Environment[ServicesState, ServicesParams]):
         before = index < index[:, None]
         beside = before & (demand.server == demand.server[:, None])
         alike = before & (demand.instance == demand.instance[:, None])
-        Accepted = tuple[chex.Array, chex.Array, chex.Array]
-
-        def one(earlier: Accepted, row: tuple[Any, ...]) -> tuple[Accepted, Outcome]:
-            accepted, work_tflop, memory_mb = earlier
-            u, beside, alike, own = row
-            queue_tflop = jnp.sum(jnp.where(beside, work_tflop, 0))
-            used_mb = jnp.sum(jnp.where(beside, memory_mb, 0))
-            model_mb = jnp.where(jnp.any(alike & accepted), 0, own.model_mb)
-            delay_s = own.alone_s + queue_tflop / own.tflops
-            late = delay_s > own.deadline_s
-            need_mb = own.data_mb + model_mb
-            ok = ~late & (used_mb + need_mb <= own.room_mb)
-            here = index == u
-            earlier = (
-                accepted | (here & ok),
-                jnp.where(here & ok, own.work_tflop, work_tflop),
-                jnp.where(here & ok, need_mb, memory_mb),
-            )
-            return earlier, Outcome(ok, late, delay_s, jnp.where(ok, model_mb, 0))
-
         nothing = jnp.zeros_like(demand.work_tflop)
         start = (jnp.zeros(index.shape, bool), nothing, nothing)
-        rows = (index, beside, alike, demand)
-        return jax.lax.scan(one, start, rows, unroll=True)[1]
+        rows = (index == index[:, None], beside, alike, demand)
+        return jax.lax.scan(_admit_next, start, rows, unroll=True)[1]
 
     def parts(self, demand: Demand, outcome: Outcome, params: ServicesParams) -> chex.Array:
         """Accuracy, minus delay, minus cost of all requests ``[3]``; eqs (7), (11), (20), (21)."""
@@ -830,6 +810,36 @@ class Services(Environment[ServicesState, ServicesParams]):
     def _shared(self, slot: Slot, params: ServicesParams) -> chex.Array:
         links = params.link_mbps[np.triu_indices(self.num_servers, 1)]
         return jnp.concatenate([slot.system_tflop / 0.3, slot.used_mb / 900, links / 400])
+
+
+Accepted = tuple[chex.Array, chex.Array, chex.Array]
+
+
+def _admit_next(
+    earlier: Accepted, row: tuple[chex.Array, chex.Array, chex.Array, Demand]
+) -> tuple[Accepted, Outcome]:
+    """Admits one request.
+
+    Args:
+        earlier: whether requests were accepted, with which work and into how much memory, ``[n]``.
+        row: which request it is, which earlier ones are on its server, and which of these run its
+            model, all bool ``[n]``; what it asks for.
+    """
+    accepted, work_tflop, memory_mb = earlier
+    here, beside, alike, own = row
+    queue_tflop = jnp.sum(jnp.where(beside, work_tflop, 0))
+    used_mb = jnp.sum(jnp.where(beside, memory_mb, 0))
+    model_mb = jnp.where(jnp.any(alike & accepted), 0, own.model_mb)
+    delay_s = own.alone_s + queue_tflop / own.tflops
+    late = delay_s > own.deadline_s
+    need_mb = own.data_mb + model_mb
+    ok = ~late & (used_mb + need_mb <= own.room_mb)
+    earlier = (
+        accepted | (here & ok),
+        jnp.where(here & ok, own.work_tflop, work_tflop),
+        jnp.where(here & ok, need_mb, memory_mb),
+    )
+    return earlier, Outcome(ok, late, delay_s, jnp.where(ok, model_mb, 0))
 
 
 def _nth(share: chex.Array, count: chex.Array) -> chex.Array:
