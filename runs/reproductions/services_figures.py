@@ -39,7 +39,7 @@ from runs.reproductions.services_claims import (
     at_alpha,
     at_batch,
 )
-from runs.reproductions.sweeps import Style, draw_legend, draw_lines
+from runs.reproductions.sweeps import Style, draw_legend, draw_lines, log_scale
 from runs.tables import BOUND, Row
 
 # Colours of Okabe and Ito, told apart by colour-blind readers; markers differ as well.
@@ -262,7 +262,8 @@ def _draw_levels(ax: Any, rows: Sequence[Row], place: str, metric: str) -> None:
 def _scale(ax: Any, place: str, metric: str) -> None:
     """Rewards of the literal preset span from hundreds to minus tens of thousands."""
     if metric == COST:
-        ax.set_yscale("log")
+        low, high = ax.get_ylim()
+        log_scale(ax, max(low, 1.0), high)
     elif place.startswith("literal") and metric in (REWARD, ACCURACY):
         ax.set_yscale("symlog", linthresh=100, linscale=0.6)
         ax.set_yticks([-10_000, -1000, -100, 0, 100, *([] if metric == REWARD else [500])])
