@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from agents import registry as agents_registry
-from agents.baselines import services as baselines
 from runs import reproductions, tables
 from runs.reproduce import write_reproduction
 from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE
@@ -360,7 +359,7 @@ def test_drawings(tmp_path):
 
 @pytest.fixture
 def small(monkeypatch):
-    """Two agents, tiny networks, prices that are hardly fitted; nothing measured before."""
+    """Two agents, tiny networks, two learners and two baselines; nothing measured before."""
     env_of, preset = system.env_of, system.preset
 
     def tiny(stem):
@@ -369,8 +368,8 @@ def small(monkeypatch):
         sizes = sizes if own["agent"]["name"] == "happo" else SMALL_HISPER
         return own | {"agent": own["agent"] | sizes}
 
-    few = {"num_slots": 2, "num_partitions": 1, "num_proposals": 1}
-    monkeypatch.setattr(baselines, "fit_prices", partial(baselines.fit_prices, **few))
+    monkeypatch.setattr(system, "LEARNED", (HISPER, HAPPO))
+    monkeypatch.setattr(agents_registry, "baseline_names", lambda env: (RANDOM, HEURISTIC))
     monkeypatch.setattr(system, "preset", tiny)
     monkeypatch.setattr(system, "env_of", lambda *a, **o: env_of(*a, **o) | {"num_agents": 2})
     monkeypatch.setattr(system, "_last", {})
@@ -418,15 +417,15 @@ def test_figures_from_training_to_file(small, tmp_path):
     assert (tmp_path / "figures" / "services_fig07.png").stat().st_size > 10_000
     found = system.measured_group(CONFIG, "training")
     table = Table(found.rows, HISPER)
-    learned = [name + kind for name in LEARNED for kind in ("", SAMPLED)]
-    for name in (*learned, *BASELINES):
+    learned = [name + kind for name in (HISPER, HAPPO) for kind in ("", SAMPLED)]
+    for name in (*learned, RANDOM, HEURISTIC):
         assert table.has(P8, name)
-        assert table.has(L8, name) == (name in BASELINES)
+        assert table.has(L8, name) == (name not in learned)
         if table.has(L8, name):
             assert table.mean(L8, REWARD, name) <= table.mean(L8, REWARD, BOUND)
         gap = table.mean(P8, REWARD, BOUND) - table.mean(P8, REWARD, name)
         assert table.mean(P8, SLACK, name) <= gap / table.mean(P8, REWARD, BOUND) + 1e-6
-    assert set(found.curves) == {(P8, name) for name in LEARNED}
+    assert set(found.curves) == {(P8, HISPER), (P8, HAPPO)}
     for one in found.curves.values():
         np.testing.assert_array_equal(one.steps[0], [4, 8])
         assert one.update_steps == 4 and one.update_s > 0
