@@ -467,6 +467,15 @@ def test_decision_times(small):
     found = dict(system.decision_times(env, params, policy, (1, 8)))
     assert set(found) == {1, 8}
     assert all(len(seconds) >= 5 and min(seconds) > 0 for seconds in found.values())
+    for repeats, total_s, more in (
+        (0, 0.0, True),
+        (1, 9.0, False),
+        (4, 1.9, True),
+        (5, 0.3, False),
+        (99, 0.1, True),
+        (100, 0.1, False),
+    ):
+        assert system._once_more(repeats, total_s) == more
 
 
 def test_entropy_share_by_hand(small, tmp_path):
