@@ -371,8 +371,8 @@ def run_times(config: Config, path: Path) -> Measured:
     """Medians and quartiles of the seconds of a decision, of 1 slot and of 1000 at a time.
 
     Networks are those of the start: their weights do not change the time. Observations and masks
-    are given, compilation is not timed, and fixed prices are fitted before. ``episodes`` of a row are
-    the repeats.
+    are given, compilation is not timed, and fixed prices are fitted before. The repeats stand in
+    the column ``episodes``.
     """
     rows = []
     for agents in claims.AGENTS:
