@@ -407,7 +407,8 @@ def test_temperatures_are_one_program(small, tmp_path):
     ]
     assert [float(job.hp.alpha) for job in jobs] == pytest.approx(ALPHAS[8])
     assert len({job.program_key() for job in jobs}) == 1
-    assert float(jobs[0].params.acc_scale) == 1
+    percent = system.job_of(CONFIG, tmp_path / "percent", P8, HISPER, plan, 1)
+    assert [float(job.params.acc_scale) for job in (jobs[0], percent)] == [1, 100]
     assert system.uniform_entropy(jobs[0]) == pytest.approx(np.log(16 * 4 * 2))
 
 
@@ -464,6 +465,11 @@ def test_measured_as_elsewhere(small):
 def test_decision_times(small):
     env, params = system.program.build_env(CONFIG | {"env": system.env_of(CONFIG, L8)})
     policy = system.untrained(CONFIG, L8, HISPER, env, params)
+    kinds = system.both({HISPER: policy})
+    assert [(name, own.sample) for name, own in kinds.items()] == [
+        (HISPER, False),
+        (HISPER + SAMPLED, True),
+    ]
     found = dict(system.decision_times(env, params, policy, (1, 8)))
     assert set(found) == {1, 8}
     assert all(len(seconds) >= 5 and min(seconds) > 0 for seconds in found.values())
