@@ -76,10 +76,19 @@ _figures |= {
     f"partitioning/fig{number:02d}": f"runs.reproductions.partitioning:fig{number:02d}"
     for number in range(6, 14)
 }
+_figures |= {
+    f"services/{name}": f"runs.reproductions.services:{name}"
+    for name in (*(f"fig{number:02d}" for number in range(4, 11)), "ablation", "temperature")
+}
 _figures["splitting/learning"] = "runs.reproductions.splitting_learning:learning"
 _by_name_alone = {"splitting/learning"}  # they train while all others of their system do not
 _groups: dict[str, tuple[str, ...]] = {
     "partitioning/sweeps": tuple(f"partitioning/fig{number:02d}" for number in range(7, 14)),
+    "services/tables": tuple(f"services/fig{number:02d}" for number in range(4, 7)),
+    "services/training": (
+        *(f"services/fig{number:02d}" for number in (7, 8, 10)),
+        "services/ablation",
+    ),
     "vehicular/training": ("vehicular/fig03", "vehicular/fig04"),
     "vehicular/cores": tuple(f"vehicular/fig{number:02d}" for number in range(5, 9)),
     "vehicular/bandwidth": tuple(f"vehicular/fig{number:02d}" for number in range(9, 13)),

@@ -169,6 +169,10 @@ class Table:
         """The row of a policy; of the trained one unless named."""
         return self._rows[scenario, policy or self.learned, metric]
 
+    def has(self, scenario: str, policy: str) -> bool:
+        """Whether a policy was measured in a scenario."""
+        return any(key[:2] == (scenario, policy) for key in self._rows)
+
     def mean(self, scenario: str, metric: str, policy: str | None = None) -> float:
         """The mean of a row."""
         return float(self.row(scenario, metric, policy)["mean"])

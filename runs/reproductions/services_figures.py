@@ -1,0 +1,440 @@
+"""Drawings of figures 4 to 10 of joint deployment, of HISPER's parts and of its temperature."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from runs.figures import new_figure
+from runs.reproductions.services_claims import (
+    ACCURACY,
+    AGENTS,
+    ALPHAS,
+    BASELINES,
+    BATCHES,
+    COST,
+    DELAY,
+    DESCENT,
+    ENTROPY,
+    FAILURE,
+    GREEDY,
+    HAPPO,
+    HASAC,
+    HEURISTIC,
+    HISPER,
+    INDEPENDENT,
+    LEARNED,
+    ONE_VALUE,
+    PRESETS,
+    PRICES,
+    RANDOM,
+    REWARD,
+    SAMPLED,
+    SCENARIOS,
+    Curve,
+    at,
+    at_alpha,
+    at_batch,
+)
+from runs.reproductions.sweeps import Style, draw_legend, draw_lines, log_scale
+from runs.tables import BOUND, Row
+
+# Colours of Okabe and Ito, told apart by colour-blind readers; markers differ as well.
+STYLES: dict[str, Style] = {
+    HISPER: ("#D55E00", "o", "-"),
+    HASAC: ("#0072B2", "s", "-"),
+    HAPPO: ("#CC79A7", "v", "-"),
+    ONE_VALUE: ("#E69F00", "P", "-"),
+    INDEPENDENT: ("#56B4E9", "X", "-"),
+    RANDOM: ("#999999", "x", "--"),
+    HEURISTIC: ("#000000", "D", "--"),
+    PRICES: ("#009E73", "^", "--"),
+    GREEDY: ("#8C6D1F", "<", ":"),
+    DESCENT: ("#332288", "*", ":"),
+    BOUND: ("#555555", "", ":"),
+}
+MODEL_STYLES = (
+    ("#D55E00", "o", "-"),
+    ("#0072B2", "s", "-"),
+    ("#009E73", "^", "-"),
+    ("#CC79A7", "v", "-"),
+)
+DETECTORS = ("R-50-FPN fp16", "R-50-C4", "X-101-64x4d-FPN", "R-101-FPN")
+TRACKERS = ("ByteTrack", "SORT", "QDTrack")
+LABELS = {
+    REWARD: "reward per episode",
+    ACCURACY: "accuracy per episode",
+    COST: "cost per episode [$]",
+    DELAY: "delay per episode [s]",
+    FAILURE: "failure rate [%]",
+    ENTROPY: "entropy / uniform policy's",
+}
+AGENT_LABELS = {
+    "accuracy": "accuracy (standardised)",
+    "delay_s": "delay [s]",
+    "cost_usd": "cost [$]",
+}
+PARTS = (REWARD, ACCURACY, COST, DELAY)
+PANEL = (3.0, 2.3)
+DRAWN_AGENTS = (HISPER, HASAC, HAPPO, HEURISTIC, PRICES, DESCENT)
+
+
+# ---- data --------------------------------------------------------------------------------------
+
+
+def table_rows(
+    service: str,
+    scales: Sequence[float],
+    second: str,
+    values: Sequence[float],
+    models: Sequence[str],
+    table: np.ndarray,
+) -> list[Row]:
+    """The data of figures 4 to 6, ``[scales, values, models]``."""
+    return [
+        {
+            "service": service,
+            "scale": float(scale),
+            "setting": second,
+            "setting_value": float(value),
+            "model": model,
+            "value": float(table[i, j, m]),
+        }
+        for m, model in enumerate(models)
+        for i, scale in enumerate(scales)
+        for j, value in enumerate(values)
+    ]
+
+
+def curve_rows(curves: Mapping[tuple[str, str], Curve]) -> list[Row]:
+    """The data of figure 7: a row per run, seed, bin and metric."""
+    return [
+        _point(place, name, metric, float(one.steps[seed, i]), seed, float(values[seed, i]))
+        for (place, name), one in curves.items()
+        for metric, values in one.values.items()
+        for seed, i in np.ndindex(values.shape)
+        if np.isfinite(values[seed, i])
+    ]
+
+
+def level_rows(rows: Sequence[Row]) -> list[Row]:
+    """Measured levels beside `curve_rows`: no steps, no seed."""
+    return [
+        _point(row["scenario"], row["policy"], row["metric"], None, None, row["mean"])
+        | {name: row[name] for name in ("ci_low", "ci_high")}
+        for row in rows
+        if row["metric"] in PARTS
+    ]
+
+
+def _point(
+    place: str, name: str, metric: str, steps: float | None, seed: int | None, value: float
+) -> Row:
+    where = {"scenario": place, "policy": name, "metric": metric, "steps": steps, "seed": seed}
+    return where | {"mean": value, "ci_low": None, "ci_high": None}
+
+
+def failure_rows(rows: Sequence[Row]) -> list[Row]:
+    """The data of figure 8: failures, and what they are due to."""
+    shown = (FAILURE, "late_rate", "memory_rate", "failure_rate_detection", "failure_rate_tracking")
+    return [row for row in rows if row["metric"] in shown]
+
+
+def agent_rows(rows: Sequence[Row]) -> list[Row]:
+    """The data of figure 10: a row per scenario, policy, agent and quantity."""
+    found = []
+    for row in rows:
+        match = re.fullmatch(r"(accuracy|delay_s|cost_usd)_agent(\d+)", row["metric"])
+        if match:
+            place = {"scenario": row["scenario"], "quantity": match[1], "x": int(match[2]) + 1}
+            found.append(place | {n: row[n] for n in ("policy", "mean", "ci_low", "ci_high")})
+    return found
+
+
+def part_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    """The data of the ablation: rewards and failures of learners, greedy and sampled."""
+    wanted = {name + kind for name in names for kind in ("", SAMPLED)}
+    return [row for row in rows if row["policy"] in wanted and row["metric"] in (*PARTS, FAILURE)]
+
+
+def temperature_rows(rows: Sequence[Row], places: Sequence[str]) -> list[Row]:
+    """The data of the temperature: rows of HISPER with the temperature as ``x``."""
+    alpha = {
+        at_alpha(place, value): (place, value)
+        for place in places
+        for value in ALPHAS[SCENARIOS[place][1]]
+    }
+    return [
+        dict(zip(("swept", "x"), alpha[row["scenario"]], strict=True)) | row
+        for row in rows
+        if row["scenario"] in alpha
+        and row["policy"].startswith(HISPER)
+        and row["metric"] in (*PARTS, FAILURE, ENTROPY)
+    ]
+
+
+# ---- tables ------------------------------------------------------------------------------------
+
+
+def draw_accuracy(rows: Sequence[Row], second: str) -> Any:
+    """Figures 4 and 5: a panel per model, a line per value of the second setting."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    low, high = (extreme(row["value"] for row in rows) for extreme in (min, max))
+    drawing, axes = new_figure(len(models), columns=4, size=(2.6, 2.4))
+    for model, ax in zip(models, axes, strict=True):
+        _draw_table(ax, [row for row in rows if row["model"] == model], second)
+        ax.set_title(model, fontsize=9)
+        ax.set_ylim(max(0, low - 0.3 * (high - low)), high + 0.05 * (high - low))
+    axes[0].set_ylabel("box AP" if second == "JPEG quality" else "MOTA")
+    draw_legend(drawing, axes, columns=4)
+    return drawing
+
+
+def draw_sizes(rows: Sequence[Row]) -> Any:
+    """Figure 6: a panel per service."""
+    services = list(dict.fromkeys(row["service"] for row in rows))
+    drawing, axes = new_figure(len(services), columns=2, size=(3.2, 2.6))
+    for service, ax in zip(services, axes, strict=True):
+        own = [row for row in rows if row["service"] == service]
+        _draw_table(ax, own, own[0]["setting"])
+        ax.set_yscale("log")
+        ax.set_title(service, fontsize=9)
+        ax.legend(frameon=False, fontsize=7)
+    axes[0].set_ylabel("size factor")
+    return drawing
+
+
+def _draw_table(ax: Any, rows: Sequence[Row], second: str) -> None:
+    for style, value in zip(
+        MODEL_STYLES, dict.fromkeys(row["setting_value"] for row in rows), strict=True
+    ):
+        own = [row for row in rows if row["setting_value"] == value]
+        colour, marker, line = style
+        x, y = ([row[name] for row in own] for name in ("scale", "value"))
+        label = f"{second} {value:g}"
+        ax.plot(x, y, color=colour, marker=marker, linestyle=line, markersize=4, label=label)
+    ax.set_xticks([0.25, 0.5, 0.75, 1.0])
+    ax.set_xlabel("image scale")
+
+
+# ---- training ----------------------------------------------------------------------------------
+
+
+def draw_training(curves: Mapping[tuple[str, str], Curve], rows: Sequence[Row]) -> Any:
+    """Figure 7: a row of panels per scenario, learned policies over steps, others as lines."""
+    drawing, axes = new_figure(len(SCENARIOS) * len(PARTS), columns=len(PARTS), size=PANEL)
+    for place, row_axes in zip(SCENARIOS, axes.reshape(len(SCENARIOS), -1), strict=True):
+        own = {key[1]: one for key, one in curves.items() if key[0] == place}
+        for metric, ax in zip(PARTS, row_axes, strict=True):
+            _draw_levels(ax, rows, place, metric)
+            for name in (HISPER, HASAC, HAPPO):
+                if name in own:
+                    _draw_curve(ax, own[name], metric, STYLES[name][0], name)
+            _scale(ax, place, metric)
+            ax.set_ylabel(LABELS[metric])
+            if not own:
+                ax.set_xticks([])
+        row_axes[0].set_title(place, fontsize=10, loc="left", fontweight="bold")
+        if not own:
+            row_axes[0].set_xlabel("no learner trained here", fontsize=8)
+        for ax in row_axes if own else ():
+            ax.set_xlabel("training steps")
+            ax.ticklabel_format(axis="x", scilimits=(0, 0))
+    draw_legend(drawing, axes, columns=9)
+    return drawing
+
+
+def _draw_levels(ax: Any, rows: Sequence[Row], place: str, metric: str) -> None:
+    """Every baseline and the bound."""
+    for row in rows:
+        name = row["policy"]
+        if row["scenario"] == place and row["metric"] == metric and name in (*BASELINES, BOUND):
+            colour, _, line = STYLES[name]
+            width = 1.6 if name == BOUND else 1.1
+            ax.axhline(float(row["mean"]), color=colour, linestyle=line, lw=width, label=name)
+            low, high = (float(row[end]) for end in ("ci_low", "ci_high"))
+            ax.axhspan(low, high, color=colour, alpha=0.12, linewidth=0)
+
+
+def _scale(ax: Any, place: str, metric: str) -> None:
+    """Rewards of the literal preset span from hundreds to minus tens of thousands."""
+    if metric == COST:
+        low, high = ax.get_ylim()
+        log_scale(ax, max(low, 1.0), high)
+    elif place.startswith("literal") and metric in (REWARD, ACCURACY):
+        ax.set_yscale("symlog", linthresh=100, linscale=0.6)
+        ax.set_yticks([-10_000, -1000, -100, 0, 100, *([] if metric == REWARD else [500])])
+        ax.set_yticklabels([f"{tick:g}" for tick in ax.get_yticks()])
+
+
+def _draw_curve(ax: Any, one: Curve, metric: str, colour: str, name: str) -> None:
+    """The mean over seeds, and its 95 % interval by a normal law where there are several."""
+    values = one.values[metric]
+    known = np.isfinite(values).all(axis=0)
+    steps, values = one.steps[:, known].mean(axis=0), values[:, known]
+    mean, seeds = values.mean(axis=0), len(values)
+    ax.plot(steps, mean, color=colour, linewidth=1.4, label=name, zorder=3)
+    if seeds > 1:
+        half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(seeds)
+        ax.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.25, linewidth=0)
+
+
+# ---- bars and agents ---------------------------------------------------------------------------
+
+
+def _draw_bars(ax: Any, rows: Sequence[Row], names: Sequence[str], form: str = "{:.3g}") -> None:
+    """A bar per policy with its interval and its value."""
+    values = {row["policy"]: row for row in rows}
+    names = [name for name in names if name in values]
+    for place, name in enumerate(names):
+        mean, low, high = (float(values[name][key]) for key in ("mean", "ci_low", "ci_high"))
+        error = np.maximum([[mean - low], [high - mean]], 0)
+        faint = name.endswith(SAMPLED)
+        colour = STYLES[name.removesuffix(SAMPLED)][0]
+        ax.barh(*(place, mean), xerr=error, color=colour, height=0.7, alpha=0.55 if faint else 1.0)
+        ax.annotate(
+            *(form.format(mean), (max(high, mean), place), (4, 0)),
+            **{"textcoords": "offset points", "va": "center", "size": 7},
+        )
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.invert_yaxis()
+    ax.margins(x=0.15)
+    ax.grid(axis="y", visible=False)
+
+
+def draw_failures(rows: Sequence[Row]) -> Any:
+    """Figure 8: a panel per scenario."""
+    names = [name + kind for name in LEARNED for kind in ("", SAMPLED)] + list(BASELINES)
+    most = max(
+        len({row["policy"] for row in rows if row["scenario"] == place}) for place in SCENARIOS
+    )
+    size = (4.0, max(2.0, 0.24 * most + 0.7))
+    drawing, axes = new_figure(len(SCENARIOS), columns=2, size=size)
+    for place, ax in zip(SCENARIOS, axes, strict=True):
+        own = [row for row in rows if row["scenario"] == place and row["metric"] == FAILURE]
+        _draw_bars(ax, own, names)
+        ax.set_title(place, fontsize=9)
+        ax.set_xlabel(LABELS[FAILURE])
+    return drawing
+
+
+def draw_times(rows: Sequence[Row]) -> Any:
+    """Figure 9: a panel per number of slots decided at once, two bars per policy."""
+    drawing, axes = new_figure(len(BATCHES), columns=2, size=(4.2, 2.9))
+    names = [name for name in (*LEARNED, *BASELINES) if any(r["policy"] == name for r in rows)]
+    for batch, ax in zip(BATCHES, axes, strict=True):
+        for shift, agents in zip((-0.2, 0.2), AGENTS, strict=True):
+            own = {row["policy"]: row for row in rows if row["scenario"] == at_batch(agents, batch)}
+            for place, name in enumerate(names):
+                ms, low, high = (
+                    1e3 * float(own[name][key]) for key in ("mean", "ci_low", "ci_high")
+                )
+                colour = STYLES[name][0]
+                ax.barh(
+                    *(place + shift, ms),
+                    xerr=np.maximum([[ms - low], [high - ms]], 0),
+                    color=colour,
+                    alpha=0.55 if agents == AGENTS[0] else 1.0,
+                    height=0.36,
+                )
+                ax.annotate(
+                    *(f"{ms:.2g}", (high, place + shift), (3, 0)),
+                    **{"textcoords": "offset points", "va": "center", "size": 6},
+                )
+        ax.set_xscale("log")
+        ax.margins(x=0.12)
+        ax.set_yticks(range(len(names)), names, fontsize=8)
+        ax.invert_yaxis()
+        ax.grid(axis="y", visible=False)
+        ax.set_xlabel("decision time per slot [ms]")
+        slots = "one slot" if batch == 1 else f"{batch} slots"
+        ax.set_title(f"{slots} at a time; pale: {AGENTS[0]} agents, full: {AGENTS[1]}", fontsize=8)
+    return drawing
+
+
+def draw_agents(rows: Sequence[Row]) -> Any:
+    """Figure 10: 8 agents, a row of panels per preset, the quantities of accepted requests."""
+    drawing, axes = new_figure(len(PRESETS) * len(AGENT_LABELS), columns=3, size=(3.2, 2.5))
+    panels = [(at(kind, 8), quantity) for kind in PRESETS for quantity in AGENT_LABELS]
+    for (place, quantity), ax in zip(panels, axes, strict=True):
+        own = [
+            row
+            for name in DRAWN_AGENTS
+            for row in rows
+            if (row["scenario"], row["quantity"], row["policy"]) == (place, quantity, name)
+        ]
+        draw_lines(ax, own, STYLES.__getitem__, (HISPER,), {})
+        ax.axvline(4.5, color="#BBBBBB", linewidth=0.8)
+        ax.set_ylabel(AGENT_LABELS[quantity])
+        ax.set_xlabel("agent: 1 to 4 detect, 5 to 8 track")
+        ax.set_title(place, fontsize=9)
+    draw_legend(drawing, axes, columns=6)
+    return drawing
+
+
+def draw_parts(curves: Mapping[tuple[str, str], Curve], rows: Sequence[Row]) -> Any:
+    """The ablation: per scenario, rewards over steps, and measured rewards as bars."""
+    places = [place for place in SCENARIOS if any(key[0] == place for key in curves)]
+    drawing, axes = new_figure(2 * len(places), columns=2, size=(4.2, 2.9))
+    names = (HISPER, ONE_VALUE, INDEPENDENT, HASAC)
+    for place, (ax, bars) in zip(places, axes.reshape(-1, 2), strict=True):
+        for name in names:
+            if (place, name) in curves:
+                _draw_curve(ax, curves[place, name], REWARD, STYLES[name][0], name)
+        ax.legend(frameon=False, fontsize=7, loc="lower right")
+        ax.set_xlabel("training steps")
+        ax.ticklabel_format(axis="x", scilimits=(0, 0))
+        ax.set_ylabel(LABELS[REWARD])
+        ax.set_title(f"{place}: mean and 95 % interval over seeds", fontsize=8)
+        own = [row for row in rows if row["scenario"] == place and row["metric"] == REWARD]
+        _draw_bars(bars, own, [n + kind for n in names for kind in ("", SAMPLED)], "{:.5g}")
+        bars.set_xlabel(LABELS[REWARD])
+        bars.set_title("measured on the same episodes", fontsize=8)
+    return drawing
+
+
+def draw_temperature(rows: Sequence[Row], measured: Sequence[Row], places: Sequence[str]) -> Any:
+    """Rewards, failures, delays and entropy of HISPER over the temperature, beside baselines."""
+    shown = (REWARD, FAILURE, DELAY, ENTROPY)
+    drawing, axes = new_figure(len(shown) * len(places), columns=len(shown), size=PANEL)
+    panels = [(place, metric) for place in places for metric in shown]
+    for (place, metric), ax in zip(panels, axes, strict=True):
+        for name, line in ((HISPER + SAMPLED, "-"), (HISPER, "--")):
+            own = sorted(
+                (
+                    row
+                    for row in rows
+                    if (row["swept"], row["policy"], row["metric"]) == (place, name, metric)
+                ),
+                key=lambda row: row["x"],
+            )
+            if own:
+                x, mean, low, high = (
+                    np.array([float(row[key]) for row in own])
+                    for key in ("x", "mean", "ci_low", "ci_high")
+                )
+                label = "HISPER, sampled" if line == "-" else "HISPER, greedy"
+                ax.errorbar(
+                    *(x, mean, np.maximum([mean - low, high - mean], 0)),
+                    color=STYLES[HISPER][0],
+                    linestyle=line,
+                    marker="o",
+                    markersize=4,
+                    capsize=2,
+                    label=label,
+                )
+        _draw_levels(ax, measured, place, metric)
+        ax.set_xscale("log")
+        alphas = ALPHAS[SCENARIOS[place][1]]
+        ax.set_xticks(alphas, [f"{alpha:g}" for alpha in alphas])
+        ax.set_xticks([], minor=True)
+        _scale(ax, place, metric)
+        ax.set_xlabel("temperature alpha")
+        ax.set_ylabel(LABELS[metric])
+    for place, ax in zip(places, axes[:: len(shown)], strict=True):
+        ax.set_title(place, fontsize=10, loc="left", fontweight="bold")
+    draw_legend(drawing, axes, columns=8)
+    return drawing
