@@ -136,12 +136,14 @@ class Hisper(Learner):
 
     hybrid_reward: one value per component of the reward, else one of their sum. autoregressive:
     sub-actions see those before them. critics: layers over all agents side by side (``joint``), or
-    a sum over agents with messages between those that choose the same (``pairwise``). embedding:
-    width of an embedded group. actor_hidden, critic_hidden: widths of the layers. lstm_width: of a
-    cell. num_envs: that collect. rounds: steps of each per `update`. gradient_updates: of all
-    actors per `update`. critic_steps: of the critics for each of them. batch_size, buffer_size,
-    prefill: transitions, the last by random actions before the first `update`. bootstrap: False
-    where the state does not depend on actions and the discount is 0: the targets are the rewards.
+    values of the agents with messages between those that choose the same (``pairwise``). credit:
+    values are learned from the rewards of the team, or, with pairwise critics, of each agent, where
+    ``env.paid_by_agent``; either way an actor ascends the value of the team. embedding: width of an
+    embedded group. actor_hidden, critic_hidden: widths of the layers. lstm_width: of a cell.
+    num_envs: that collect. rounds: steps of each per `update`. gradient_updates: of all actors per
+    `update`. critic_steps: of the critics for each of them. batch_size, buffer_size, prefill:
+    transitions, the last by random actions before the first `update`. bootstrap: False where the
+    state does not depend on actions and the discount is 0: the targets are the rewards.
     entropy_split: weight of the entropy in the target of each component, alpha over their number
     (``third``), all of it (``full``) or ``none``. feed: what a cell gets of the sub-action before,
     its draw (``sample``) or its distribution (``probs``). temperature: ``fixed``, or ``learned``
@@ -152,6 +154,7 @@ class Hisper(Learner):
     hybrid_reward: bool = True
     autoregressive: bool = True
     critics: Literal["joint", "pairwise"] = "joint"
+    credit: Literal["team", "agents"] = "team"
     embedding: int = 32
     actor_hidden: tuple[int, ...] = (256, 256)
     critic_hidden: tuple[int, ...] = (512, 512, 256, 256, 128)
@@ -191,6 +194,11 @@ class Hisper(Learner):
         if self.hybrid_reward and not self.env.reward_parts:
             valid = f"env={self.env.name} has no components of the reward: give false"
             raise ConfigError("hybrid_reward", self.hybrid_reward, valid)
+        if self.credit == "agents" and self.critics != "pairwise":
+            raise ConfigError("credit", self.credit, "critics=joint need team")
+        if self.credit == "agents" and not self.env.paid_by_agent:
+            valid = f"env={self.env.name} pays the team only: give team"
+            raise ConfigError("credit", self.credit, valid)
 
     # ---- the contract -------------------------------------------------------------------------
 
@@ -333,7 +341,7 @@ class Hisper(Learner):
 
     @property
     def _team(self) -> Team:
-        return Team(self.env, self.hybrid_reward)
+        return Team(self.env, self.hybrid_reward, self.credit == "agents")
 
     def _first_learned(
         self, key_actor: chex.PRNGKey, key_critic: chex.PRNGKey, hp: Hyperparameters
@@ -371,7 +379,7 @@ class Hisper(Learner):
         return Transition(
             state=state,
             action=jnp.zeros(shape, self._action_dtype),
-            reward=jnp.zeros(self._team.num_parts, self.env.float_dtype),
+            reward=jnp.zeros(self._team.reward_shape, self.env.float_dtype),
             next_state=state if self.bootstrap else None,
             terminated=jnp.asarray(False),
             lane=jnp.int32(0),
@@ -466,13 +474,36 @@ class Hisper(Learner):
         return one_hot, jnp.sum(one_hot * log_probability, axis=(-2, -1))
 
     def _judged(self, critics: Any, world: chex.Array, one_hot: chex.Array) -> chex.Array:
-        """What both critics put out, ``[2, B, parts]``, of one-hots ``[n, B, heads, choices]``."""
-        return jax.vmap(self.critic.apply, (0, None, None))(critics, world, one_hot)
+        """Normalised values by both critics, ``[2, *values]``, of one-hots of all agents.
+
+        Values are ``[B, parts]``, or ``[B, n, parts]`` with ``credit="agents"``.
+        """
+        judge = jax.vmap(self.critic.apply, (0, None, None))
+        return self._by_row(judge(critics, world, one_hot))
+
+    def _by_row(self, output: chex.Array) -> chex.Array:
+        """What the critics put out as normalised values ``[2, *values]``."""
+        if self.critics == "joint":
+            return output
+        if self.credit == "team":
+            return jnp.mean(output, axis=1)
+        return jnp.moveaxis(output, 1, 2)
+
+    def _least(self, scale: Scale, output: chex.Array) -> chex.Array:
+        """min over the critics of what normalised values ``[2, *values]`` are worth to the team,
+        ``[B, parts]``."""
+        value = scale.value(output)
+        if self.credit == "agents":
+            value = jnp.sum(value, axis=2)
+        return jnp.min(value, axis=0)
 
     def _soft_value(
         self, learned: Learned, view: View, key: chex.PRNGKey, hp: Hyperparameters
     ) -> chex.Array:
-        """min_j Q_j^i - w alpha sum_n log pi_n at new actions, ``[B, parts]``; (27), (31)."""
+        """min_j Q_j^i - w alpha sum_n log pi_n at new actions, ``[*values]``; (27), (31).
+
+        With ``credit="agents"`` every agent has its own entropy.
+        """
         one_hot, log_probability = self._draw(learned.actors, view, key, hp)
         output = self._judged(learned.targets, view.world, one_hot)
         value = jnp.min(learned.scale.value(output), axis=0)
@@ -480,11 +511,14 @@ class Hisper(Learner):
             return value
         weight = 1 / self._team.num_parts if self.entropy_split == "third" else 1.0
         alpha = jnp.mean(jnp.exp(learned.log_alpha))
-        return value - weight * alpha * jnp.sum(log_probability, axis=0)[:, None]
+        by_agent = self.credit == "agents"
+        surprise = log_probability.T if by_agent else jnp.sum(log_probability, axis=0)
+        return value - weight * alpha * surprise[..., None]
 
     def _rescaled(self, learned: Learned, target: chex.Array, hp: Hyperparameters) -> Learned:
-        """Adds targets ``[B, parts]`` to the scale; the critics' values stay what they were."""
-        scale = learned.scale.add(target, hp.value_decay)
+        """Adds targets ``[*values]`` to the scale; the critics' values stay what they were."""
+        rows = target.reshape(-1, target.shape[-1])
+        scale = learned.scale.add(rows, hp.value_decay)
         return learned.replace(
             critics=learned.scale.carried(learned.critics, scale),
             targets=learned.scale.carried(learned.targets, scale),
@@ -505,7 +539,8 @@ class Hisper(Learner):
         if self.bootstrap:
             following = self._view(batch.next_state, batch.lane, params)
             ahead = self._soft_value(learned, following, key, hp)
-            target += hp.discount * jnp.where(batch.terminated[:, None], 0.0, ahead)
+            going = ~batch.terminated.reshape(-1, *(1,) * (ahead.ndim - 1))
+            target += hp.discount * jnp.where(going, ahead, 0.0)
         learned = self._rescaled(learned, target, hp)
         scale = learned.scale
         normalised = scale.normalised(target)
@@ -518,7 +553,7 @@ class Hisper(Learner):
         def loss(critics: Any) -> tuple[chex.Array, chex.Array]:
             value = self._judged(critics, view.world, one_hot)
             error = jnp.sum((normalised - value) ** 2, axis=-1)
-            return jnp.sum(jnp.mean(error, axis=1)), value
+            return jnp.sum(jnp.mean(error.reshape(2, -1), axis=1)), value
 
         (error, value), gradient = jax.value_and_grad(loss, has_aux=True)(learned.critics)
         direction, optimizer = _adam.update(gradient, learned.critic_optimizer)
@@ -528,7 +563,7 @@ class Hisper(Learner):
             learned.targets,
             critics,
         )
-        value = jnp.sum(scale.value(value), axis=-1)
+        value = jnp.sum(self._least(scale, value), axis=-1)
         learned = learned.replace(critics=critics, critic_optimizer=optimizer, targets=targets)
         return learned, {"critic_loss": error, "q": jnp.mean(value)}
 
@@ -562,8 +597,8 @@ class Hisper(Learner):
 
             def loss(actor: Any) -> tuple[chex.Array, chex.Array]:
                 own, log_probability = self._draw_one(actor, observation, mask, key_own, hp)
-                output = judge(critics, replaced(critics, acted, own, n))
-                value = jnp.min(learned.scale.value(output), axis=0)
+                output = self._by_row(judge(critics, replaced(critics, acted, own, n)))
+                value = self._least(learned.scale, output)
                 gain = jnp.sum(value, axis=-1) - alpha * log_probability
                 return -jnp.mean(gain) / unit, jnp.mean(log_probability)
 
@@ -630,6 +665,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "hybrid_reward": (False, True),
     "autoregressive": (False, True),
     "critics": ("joint", "pairwise"),
+    "credit": ("team", "agents"),
     "bootstrap": (False, True),
     "entropy_split": ("third", "full", "none"),
     "feed": ("sample", "probs"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -342,12 +342,12 @@ class JointCritic(nn.Module):
 
 
 class PairwiseCritic(nn.Module):
-    """Like `JointCritic`, as a sum over agents of values that see who chose the same.
+    """Like `JointCritic`, but a value for every agent, which sees who chose the same.
 
-    An agent's features are those of its row and its action, their sum and their products; agents
-    that chose the same value of a sub-action send each other messages. All agents share the
-    weights, so it learns from every agent what `JointCritic` has to learn for each pair of agents
-    and each choice: collisions.
+    An agent's features are those of its row, of its action and of their products; agents that chose
+    the same value of a sub-action send each other messages. All agents share the weights, so what
+    `JointCritic` has to learn for each pair of agents and each choice, a collision, is learned
+    once.
     """
 
     num_agents: int
@@ -359,51 +359,77 @@ class PairwiseCritic(nn.Module):
     dtype: np.dtype = np.dtype(np.float32)
 
     def setup(self) -> None:
-        def dense(width: int, **options: Any) -> nn.Dense:
-            return nn.Dense(width, dtype=self.dtype, param_dtype=self.dtype, **options)
+        def dense(width: int, scale: nn.initializers.Initializer = _hidden_init) -> nn.Dense:
+            return nn.Dense(width, dtype=self.dtype, param_dtype=self.dtype, kernel_init=scale)
 
         shape = (self.num_agents, self.embedding)
         self.identity = self.param("identity", _head_init(1.0), shape, self.dtype)
-        self.rows = dense(self.embedding, kernel_init=_hidden_init)
-        self.shared = dense(self.embedding, kernel_init=_hidden_init)
-        self.actions = dense(self.embedding, kernel_init=_hidden_init)
-        self.message = dense(self.embedding, kernel_init=_hidden_init)
-        self.own = dense(self.embedding, kernel_init=_hidden_init)
+        self.rows = dense(self.embedding)
+        self.shared = dense(self.embedding)
+        self.actions = dense(self.embedding)
+        self.products = dense(self.embedding)
+        self.own = dense(self.embedding)
+        self.message = dense(self.embedding // 2)
         self.rest = Trunk(self.hidden, self.dtype)
-        self.values = dense(self.outputs, kernel_init=_head_init(1.0))
+        self.values = dense(self.outputs, _head_init(1.0))
 
     def __call__(self, state: chex.Array, actions: chex.Array) -> chex.Array:
-        """``[..., S]`` and one-hots ``[agents, ..., heads, choices]`` to ``[..., outputs]``."""
+        """Like `JointCritic`, but to ``[agents, ..., outputs]``."""
         return self.judge(self.prepare(state, actions))
 
-    def prepare(self, state: chex.Array, actions: chex.Array) -> tuple[chex.Array, chex.Array]:
-        """Features of the agents' rows ``[agents, ..., embedding]``, and the actions."""
+    def prepare(self, state: chex.Array, actions: chex.Array) -> _Prepared:
+        """What all agents put into the sum."""
         owned = self.num_agents * self.row
         features = self.identity.reshape(self.num_agents, *(1,) * (state.ndim - 1), -1)
+        rows = state[..., :owned].reshape(*state.shape[:-1], self.num_agents, self.row)
+        rows = jnp.moveaxis(rows, -2, 0)
         if owned:
-            rows = state[..., :owned].reshape(*state.shape[:-1], self.num_agents, self.row)
-            features = features + self.rows(jnp.moveaxis(rows, -2, 0))
+            features = features + self.rows(rows)
         if self.groups:
             features = features + self.shared(state[..., owned:])
-        return features, actions
+        return _Prepared(rows, features, actions, *self._acted(rows, features, actions))
 
     def replaced(
-        self, prepared: tuple[chex.Array, chex.Array], action: chex.Array, agent: chex.Array | int
-    ) -> tuple[chex.Array, chex.Array]:
+        self, prepared: _Prepared, action: chex.Array, agent: chex.Array | int
+    ) -> _Prepared:
         """`prepare` with one agent's one-hots ``[..., heads, choices]`` in place of its own."""
-        return prepared[0], prepared[1].at[agent].set(action)
+        own, message = self._acted(prepared.rows[agent], prepared.features[agent], action)
+        return prepared._replace(
+            actions=prepared.actions.at[agent].set(action),
+            own=prepared.own.at[agent].set(own),
+            message=prepared.message.at[agent].set(message),
+        )
 
-    def judge(self, prepared: tuple[chex.Array, chex.Array]) -> chex.Array:
-        """Values ``[..., outputs]`` of what was prepared."""
-        features, actions = prepared
-        acted = self.actions(_flat(actions))
-        x = jnp.concatenate([nn.relu(features + acted), features * acted], axis=-1)
-        alike = jnp.sum(actions[:, None] * actions[None], axis=-1)
+    def judge(self, prepared: _Prepared) -> chex.Array:
+        """Values ``[agents, ..., outputs]`` of what was prepared."""
+        actions = prepared.actions
+        alike = jnp.einsum("n...hk,m...hk->nm...h", actions, actions)
         other = ~np.eye(self.num_agents, dtype=bool)
         alike = alike * other.reshape(*other.shape, *(1,) * (alike.ndim - 2))
-        received = jnp.sum(alike[..., None] * self.message(x)[None, ..., None, :], axis=1)
-        x = nn.relu(jnp.concatenate([self.own(x), _flat(received)], axis=-1))
-        return jnp.sum(self.values(self.rest(x)), axis=0)
+        received = jnp.einsum("nm...h,m...e->n...he", alike, prepared.message)
+        x = nn.relu(jnp.concatenate([prepared.own, _flat(received)], axis=-1))
+        return self.values(self.rest(x))
+
+    def _acted(
+        self, rows: chex.Array, features: chex.Array, actions: chex.Array
+    ) -> tuple[chex.Array, chex.Array]:
+        """Own part and message of agents from their rows, features and actions."""
+        actions = _flat(actions)
+        acted = self.actions(actions)
+        if self.row:
+            acted += self.products(_flat(rows[..., None] * actions[..., None, :]))
+        x = jnp.concatenate([nn.relu(features + acted), features * acted], axis=-1)
+        return self.own(x), self.message(x)
+
+
+class _Prepared(NamedTuple):
+    """Of all agents: rows of the state, features of these, actions, own parts and messages."""
+
+    rows: chex.Array
+    features: chex.Array
+    actions: chex.Array
+    own: chex.Array
+    message: chex.Array
 
 
 def _flat(x: chex.Array) -> chex.Array:

@@ -42,7 +42,8 @@ class View(NamedTuple):
 class Step(NamedTuple):
     """What one step of B environments led to, leaves ``[B, ...]``.
 
-    after: states before any reset. reward: ``[B, parts]``; one part if there are no components.
+    after: states before any reset. reward: ``[B, parts]``, or ``[B, n, parts]`` by agent; one part
+    if there are no components.
     """
 
     after: Any
@@ -66,11 +67,13 @@ def unsupported(env: Environment) -> str | None:
 class Team:
     """The agents of one environment.
 
-    parts: whether rewards are kept by component, of ``info["reward_parts"]``.
+    parts: whether rewards are kept by component, of ``info["reward_parts"]``. by_agent: whether
+    they are kept by agent, of ``info["agent_parts"]``.
     """
 
     env: Environment
     parts: bool = False
+    by_agent: bool = False
 
     @property
     def branches(self) -> Branches:
@@ -81,6 +84,11 @@ class Team:
     def num_parts(self) -> int:
         """Rewards of a step."""
         return len(self.env.reward_parts) if self.parts else 1
+
+    @property
+    def reward_shape(self) -> tuple[int, ...]:
+        """Of what a step is paid: ``[parts]``, or ``[n, parts]`` by agent."""
+        return (*((self.env.num_agents,) if self.by_agent else ()), self.num_parts)
 
     @property
     def state_size(self) -> int:
@@ -145,7 +153,11 @@ class Team:
             deciding = jnp.asarray(True)
             episode, counts = tally.add(lane.episode, self.env, info, reward, deciding, done)
             counts |= {"decisions": jnp.int32(1), "mean_reward": reward}
-            parts = info["reward_parts"] if self.parts else reward[None]
+            if self.by_agent:
+                parts = info["agent_parts"]
+                parts = parts if self.parts else jnp.sum(parts, axis=-1, keepdims=True)
+            else:
+                parts = info["reward_parts"] if self.parts else reward[None]
             lane = Lane(self.env.restart(key, after, done, params), episode)
             return lane, Step(after, parts, terminated, done), counts
 

@@ -73,10 +73,11 @@ class Environment(Generic[TState, TParams]):
 
     With ``num_agents`` above 1 an environment also has ``global_state(state, params)``, of one
     dimension. Learners may use: reward_parts, the names of the components of the reward, which then
-    are in ``info["reward_parts"]`` and sum to it; observation_groups, the sizes of consecutive
-    parts of an observation that belong together, () = one part; state_row, the entries of each
-    agent, one after the other, at the start of the global state; state_groups, the parts of the
-    rest.
+    are in ``info["reward_parts"]`` and sum to it; paid_by_agent, whether ``info["agent_parts"]``,
+    ``[num_agents, parts]``, says what each agent adds to them; observation_groups, the sizes of
+    consecutive parts of an observation that belong together, () = one part; state_row, the entries
+    of each agent, one after the other, at the start of the global state; state_groups, the parts of
+    the rest.
     """
 
     dtype: str = "float32"
@@ -85,6 +86,7 @@ class Environment(Generic[TState, TParams]):
     metrics: ClassVar[tuple[Metric, ...]] = ()
     num_agents: ClassVar[int] = 1
     reward_parts: ClassVar[tuple[str, ...]] = ()
+    paid_by_agent: ClassVar[bool] = False
     observation_groups: ClassVar[tuple[int, ...]] = ()
     state_row: ClassVar[int] = 0
     state_groups: ClassVar[tuple[int, ...]] = ()

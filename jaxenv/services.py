@@ -337,6 +337,7 @@ class Services(Environment[ServicesState, ServicesParams]):
 
     name: ClassVar[str] = "services"
     reward_parts: ClassVar[tuple[str, ...]] = ("accuracy", "delay", "cost")
+    paid_by_agent: ClassVar[bool] = True
 
     # ---- sizes and scenario -------------------------------------------------------------------
 
@@ -679,12 +680,16 @@ class Services(Environment[ServicesState, ServicesParams]):
 
     def parts(self, demand: Demand, outcome: Outcome, params: ServicesParams) -> chex.Array:
         """Accuracy, minus delay, minus cost of all requests ``[3]``; eqs (7), (11), (20), (21)."""
+        return jnp.sum(self.agent_parts(demand, outcome, params), axis=0)
+
+    def agent_parts(self, demand: Demand, outcome: Outcome, params: ServicesParams) -> chex.Array:
+        """What each request adds to `parts`, ``[n, 3]``; a model is paid by the first to use it."""
         p, ok = params, outcome.accepted
         accuracy = jnp.where(ok, p.acc_scale * demand.accuracy, p.penalty)
         model_cost = p.memory_cost * outcome.started_mb / p.mb_per_gb
         cost = jnp.where(ok, demand.cost_rou + demand.cost_cmp + model_cost, 0)
         delay_s = jnp.where(ok, outcome.delay_s, 0)
-        return jnp.stack([jnp.sum(accuracy), -jnp.sum(delay_s), -jnp.sum(cost)])
+        return jnp.stack([accuracy, -delay_s, -cost], axis=1)
 
     def _draw(self, key: chex.PRNGKey, time: chex.Array, params: ServicesParams) -> Slot:
         """The slot at a time of the episode of ``key``."""
@@ -720,20 +725,23 @@ class Services(Environment[ServicesState, ServicesParams]):
 
         Returns:
             The state, the shared reward (21), False, and ``info``: ``reward_parts`` ``[3]``, whose
-            sum is the reward; ``accepted``, ``late``, ``memory_reject``, ``delay_s`` (of a rejected
-            request, what it would have been), ``accuracy``, ``cost_rou``, ``cost_cmp``, all
-            ``[n]``; ``cost_mem``, and what the metrics are made of.
+            sum is the reward, and ``agent_parts`` ``[n, 3]``, whose sums they are; ``accepted``,
+            ``late``, ``memory_reject``, ``delay_s`` (of a rejected request, what it would have
+            been), ``accuracy``, ``cost_rou``, ``cost_cmp``, all ``[n]``; ``cost_mem``, and what the
+            metrics are made of.
         """
         p, slot = params, state.slot
         asked = self.demand(slot, jnp.arange(self.num_agents), *action.T, p)
         outcome = self.admit(asked)
-        parts = self.parts(asked, outcome, p)
+        agent_parts = self.agent_parts(asked, outcome, p)
+        parts = jnp.sum(agent_parts, axis=0)
         ok = outcome.accepted
         memory_reject = ~ok & ~outcome.late
         share = lambda x: jnp.mean(x, dtype=self.float_dtype)  # noqa: E731
         distinct = jnp.any(action[:, 2] == jnp.arange(self.num_servers)[:, None], axis=1)
         info = {
             "reward_parts": parts,
+            "agent_parts": agent_parts,
             "accepted": ok,
             "late": outcome.late,
             "memory_reject": memory_reject,
