@@ -93,7 +93,7 @@ class Lane:
 class Scale:
     """Running mean and deviation of each component's targets, ``[parts]``.
 
-    total, squares, count: exponential averages before the correction of their bias.
+    total, squares, weight: exponential averages before the correction of their bias.
     """
 
     total: chex.Array
@@ -558,8 +558,9 @@ class Hisper(Learner):
         self, critics: Any, scale: Scale, world: chex.Array, one_hot: chex.Array
     ) -> chex.Array:
         """min over the critics of Q, ``[B, parts]``, of one-hots ``[n, B, heads, choices]``."""
-        value = self._normalised(critics, world, one_hot)
-        return jnp.min(scale.mean + scale.deviation * value, axis=0)
+        first, second = scale.mean + scale.deviation * self._normalised(critics, world, one_hot)
+        # jnp.min has the gradient 0/0 where a compiler rounds its operand and result differently.
+        return jnp.where(first < second, first, second)
 
     def _normalised(self, critics: Any, world: chex.Array, one_hot: chex.Array) -> chex.Array:
         """What the critics put out, ``[2, B, parts]``."""
