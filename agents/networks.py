@@ -295,7 +295,8 @@ class JointCritic(nn.Module):
             actions = actions.reshape(*lead, self.num_agents, -1)
             actions = _embed(actions, (actions.shape[-1],), self.embedding, self.dtype)
             parts.append(actions.reshape(*lead, -1))
-        parts.append(_embed(state[..., owned:], self.groups, self.embedding, self.dtype))
+        if state.shape[-1] > owned:
+            parts.append(_embed(state[..., owned:], self.groups, self.embedding, self.dtype))
         x = Trunk(self.hidden, self.dtype)(jnp.concatenate(parts, axis=-1))
         types = {"dtype": self.dtype, "param_dtype": self.dtype}
         init = _head_init(1.0)
