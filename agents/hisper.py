@@ -204,9 +204,6 @@ class Hisper(Learner):
         if self.buffer_size < self.prefill or self.buffer_size < self.num_envs:
             least = max(self.prefill, self.num_envs)
             raise ConfigError("buffer_size", self.buffer_size, f"give at least {least}")
-        if self.hybrid_reward and not self.env.reward_parts:
-            valid = f"env={self.env.name} has no components of the reward: give false"
-            raise ConfigError("hybrid_reward", self.hybrid_reward, valid)
 
     # ---- the contract -------------------------------------------------------------------------
 
@@ -237,6 +234,9 @@ class Hisper(Learner):
         )
 
     def validate(self, hp: Hyperparameters) -> None:
+        if self.hybrid_reward and not self.env.reward_parts:
+            valid = f"env={self.env.name} has no components of the reward: give false"
+            raise ConfigError("hybrid_reward", self.hybrid_reward, valid)
         positive = ("lr_actor", "lr_critic", "lr_alpha", "alpha", "max_gradient_norm", "relaxation")
         rules = dict.fromkeys(positive, checks.POSITIVE)
         rules |= {"entropy_share": checks.UNIT, "target_decay": checks.UNIT}
