@@ -24,8 +24,8 @@ Reinforcement Learning", NeurIPS 2017. Where the paper cannot be meant literally
 from __future__ import annotations
 
 import dataclasses
-import math
-from typing import Any, ClassVar, Literal, NamedTuple
+from functools import partial
+from typing import Any, ClassVar, Literal
 
 import chex
 import jax
@@ -33,11 +33,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from agents import branches, checks, replay, tally
+from agents import checks, replay, team
 from agents.branches import Branches
 from agents.learner import Learner, Policy, scenario_axes
-from agents.networks import JointCritic, SequentialActor
-from jaxenv import spaces, struct
+from agents.networks import JointCritic, PairwiseCritic, SequentialActor
+from agents.team import Lane, Scale, Team, View
+from jaxenv import struct
 from jaxenv.environment import Environment, as_key
 from jaxenv.errors import ConfigError
 
@@ -46,17 +47,19 @@ from jaxenv.errors import ConfigError
 class Hyperparameters:
     """Traced scalars; a grid of them trains as one program.
 
-    lr_actor, lr_critic, lr_alpha: of Adam. alpha: temperature, in units of the reward; the first
-    one if it is learned. entropy_share: target of a learned temperature, in shares of the entropy
-    of the uniform policy. discount: per step (phi). target_decay: share of the target networks that
-    an update keeps (tau in (34)). max_gradient_norm: of an actor. value_decay: of the running mean
-    and deviation of the targets. relaxation: temperature of the Gumbel-softmax.
+    lr_actor, lr_critic, lr_alpha: of Adam. alpha: temperature, in units of the reward. first_alpha:
+    that of the start, from which it falls geometrically over the schedule, or is learned; without
+    both it is ``alpha`` from the start. entropy_share: target of a learned temperature, in shares
+    of the entropy of the uniform policy. discount: per step (phi). target_decay: share of the
+    target networks that an update keeps (tau in (34)). max_gradient_norm: of an actor. value_decay:
+    of the running mean and deviation of the targets. relaxation: temperature of the Gumbel-softmax.
     """
 
     lr_actor: chex.Array
     lr_critic: chex.Array
     lr_alpha: chex.Array
     alpha: chex.Array
+    first_alpha: chex.Array
     entropy_share: chex.Array
     discount: chex.Array
     target_decay: chex.Array
@@ -82,28 +85,6 @@ class Transition:
 
 
 @struct.dataclass
-class Lane:
-    """An environment that collects; leaves have a leading axis ``num_envs``."""
-
-    env_state: Any
-    episode: tally.Tally
-
-
-@struct.dataclass
-class Scale:
-    """Running mean and deviation of each component's targets, ``[parts]``.
-
-    total, squares, weight: exponential averages before the correction of their bias.
-    """
-
-    total: chex.Array
-    squares: chex.Array
-    weight: chex.Array
-    mean: chex.Array
-    deviation: chex.Array
-
-
-@struct.dataclass
 class Learned:
     """What gradients change. actors: ``[n, ...]``. critics, targets: ``[2, ...]``.
 
@@ -118,14 +99,6 @@ class Learned:
     scale: Scale
     log_alpha: chex.Array
     alpha_optimizer: Any
-
-
-class View(NamedTuple):
-    """What B states show. observation, mask: ``[n, B, ...]``. world: ``[B, S]``."""
-
-    observation: chex.Array
-    mask: chex.Array
-    world: chex.Array
 
 
 @struct.dataclass
@@ -162,11 +135,13 @@ class Hisper(Learner):
     """HISPER on an environment of several agents with Discrete or MultiDiscrete actions.
 
     hybrid_reward: one value per component of the reward, else one of their sum. autoregressive:
-    sub-actions see those before them. embedding: width of an embedded group. actor_hidden,
-    critic_hidden: widths of the layers. lstm_width: of a cell. num_envs: that collect. rounds:
-    steps of each per `update`. gradient_updates: per `update`. batch_size, buffer_size, prefill:
-    transitions, the last by random actions before the first `update`. bootstrap: False where the
-    state does not depend on actions and the discount is 0: the targets are the rewards.
+    sub-actions see those before them. critics: layers over all agents side by side (``joint``), or
+    a sum over agents with messages between those that choose the same (``pairwise``). embedding:
+    width of an embedded group. actor_hidden, critic_hidden: widths of the layers. lstm_width: of a
+    cell. num_envs: that collect. rounds: steps of each per `update`. gradient_updates: of all
+    actors per `update`. critic_steps: of the critics for each of them. batch_size, buffer_size,
+    prefill: transitions, the last by random actions before the first `update`. bootstrap: False
+    where the state does not depend on actions and the discount is 0: the targets are the rewards.
     entropy_split: weight of the entropy in the target of each component, alpha over their number
     (``third``), all of it (``full``) or ``none``. feed: what a cell gets of the sub-action before,
     its draw (``sample``) or its distribution (``probs``). temperature: ``fixed``, or ``learned``
@@ -176,6 +151,7 @@ class Hisper(Learner):
 
     hybrid_reward: bool = True
     autoregressive: bool = True
+    critics: Literal["joint", "pairwise"] = "joint"
     embedding: int = 32
     actor_hidden: tuple[int, ...] = (256, 256)
     critic_hidden: tuple[int, ...] = (512, 512, 256, 256, 128)
@@ -183,6 +159,7 @@ class Hisper(Learner):
     num_envs: int = 20
     rounds: int = 100
     gradient_updates: int = 100
+    critic_steps: int = 1
     batch_size: int = 1000
     buffer_size: int = 370_000
     prefill: int = 90_000
@@ -195,8 +172,15 @@ class Hisper(Learner):
     name: ClassVar[str] = "hisper"
 
     def __post_init__(self) -> None:
-        sizes = ("embedding", "lstm_width", "num_envs", "rounds", "gradient_updates", "batch_size")
-        checks.check_sizes(self, (*sizes, "buffer_size", "prefill"))
+        sizes = (
+            "embedding",
+            "lstm_width",
+            "num_envs",
+            "rounds",
+            "gradient_updates",
+            "critic_steps",
+        )
+        checks.check_sizes(self, (*sizes, "batch_size", "buffer_size", "prefill"))
         for name in ("actor_hidden", "critic_hidden"):
             object.__setattr__(self, name, checks.hidden_widths(getattr(self, name), name))
         checks.check_choices(self, _CHOICES)
@@ -204,18 +188,15 @@ class Hisper(Learner):
         if self.buffer_size < self.prefill or self.buffer_size < self.num_envs:
             least = max(self.prefill, self.num_envs)
             raise ConfigError("buffer_size", self.buffer_size, f"give at least {least}")
+        if self.hybrid_reward and not self.env.reward_parts:
+            valid = f"env={self.env.name} has no components of the reward: give false"
+            raise ConfigError("hybrid_reward", self.hybrid_reward, valid)
 
     # ---- the contract -------------------------------------------------------------------------
 
     @classmethod
     def unsupported(cls, env: Environment) -> str | None:
-        if env.num_agents < 2:
-            return "it needs several agents, not 1"
-        if not isinstance(env.observation_space, spaces.Box):
-            return f"it needs a Box observation, not {type(env.observation_space).__name__}"
-        if len(env.observation_space.shape) != 1:
-            return f"it needs a flat observation, not shape {env.observation_space.shape}"
-        return branches.unsupported(env.action_space)
+        return team.unsupported(env)
 
     def default_hp(self) -> Hyperparameters:
         return self.scalars(
@@ -224,6 +205,7 @@ class Hisper(Learner):
                 lr_critic=5e-4,
                 lr_alpha=3e-4,
                 alpha=2.0,
+                first_alpha=2.0,
                 entropy_share=0.3,
                 discount=0.99 if self.bootstrap else 0.0,
                 target_decay=0.995,
@@ -234,11 +216,8 @@ class Hisper(Learner):
         )
 
     def validate(self, hp: Hyperparameters) -> None:
-        if self.hybrid_reward and not self.env.reward_parts:
-            valid = f"env={self.env.name} has no components of the reward: give false"
-            raise ConfigError("hybrid_reward", self.hybrid_reward, valid)
-        positive = ("lr_actor", "lr_critic", "lr_alpha", "alpha", "max_gradient_norm", "relaxation")
-        rules = dict.fromkeys(positive, checks.POSITIVE)
+        positive = ("lr_actor", "lr_critic", "lr_alpha", "alpha", "first_alpha", "relaxation")
+        rules = dict.fromkeys((*positive, "max_gradient_norm"), checks.POSITIVE)
         rules |= {"entropy_share": checks.UNIT, "target_decay": checks.UNIT}
         rules |= {"discount": checks.UNIT, "value_decay": checks.BELOW_ONE}
         checks.check_hyperparameters(hp, rules)
@@ -249,8 +228,7 @@ class Hisper(Learner):
     def init(self, key: chex.PRNGKey, params: Any, hp: Hyperparameters) -> HisperState:
         """Networks, and a buffer of ``prefill`` random transitions."""
         keys = jax.random.split(as_key(key), 5)
-        start = jax.vmap(self._first_lane, (0, scenario_axes(self.env, params)))
-        lanes = start(jax.random.split(keys[0], self.num_envs), params)
+        lanes = self._team.start(jax.random.split(keys[0], self.num_envs), params)
         buffer = replay.create(self.buffer_size, self._example(lanes))
         rounds = -(-self.prefill // self.num_envs)
 
@@ -285,14 +263,13 @@ class Hisper(Learner):
             step. ``decisions`` taken: steps. What `tally.add` counts.
         """
         hp = self.scalars(hp)
-        hp = self._scheduled(hp, state.updates)
-        keys = jax.random.split(state.key, 1 + self.rounds + self.gradient_updates)
+        hp, learned = self._scheduled(hp, state)
+        keys = jax.random.split(state.key, 1 + self.rounds + 3 * self.gradient_updates)
         actors = state.learned.actors
 
-        def act(observation: chex.Array, mask: chex.Array, key: chex.PRNGKey) -> chex.Array:
-            observation, mask = jnp.moveaxis(observation, 1, 0), jnp.moveaxis(mask, 1, 0)
-            one_hot, _ = self._draw(actors, observation, mask, key, hp)
-            return jnp.moveaxis(jnp.argmax(one_hot, axis=-1), 0, 1).astype(jnp.int32)
+        def act(view: View, key: chex.PRNGKey) -> chex.Array:
+            one_hot, _ = self._draw(actors, view, key, hp)
+            return jnp.argmax(one_hot, axis=-1).astype(jnp.int32)
 
         def collect(carry: tuple[Any, Any], key: chex.PRNGKey) -> tuple[Any, Any]:
             lanes, buffer, counts = self._step(*carry, act, key, params)
@@ -302,73 +279,67 @@ class Hisper(Learner):
             collect, (state.lanes, state.replay), keys[1 : 1 + self.rounds]
         )
 
-        def learn(learned: Learned, key: chex.PRNGKey) -> tuple[Learned, Any]:
-            key_batch, key = jax.random.split(key)
-            batch = replay.sample(buffer, key_batch, self.batch_size)
-            return self.learn(learned, batch, key, params, hp)
+        def learn(learned: Learned, keys: chex.PRNGKey) -> tuple[Learned, Any]:
+            key_batch, key_learn, key_more = keys
 
-        learned, losses = jax.lax.scan(learn, state.learned, keys[1 + self.rounds :])
+            def judge(learned: Learned, key: chex.PRNGKey) -> tuple[Learned, None]:
+                key_batch, key_next = jax.random.split(key)
+                batch = replay.sample(buffer, key_batch, self.batch_size)
+                view = self._view(batch.state, batch.lane, params)
+                return self._learn_critics(learned, view, batch, key_next, params, hp)[0], None
+
+            if self.critic_steps > 1:
+                more = jax.random.split(key_more, self.critic_steps - 1)
+                learned, _ = jax.lax.scan(judge, learned, more)
+            batch = replay.sample(buffer, key_batch, self.batch_size)
+            return self.learn(learned, batch, key_learn, params, hp)
+
+        learn_keys = keys[1 + self.rounds :].reshape(self.gradient_updates, 3)
+        learned, losses = jax.lax.scan(learn, learned, learn_keys)
         metrics = {name: jnp.sum(values, dtype=values.dtype) for name, values in counts.items()}
         metrics["mean_reward"] /= self.rounds * self.num_envs
         metrics |= {name: jnp.mean(values) for name, values in losses.items()}
         return HisperState(learned, buffer, lanes, state.updates + 1, keys[0]), metrics
 
     def policy(self, state: HisperState) -> HisperPolicy:
-        return HisperPolicy(state.learned.actors, self.actor, self._branches)
+        return HisperPolicy(state.learned.actors, self.actor, self._team.branches)
 
     # ---- networks -----------------------------------------------------------------------------
 
     @property
     def actor(self) -> SequentialActor:
         """From an agent's observation to its sub-actions."""
-        size = self.env.observation_space.size
         return SequentialActor(
-            groups=self.env.observation_groups or (size,),
+            **self._team.actor_shape(),
             embedding=self.embedding,
             hidden=self.actor_hidden,
             width=self.lstm_width,
-            heads=self._branches.heads,
-            choices=self._branches.outputs,
             autoregressive=self.autoregressive,
             feed=self.feed,
             dtype=self.env.float_dtype,
         )
 
     @property
-    def critic(self) -> JointCritic:
+    def critic(self) -> JointCritic | PairwiseCritic:
         """From the global state and all actions to the normalised value of each component."""
-        env = self.env
-        return JointCritic(
-            num_agents=env.num_agents,
-            row=env.state_row,
-            groups=env.state_groups or (self._state_size - env.num_agents * env.state_row,),
+        kind = PairwiseCritic if self.critics == "pairwise" else JointCritic
+        return kind(
+            **self._team.critic_shape(),
             embedding=self.embedding,
             hidden=self.critic_hidden,
-            outputs=self.num_parts,
-            dtype=env.float_dtype,
+            outputs=self._team.num_parts,
+            dtype=self.env.float_dtype,
         )
 
     @property
-    def num_parts(self) -> int:
-        """Values that a critic learns."""
-        return len(self.env.reward_parts) if self.hybrid_reward else 1
-
-    @property
-    def _branches(self) -> Branches:
-        return Branches.of(self.env.action_space)
-
-    @property
-    def _state_size(self) -> int:
-        params = jax.eval_shape(self.env.default_params)
-        key = jax.eval_shape(lambda: jax.random.key(0))
-        _, state = jax.eval_shape(self.env.reset, key, params)
-        return math.prod(jax.eval_shape(self.env.global_state, state, params).shape)
+    def _team(self) -> Team:
+        return Team(self.env, self.hybrid_reward)
 
     def _first_learned(
         self, key_actor: chex.PRNGKey, key_critic: chex.PRNGKey, hp: Hyperparameters
     ) -> Learned:
         env, dtype = self.env, self.env.float_dtype
-        shape = (self._branches.heads, self._branches.outputs)
+        shape = (self._team.branches.heads, self._team.branches.outputs)
         observation = jnp.zeros(env.observation_space.shape, dtype)
         actor_inputs = observation, jnp.ones(shape, bool), jnp.zeros(shape, dtype)
         actors = jax.vmap(self.actor.init, (0, None, None, None))(
@@ -376,36 +347,31 @@ class Hisper(Learner):
         )
         critics = jax.vmap(self.critic.init, (0, None, None))(
             jax.random.split(key_critic, 2),
-            jnp.zeros(self._state_size, dtype),
+            jnp.zeros(self._team.state_size, dtype),
             jnp.zeros((env.num_agents, *shape), dtype),
         )
-        zero, one = jnp.zeros(self.num_parts, dtype), jnp.ones(self.num_parts, dtype)
-        log_alpha = jnp.full(env.num_agents, jnp.log(hp.alpha), dtype)
+        log_alpha = jnp.full(env.num_agents, jnp.log(hp.first_alpha), dtype)
         return Learned(
             actors=actors,
             actor_optimizer=jax.vmap(_adam.init)(actors),
             critics=critics,
             critic_optimizer=_adam.init(critics),
             targets=jax.tree.map(jnp.copy, critics),
-            scale=Scale(zero, zero, jnp.zeros((), dtype), mean=zero, deviation=one),
+            scale=Scale.start(self._team.num_parts, dtype),
             log_alpha=log_alpha,
             alpha_optimizer=jax.vmap(_adam.init)(log_alpha),
         )
 
     # ---- collecting ---------------------------------------------------------------------------
 
-    def _first_lane(self, key: chex.PRNGKey, params: Any) -> Lane:
-        _, env_state = self.env.reset(key, params)
-        return Lane(env_state, tally.start(self.env))
-
     def _example(self, lanes: Lane) -> Transition:
         """A row of the shapes that `_step` stores."""
         state = _packed(jax.tree.map(lambda leaf: leaf[0], lanes.env_state))
-        shape = (self.env.num_agents, self._branches.heads)
+        shape = (self.env.num_agents, self._team.branches.heads)
         return Transition(
             state=state,
             action=jnp.zeros(shape, self._action_dtype),
-            reward=jnp.zeros(self.num_parts, self.env.float_dtype),
+            reward=jnp.zeros(self._team.num_parts, self.env.float_dtype),
             next_state=state if self.bootstrap else None,
             terminated=jnp.asarray(False),
             lane=jnp.int32(0),
@@ -414,59 +380,29 @@ class Hisper(Learner):
     def _step(
         self, lanes: Lane, buffer: replay.Replay, act: Any, key: chex.PRNGKey, params: Any
     ) -> tuple[Lane, replay.Replay, dict[str, chex.Array]]:
-        """One step of every environment, stored.
-
-        act: from observations, masks of the heads (leaves ``[num_envs, n, ...]``) and a key to the
-        choice of every head, int32.
-        """
-        axes = scenario_axes(self.env, params)
+        """One step of every environment, stored; act: from a `View` and a key to a choice."""
         key_act, key_resets = jax.random.split(key)
         before = lanes.env_state
-        observation, mask = self._seen(before, params, axes)
-        choice = act(observation, mask, key_act)
-
-        def one(lane: Lane, action: chex.Array, key: chex.PRNGKey, params: Any) -> tuple[Any, ...]:
-            _, after, reward, terminated, truncated, info = self.env.transition(
-                lane.env_state, action, params
-            )
-            done = terminated | truncated
-            episode, counts = tally.add(
-                lane.episode, self.env, info, reward, jnp.asarray(True), done
-            )
-            counts |= {"decisions": jnp.int32(1), "mean_reward": reward}
-            parts = info["reward_parts"] if self.hybrid_reward else reward[None]
-            lane = Lane(self.env.restart(key, after, done, params), episode)
-            return lane, parts, after, terminated, counts
-
+        choice = act(self._team.view(before, params), key_act)
         reset_keys = jax.random.split(key_resets, self.num_envs)
-        action = self._branches.action(choice)
-        lanes, parts, after, terminated, counts = jax.vmap(one, (0, 0, 0, axes))(
-            lanes, action, reset_keys, params
-        )
+        lanes, made, counts = self._team.step(lanes, choice, reset_keys, params)
         rows = Transition(
             state=_packed(before),
-            action=choice.astype(self._action_dtype),
-            reward=parts,
-            next_state=_packed(after) if self.bootstrap else None,
-            terminated=terminated,
+            action=jnp.moveaxis(choice, 0, 1).astype(self._action_dtype),
+            reward=made.reward,
+            next_state=_packed(made.after) if self.bootstrap else None,
+            terminated=made.terminated,
             lane=jnp.arange(self.num_envs, dtype=jnp.int32),
         )
-        counts = {name: jnp.sum(values, dtype=values.dtype) for name, values in counts.items()}
         return lanes, replay.add(buffer, rows, jnp.ones(self.num_envs, bool)), counts
 
-    def _random(self, observation: chex.Array, mask: chex.Array, key: chex.PRNGKey) -> chex.Array:
-        noise = jax.random.gumbel(key, mask.shape, self.env.float_dtype)
-        return jnp.argmax(jnp.where(mask, noise, -jnp.inf), axis=-1).astype(jnp.int32)
-
-    def _seen(self, states: Any, params: Any, axes: Any) -> tuple[chex.Array, chex.Array]:
-        """Observations and masks of the heads of all agents, of states with a leading axis."""
-        observation = jax.vmap(self.env.observe, (0, axes))(states, params)
-        mask = jax.vmap(self.env.action_mask, (0, axes))(states, params)
-        return observation, self._branches.head_mask(mask)
+    def _random(self, view: View, key: chex.PRNGKey) -> chex.Array:
+        noise = jax.random.gumbel(key, view.mask.shape, self.env.float_dtype)
+        return jnp.argmax(jnp.where(view.mask, noise, -jnp.inf), axis=-1).astype(jnp.int32)
 
     @property
     def _action_dtype(self) -> np.dtype:
-        return np.dtype(np.int8 if self._branches.outputs <= 128 else np.int32)
+        return np.dtype(np.int8 if self._team.branches.outputs <= 128 else np.int32)
 
     # ---- learning -----------------------------------------------------------------------------
 
@@ -492,20 +428,9 @@ class Hisper(Learner):
         """
         key_next, key_actors = jax.random.split(key)
         view = self._view(batch.state, batch.lane, params)
-        target = batch.reward
-        if self.bootstrap:
-            following = self._view(batch.next_state, batch.lane, params)
-            ahead = self._soft_value(learned, following, key_next, hp)
-            target += hp.discount * jnp.where(batch.terminated[:, None], 0.0, ahead)
-        learned = self._rescaled(learned, target, hp)
-        learned, metrics = self._learn_critics(learned, view, batch.action, target, hp)
+        learned, metrics = self._learn_critics(learned, view, batch, key_next, params, hp)
         learned, acted = self._learn_actors(learned, view, key_actors, hp)
-        targets = jax.tree.map(
-            lambda slow, new: hp.target_decay * slow + (1 - hp.target_decay) * new,
-            learned.targets,
-            learned.critics,
-        )
-        return learned.replace(targets=targets), metrics | acted
+        return learned, metrics | acted
 
     def _view(self, states: Any, lane: chex.Array, params: Any) -> View:
         """What stored states show."""
@@ -517,29 +442,15 @@ class Hisper(Learner):
             is_leaf=lambda axis: axis is None,
         )
         states = states.replace(key=jax.random.wrap_key_data(states.key))
-        observation, mask = self._seen(states, own, axes)
-        world = jax.vmap(self.env.global_state, (0, axes))(states, own)
-        return View(
-            observation=jnp.moveaxis(observation, 1, 0),
-            mask=jnp.moveaxis(mask, 1, 0),
-            world=world.reshape(len(world), -1),
-        )
+        return self._team.view(states, own)
 
     def _draw(
-        self,
-        actors: Any,
-        observation: chex.Array,
-        mask: chex.Array,
-        key: chex.PRNGKey,
-        hp: Hyperparameters,
+        self, actors: Any, view: View, key: chex.PRNGKey, hp: Hyperparameters
     ) -> tuple[chex.Array, chex.Array]:
-        """One-hots of all agents ``[n, B, heads, choices]`` and their log-probabilities ``[n, B]``.
-
-        observation, mask: ``[n, B, ...]``.
-        """
+        """One-hots of all agents ``[n, B, heads, choices]``, log pi of each ``[n, B]``."""
         keys = jax.random.split(key, self.env.num_agents)
         draw = jax.vmap(self._draw_one, (0, 0, 0, 0, None))
-        return draw(actors, observation, mask, keys, hp)
+        return draw(actors, view.observation, view.mask, keys, hp)
 
     def _draw_one(
         self,
@@ -554,81 +465,72 @@ class Hisper(Learner):
         one_hot, log_probability = self.actor.apply(actor, observation, mask, noise, hp.relaxation)
         return one_hot, jnp.sum(one_hot * log_probability, axis=(-2, -1))
 
-    def _values(
-        self, critics: Any, scale: Scale, world: chex.Array, one_hot: chex.Array
-    ) -> chex.Array:
-        """min over the critics of Q, ``[B, parts]``, of one-hots ``[n, B, heads, choices]``."""
-        first, second = scale.mean + scale.deviation * self._normalised(critics, world, one_hot)
-        # jnp.min has the gradient 0/0 where a compiler rounds its operand and result differently.
-        return jnp.where(first < second, first, second)
-
-    def _normalised(self, critics: Any, world: chex.Array, one_hot: chex.Array) -> chex.Array:
-        """What the critics put out, ``[2, B, parts]``."""
-        actions = jnp.moveaxis(one_hot, 0, 1)
-        return jax.vmap(self.critic.apply, (0, None, None))(critics, world, actions)
+    def _judged(self, critics: Any, world: chex.Array, one_hot: chex.Array) -> chex.Array:
+        """What both critics put out, ``[2, B, parts]``, of one-hots ``[n, B, heads, choices]``."""
+        return jax.vmap(self.critic.apply, (0, None, None))(critics, world, one_hot)
 
     def _soft_value(
         self, learned: Learned, view: View, key: chex.PRNGKey, hp: Hyperparameters
     ) -> chex.Array:
         """min_j Q_j^i - w alpha sum_n log pi_n at new actions, ``[B, parts]``; (27), (31)."""
-        one_hot, log_probability = self._draw(learned.actors, view.observation, view.mask, key, hp)
-        value = self._values(learned.targets, learned.scale, view.world, one_hot)
+        one_hot, log_probability = self._draw(learned.actors, view, key, hp)
+        output = self._judged(learned.targets, view.world, one_hot)
+        value = jnp.min(learned.scale.value(output), axis=0)
         if self.entropy_split == "none":
             return value
-        weight = 1 / self.num_parts if self.entropy_split == "third" else 1.0
+        weight = 1 / self._team.num_parts if self.entropy_split == "third" else 1.0
         alpha = jnp.mean(jnp.exp(learned.log_alpha))
         return value - weight * alpha * jnp.sum(log_probability, axis=0)[:, None]
 
     def _rescaled(self, learned: Learned, target: chex.Array, hp: Hyperparameters) -> Learned:
         """Adds targets ``[B, parts]`` to the scale; the critics' values stay what they were."""
-        old, keep = learned.scale, hp.value_decay
-        weight = keep * old.weight + (1 - keep)
-        total = keep * old.total + (1 - keep) * jnp.mean(target, axis=0)
-        mean = total / weight
-        squares = keep * old.squares + (1 - keep) * jnp.mean((target - mean) ** 2, axis=0)
-        deviation = jnp.maximum(jnp.sqrt(squares / weight), LEAST_DEVIATION)
-
-        def rescale(critics: Any) -> Any:
-            layers = critics["params"]
-            head = layers["values"]
-            head = {
-                "kernel": head["kernel"] * (old.deviation / deviation),
-                "bias": (old.deviation * head["bias"] + old.mean - mean) / deviation,
-            }
-            return {"params": layers | {"values": head}}
-
+        scale = learned.scale.add(target, hp.value_decay)
         return learned.replace(
-            critics=rescale(learned.critics),
-            targets=rescale(learned.targets),
-            scale=Scale(total, squares, weight, mean, deviation),
+            critics=learned.scale.carried(learned.critics, scale),
+            targets=learned.scale.carried(learned.targets, scale),
+            scale=scale,
         )
 
     def _learn_critics(
         self,
         learned: Learned,
         view: View,
-        action: chex.Array,
-        target: chex.Array,
+        batch: Transition,
+        key: chex.PRNGKey,
+        params: Any,
         hp: Hyperparameters,
     ) -> tuple[Learned, dict[str, chex.Array]]:
-        """One step of Adam on the squared error of both critics; (32)."""
+        """One step of Adam on the squared error of both critics (32), and of the targets (34)."""
+        target = batch.reward
+        if self.bootstrap:
+            following = self._view(batch.next_state, batch.lane, params)
+            ahead = self._soft_value(learned, following, key, hp)
+            target += hp.discount * jnp.where(batch.terminated[:, None], 0.0, ahead)
+        learned = self._rescaled(learned, target, hp)
         scale = learned.scale
-        normalised = (target - scale.mean) / scale.deviation
+        normalised = scale.normalised(target)
         one_hot = jax.nn.one_hot(
-            jnp.moveaxis(action, 1, 0), self._branches.outputs, dtype=self.env.float_dtype
+            jnp.moveaxis(batch.action, 1, 0),
+            self._team.branches.outputs,
+            dtype=self.env.float_dtype,
         )
 
         def loss(critics: Any) -> tuple[chex.Array, chex.Array]:
-            value = self._normalised(critics, view.world, one_hot)
+            value = self._judged(critics, view.world, one_hot)
             error = jnp.sum((normalised - value) ** 2, axis=-1)
             return jnp.sum(jnp.mean(error, axis=1)), value
 
         (error, value), gradient = jax.value_and_grad(loss, has_aux=True)(learned.critics)
         direction, optimizer = _adam.update(gradient, learned.critic_optimizer)
         critics = jax.tree.map(lambda x, d: x - hp.lr_critic * d, learned.critics, direction)
-        value = jnp.sum(scale.mean + scale.deviation * value, axis=-1)
-        metrics = {"critic_loss": error, "q": jnp.mean(value)}
-        return learned.replace(critics=critics, critic_optimizer=optimizer), metrics
+        targets = jax.tree.map(
+            lambda slow, new: hp.target_decay * slow + (1 - hp.target_decay) * new,
+            learned.targets,
+            critics,
+        )
+        value = jnp.sum(scale.value(value), axis=-1)
+        learned = learned.replace(critics=critics, critic_optimizer=optimizer, targets=targets)
+        return learned, {"critic_loss": error, "q": jnp.mean(value)}
 
     def _learn_actors(
         self, learned: Learned, view: View, key: chex.PRNGKey, hp: Hyperparameters
@@ -639,29 +541,35 @@ class Hisper(Learner):
         """
         agents = self.env.num_agents
         key_order, key_old, key_own, key_new = jax.random.split(key, 4)
-        one_hot, _ = self._draw(learned.actors, view.observation, view.mask, key_old, hp)
+        one_hot, _ = self._draw(learned.actors, view, key_old, hp)
         unit = jnp.sqrt(jnp.sum(learned.scale.deviation**2))
         largest = jnp.sum(jnp.mean(jnp.log(jnp.sum(view.mask, axis=-1)), axis=1), axis=-1)
         goal = hp.entropy_share * largest.astype(self.env.float_dtype)
+        critics = learned.critics
+        prepare, replaced, judge = (
+            jax.vmap(partial(self.critic.apply, method=name), axes)
+            for name, axes in (
+                ("prepare", (0, None, None)),
+                ("replaced", (0, 0, None, None)),
+                ("judge", (0, 0)),
+            )
+        )
 
         def one(carry: tuple[Any, ...], item: tuple[Any, ...]) -> tuple[Any, Any]:
-            actors, optimizers, one_hot, log_alpha, alpha_optimizers = carry
+            actors, optimizers, acted, log_alpha, alpha_optimizers = carry
             n, key_own, key_new = item
             observation, mask, alpha = view.observation[n], view.mask[n], jnp.exp(log_alpha[n])
 
             def loss(actor: Any) -> tuple[chex.Array, chex.Array]:
                 own, log_probability = self._draw_one(actor, observation, mask, key_own, hp)
-                value = self._values(
-                    learned.critics, learned.scale, view.world, one_hot.at[n].set(own)
-                )
+                output = judge(critics, replaced(critics, acted, own, n))
+                value = jnp.min(learned.scale.value(output), axis=0)
                 gain = jnp.sum(value, axis=-1) - alpha * log_probability
                 return -jnp.mean(gain) / unit, jnp.mean(log_probability)
 
             actor, optimizer = jax.tree.map(lambda x: x[n], (actors, optimizers))
             (cost, log_probability), gradient = jax.value_and_grad(loss, has_aux=True)(actor)
-            norm = optax.tree.norm(gradient)
-            shrink = jnp.minimum(1.0, hp.max_gradient_norm / jnp.maximum(norm, 1e-12))
-            gradient = jax.tree.map(lambda g: shrink * g, gradient)
+            gradient = team.limited(gradient, hp.max_gradient_norm)
             direction, optimizer = _adam.update(gradient, optimizer)
             actor = jax.tree.map(lambda x, d: x - hp.lr_actor * d, actor, direction)
             drawn, _ = self._draw_one(actor, observation, mask, key_new, hp)
@@ -672,7 +580,8 @@ class Hisper(Learner):
                 direction, own = _adam.update(-(log_probability + goal[n]), own)
                 log_alpha = log_alpha.at[n].add(-hp.lr_alpha * direction)
                 alpha_optimizers = jax.tree.map(put, alpha_optimizers, own)
-            carry = (actors, optimizers, one_hot.at[n].set(drawn), log_alpha, alpha_optimizers)
+            acted = replaced(critics, acted, drawn, n)
+            carry = (actors, optimizers, acted, log_alpha, alpha_optimizers)
             return carry, {"actor_loss": cost, "entropy": -log_probability, "alpha": alpha}
 
         order = jax.random.permutation(key_order, agents)
@@ -680,7 +589,7 @@ class Hisper(Learner):
         start = (
             learned.actors,
             learned.actor_optimizer,
-            one_hot,
+            prepare(critics, view.world, one_hot),
             learned.log_alpha,
             learned.alpha_optimizer,
         )
@@ -695,15 +604,20 @@ class Hisper(Learner):
         )
         return learned, {name: jnp.mean(value) for name, value in metrics.items()}
 
-    def _scheduled(self, hp: Hyperparameters, updates: chex.Array) -> Hyperparameters:
-        if not self.schedule_updates:
-            return hp
-        left = jnp.clip(1 - updates.astype(self.env.float_dtype) / self.schedule_updates, 0.0, 1.0)
-        share = 0.05 + 0.95 * left
-        return hp.replace(lr_actor=share * hp.lr_actor, lr_critic=share * hp.lr_critic)
+    def _scheduled(
+        self, hp: Hyperparameters, state: HisperState
+    ) -> tuple[Hyperparameters, Learned]:
+        """Rates and, unless it is learned, the temperature at this point of the schedule."""
+        share = team.falling(self.schedule_updates, state.updates, self.env.float_dtype)
+        hp = hp.replace(lr_actor=share * hp.lr_actor, lr_critic=share * hp.lr_critic)
+        if self.temperature == "learned":
+            return hp, state.learned
+        left = (share - 0.05) / 0.95 if self.schedule_updates else 0.0
+        log_alpha = jnp.log(hp.alpha) + left * (jnp.log(hp.first_alpha) - jnp.log(hp.alpha))
+        log_alpha = jnp.full_like(state.learned.log_alpha, log_alpha)
+        return hp, state.learned.replace(log_alpha=log_alpha)
 
 
-LEAST_DEVIATION = 1e-3
 _adam = optax.scale_by_adam()
 
 
@@ -715,6 +629,7 @@ def _packed(states: Any) -> Any:
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "hybrid_reward": (False, True),
     "autoregressive": (False, True),
+    "critics": ("joint", "pairwise"),
     "bootstrap": (False, True),
     "entropy_split": ("third", "full", "none"),
     "feed": ("sample", "probs"),

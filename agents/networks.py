@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import chex
 import jax
@@ -264,10 +265,12 @@ def _straight_through(
 
 
 class JointCritic(nn.Module):
-    """Values of a global state and, if given, of the actions of all agents.
+    """Values of a global state and, with ``acting``, of the actions of all agents.
 
     Every agent's row of the state and its action pass through layers whose weights all agents
-    share. Source: HISPER (`agents.hisper` has the reference), Fig. 2(b).
+    share. The first hidden layer is a sum over its inputs, so the part of one agent's action can be
+    replaced without the others being computed again. Source: HISPER (`agents.hisper` has the
+    reference), Fig. 2(b).
 
     num_agents, row: agents, and entries of each at the start of the state, 0 = none. groups: the
     other entries, by embedding. embedding: its width. hidden: widths of the layers. outputs:
@@ -280,24 +283,129 @@ class JointCritic(nn.Module):
     embedding: int
     hidden: Sequence[int]
     outputs: int
+    acting: bool = True
     dtype: np.dtype = np.dtype(np.float32)
 
-    @nn.compact
+    def setup(self) -> None:
+        types = {"dtype": self.dtype, "param_dtype": self.dtype}
+        owned = (self.num_agents if self.row else 0) + len(self.groups)
+        acted = self.num_agents if self.acting else 0
+        shape = (self.embedding * (owned + acted), self.hidden[0])
+        self.first = self.param("first", _hidden_init, shape, self.dtype)
+        self.bias = self.param("bias", nn.initializers.zeros, shape[1:], self.dtype)
+        self.rows = Trunk((self.embedding,), self.dtype)
+        self.actions = Trunk((self.embedding,), self.dtype)
+        self.shared = [Trunk((self.embedding,), self.dtype) for _ in self.groups]
+        self.rest = Trunk(self.hidden[1:], self.dtype)
+        self.values = nn.Dense(self.outputs, kernel_init=_head_init(1.0), **types)
+
     def __call__(self, state: chex.Array, actions: chex.Array | None = None) -> chex.Array:
-        """``[..., S]`` and one-hots ``[..., agents, heads, choices]`` to ``[..., outputs]``."""
-        lead, owned = state.shape[:-1], self.num_agents * self.row
+        """``[..., S]`` and one-hots ``[agents, ..., heads, choices]`` to ``[..., outputs]``."""
+        return self.judge(self.prepare(state, actions))
+
+    def prepare(
+        self, state: chex.Array, actions: chex.Array | None = None
+    ) -> tuple[chex.Array, Any]:
+        """The first hidden layer before its ReLU, ``[..., hidden[0]]``, and the actions."""
+        owned = self.num_agents * self.row
         parts = []
         if owned:
-            rows = state[..., :owned].reshape(*lead, self.num_agents, self.row)
-            rows = _embed(rows, (self.row,), self.embedding, self.dtype)
-            parts.append(rows.reshape(*lead, -1))
-        if actions is not None:
-            actions = actions.reshape(*lead, self.num_agents, -1)
-            actions = _embed(actions, (actions.shape[-1],), self.embedding, self.dtype)
-            parts.append(actions.reshape(*lead, -1))
-        if state.shape[-1] > owned:
-            parts.append(_embed(state[..., owned:], self.groups, self.embedding, self.dtype))
-        x = Trunk(self.hidden, self.dtype)(jnp.concatenate(parts, axis=-1))
-        types = {"dtype": self.dtype, "param_dtype": self.dtype}
-        init = _head_init(1.0)
-        return nn.Dense(self.outputs, kernel_init=init, name="values", **types)(x)
+            rows = state[..., :owned].reshape(*state.shape[:-1], self.num_agents, self.row)
+            rows = self.rows(rows)
+            parts.append(rows.reshape(*state.shape[:-1], -1))
+        ends = owned + np.cumsum([0, *self.groups])
+        parts += [
+            layer(state[..., start:end])
+            for layer, start, end in zip(self.shared, ends[:-1], ends[1:], strict=True)
+        ]
+        features = jnp.concatenate(parts, axis=-1)
+        total = features @ self.first[: features.shape[-1]] + self.bias
+        if self.acting:
+            features = self.actions(_flat(actions))
+            features = jnp.moveaxis(features, 0, -2).reshape(*total.shape[:-1], -1)
+            total += features @ self.first[-features.shape[-1] :]
+        return total, actions
+
+    def replaced(
+        self, prepared: tuple[chex.Array, chex.Array], action: chex.Array, agent: chex.Array | int
+    ) -> tuple[chex.Array, chex.Array]:
+        """`prepare` with one agent's one-hots ``[..., heads, choices]`` in place of its own."""
+        total, actions = prepared
+        start = self.first.shape[0] - (self.num_agents - agent) * self.embedding
+        rows = jax.lax.dynamic_slice_in_dim(self.first, start, self.embedding)
+        change = self.actions(_flat(action)) - self.actions(_flat(actions[agent]))
+        return total + change @ rows, actions.at[agent].set(action)
+
+    def judge(self, prepared: tuple[chex.Array, Any]) -> chex.Array:
+        """Values ``[..., outputs]`` of what was prepared."""
+        return self.values(self.rest(nn.relu(prepared[0])))
+
+
+class PairwiseCritic(nn.Module):
+    """Like `JointCritic`, as a sum over agents of values that see who chose the same.
+
+    An agent's features are those of its row and its action, their sum and their products; agents
+    that chose the same value of a sub-action send each other messages. All agents share the
+    weights, so it learns from every agent what `JointCritic` has to learn for each pair of agents
+    and each choice: collisions.
+    """
+
+    num_agents: int
+    row: int
+    groups: Sequence[int]
+    embedding: int
+    hidden: Sequence[int]
+    outputs: int
+    dtype: np.dtype = np.dtype(np.float32)
+
+    def setup(self) -> None:
+        def dense(width: int, **options: Any) -> nn.Dense:
+            return nn.Dense(width, dtype=self.dtype, param_dtype=self.dtype, **options)
+
+        shape = (self.num_agents, self.embedding)
+        self.identity = self.param("identity", _head_init(1.0), shape, self.dtype)
+        self.rows = dense(self.embedding, kernel_init=_hidden_init)
+        self.shared = dense(self.embedding, kernel_init=_hidden_init)
+        self.actions = dense(self.embedding, kernel_init=_hidden_init)
+        self.message = dense(self.embedding, kernel_init=_hidden_init)
+        self.own = dense(self.embedding, kernel_init=_hidden_init)
+        self.rest = Trunk(self.hidden, self.dtype)
+        self.values = dense(self.outputs, kernel_init=_head_init(1.0))
+
+    def __call__(self, state: chex.Array, actions: chex.Array) -> chex.Array:
+        """``[..., S]`` and one-hots ``[agents, ..., heads, choices]`` to ``[..., outputs]``."""
+        return self.judge(self.prepare(state, actions))
+
+    def prepare(self, state: chex.Array, actions: chex.Array) -> tuple[chex.Array, chex.Array]:
+        """Features of the agents' rows ``[agents, ..., embedding]``, and the actions."""
+        owned = self.num_agents * self.row
+        features = self.identity.reshape(self.num_agents, *(1,) * (state.ndim - 1), -1)
+        if owned:
+            rows = state[..., :owned].reshape(*state.shape[:-1], self.num_agents, self.row)
+            features = features + self.rows(jnp.moveaxis(rows, -2, 0))
+        if self.groups:
+            features = features + self.shared(state[..., owned:])
+        return features, actions
+
+    def replaced(
+        self, prepared: tuple[chex.Array, chex.Array], action: chex.Array, agent: chex.Array | int
+    ) -> tuple[chex.Array, chex.Array]:
+        """`prepare` with one agent's one-hots ``[..., heads, choices]`` in place of its own."""
+        return prepared[0], prepared[1].at[agent].set(action)
+
+    def judge(self, prepared: tuple[chex.Array, chex.Array]) -> chex.Array:
+        """Values ``[..., outputs]`` of what was prepared."""
+        features, actions = prepared
+        acted = self.actions(_flat(actions))
+        x = jnp.concatenate([nn.relu(features + acted), features * acted], axis=-1)
+        alike = jnp.sum(actions[:, None] * actions[None], axis=-1)
+        other = ~np.eye(self.num_agents, dtype=bool)
+        alike = alike * other.reshape(*other.shape, *(1,) * (alike.ndim - 2))
+        received = jnp.sum(alike[..., None] * self.message(x)[None, ..., None, :], axis=1)
+        x = nn.relu(jnp.concatenate([self.own(x), _flat(received)], axis=-1))
+        return jnp.sum(self.values(self.rest(x)), axis=0)
+
+
+def _flat(x: chex.Array) -> chex.Array:
+    """The last two axes as one."""
+    return x.reshape(*x.shape[:-2], -1)

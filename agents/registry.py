@@ -13,6 +13,7 @@ from jaxenv.registry import load_object
 _learners: dict[str, type[Learner] | str] = {
     "a3c": "agents.a3c:A3C",
     "dqn": "agents.dqn:DQN",
+    "happo": "agents.happo:Happo",
     "hisper": "agents.hisper:Hisper",
     "sac_discrete": "agents.sac_discrete:SACDiscrete",
 }
@@ -41,6 +42,13 @@ _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
         "Certified": "agents.baselines.robust:Certified",
         "Exhaustive": "agents.baselines.robust:Exhaustive",
     },
+    "services": {
+        "Random": "agents.baselines.services:Random",
+        "Heuristic": "agents.baselines.services:Heuristic",
+        "PriceTable": "agents.baselines.services:PriceTable",
+        "SeqGreedy": "agents.baselines.services:SeqGreedy",
+        "CoordDescent": "agents.baselines.services:CoordDescent",
+    },
     "splitting": {
         "FullLocal": "agents.baselines.splitting:FullLocal",
         "FullOffload": "agents.baselines.splitting:FullOffload",
@@ -66,6 +74,7 @@ _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
 _bounds: dict[str, Callable[[Environment], Bound] | str] = {
     "partitioning": "agents.baselines.partitioning:NoWaitBound",
     "robust": "agents.baselines.robust:DualBound",
+    "services": "agents.baselines.services:UpperBound",
     "splitting": "agents.baselines.splitting:DualBound",
     "vehicular": "agents.baselines.vehicular:CapacityBound",
 }

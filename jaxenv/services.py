@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from os import PathLike
 from typing import Any, ClassVar, NamedTuple
 
 import chex
@@ -84,9 +85,14 @@ class Service:
 
     @property
     def standard_accuracy(self) -> np.ndarray:
-        """Accuracies from 0, the least, to 1, the highest of the service; eq (19)."""
+        """Accuracies from 0, the least, to 1, the highest of the service; eq (19).
+
+        1 where all are equal: none is better than what is chosen.
+        """
         low, high = self.accuracy.min(), self.accuracy.max()
-        return (self.accuracy - low) / (high - low if high > low else 1.0)
+        if low == high:
+            return np.ones_like(self.accuracy)
+        return (self.accuracy - low) / (high - low)
 
 
 SCALES = np.array([1.0, 0.75, 0.5, 0.25])
@@ -164,17 +170,31 @@ class Network(NamedTuple):
     uplink_mbps: np.ndarray
 
 
-def default_network() -> Network:
-    """The embedded layout of 16 sites."""
-    near = np.asarray(graphs.linked(np.array(SITES_M, np.float64), REACH_M))
-    i, j = np.triu_indices(16, 1)
-    rates = np.array(LINK_MBPS)[(7 * i + 3 * j + i * j) % 5]
+def default_network(size: int = 16) -> Network:
+    """The embedded layout of 16 sites; of another size, its servers over again in a ring."""
+    if size == len(SITES_M):
+        near = graphs.linked(np.array(SITES_M, np.float64), REACH_M)
+        i, j = np.triu_indices(size, 1)
+        links = _symmetric(near, np.array(LINK_MBPS)[(7 * i + 3 * j + i * j) % 5])
+    else:
+        links = _ring(size)
+    memory_gb = [2.0, 1, 4, 1, 4, 2, 1, 2, 1, 4, 2, 4, 4, 1, 2, 1]
+    uplink_mbps = [48.0, 72, 36, 64, 64, 36, 72, 48, 36, 64, 48, 72, 72, 48, 64, 36]
     return Network(
-        link_mbps=_symmetric(near, rates),
-        compute_tflops=np.resize([1.33, 0.5, 1.26], 16),
-        memory_gb=np.array([2, 1, 4, 1, 4, 2, 1, 2, 1, 4, 2, 4, 4, 1, 2, 1], np.float64),
-        uplink_mbps=np.array([48, 72, 36, 64, 64, 36, 72, 48] + [36, 64, 48, 72, 72, 48, 64, 36.0]),
+        link_mbps=links,
+        compute_tflops=np.resize(np.resize([1.33, 0.5, 1.26], 16), size),
+        memory_gb=np.resize(memory_gb, size),
+        uplink_mbps=np.resize(uplink_mbps, size),
     )
+
+
+def _ring(size: int) -> np.ndarray:
+    """Link rates of servers in a ring."""
+    rates = np.zeros((size, size))
+    for i in range(size if size > 2 else size - 1):
+        j = (i + 1) % size
+        rates[i, j] = rates[j, i] = LINK_MBPS[i % len(LINK_MBPS)]
+    return rates
 
 
 def draw_network(linked: np.ndarray, seed: int) -> Network:
@@ -324,11 +344,7 @@ class Services(Environment[ServicesState, ServicesParams]):
         super().__post_init__()
         sizes = ("num_agents", "num_servers", "max_configs", "max_models", "max_delays")
         check_fields(self, {}, dict.fromkeys(sizes, 1))
-        names = self.service_names
-        known = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
-        if not known or not names or len(set(names)) < len(names):
-            raise ConfigError("service_names", names, "give different names")
-        object.__setattr__(self, "service_names", tuple(names))
+        object.__setattr__(self, "service_names", _names(self.service_names))
         if not isinstance(self.agent_metrics, bool):
             raise ConfigError("agent_metrics", self.agent_metrics, "give true or false")
 
@@ -346,15 +362,15 @@ class Services(Environment[ServicesState, ServicesParams]):
         many agents of each. accuracy, data_size: a CSV of `jaxenv.data.accuracy`, in place of the
         accuracies, or the size factors, of the services that it names. sites: positions of servers
         ``[K, 2]`` in m, linked where nearer than 500 m and where else the network needs it; or the
-        path of a CSV of the EUA data, of which ``num_servers`` are drawn. scenario_seed: draws
-        links and servers; without it, those of the embedded layout, and 0 with ``sites``.
+        path of a CSV of the EUA data, of which ``num_servers`` are drawn. scenario_seed: draws the
+        rates of links and the servers, and of a CSV the sites; without it they are those of
+        `default_network` or, with ``sites``, of seed 0.
         path_metric: shortest paths by ``delay`` or ``hops``.
         """
         options = {name: value for name, value in options.items() if value is not None}
         described = {name: options.pop(name, None) for name in _DESCRIPTIONS}
         if described["services"] is None:
-            names = options.get("service_names", cls.service_names)
-            offered = _published(len(names))
+            offered = _published(len(_names(options.get("service_names", cls.service_names))))
         else:
             offered = _services(described["services"])
             options.setdefault("service_names", tuple(service.name for service in offered))
@@ -367,12 +383,16 @@ class Services(Environment[ServicesState, ServicesParams]):
         leaves = {}
         if described["agents_per_service"] is not None:
             leaves["service"] = _assigned(described["agents_per_service"], len(offered))
-            options.setdefault("num_agents", len(leaves["service"]))
-        servers = options.get("num_servers", cls.num_servers)
-        network = _network(described["sites"], described["scenario_seed"], servers)
+            total = len(leaves["service"])
+            if options.setdefault("num_agents", total) != total:
+                valid = f"agents_per_service has {total}"
+                raise ConfigError("num_agents", options["num_agents"], valid)
+        network = _network(
+            described["sites"], described["scenario_seed"], options.get("num_servers")
+        )
         if network is not None:
             leaves |= network._asdict()
-            options.setdefault("num_servers", len(network.uplink_mbps))
+            options["num_servers"] = len(network.uplink_mbps)
         sizes = {f.name for f in dataclasses.fields(cls) if f.init}
         env = cls(**{name: value for name, value in options.items() if name in sizes})
         if env.num_services != len(offered):
@@ -388,13 +408,21 @@ class Services(Environment[ServicesState, ServicesParams]):
     def make_params(self, path_metric: str = "delay", **leaves: Any) -> ServicesParams:
         """The default scenario with some leaves replaced, cast, broadcast and validated.
 
-        Where links are given and paths are not, these are computed by ``path_metric``.
+        Paths that are not given are computed by ``path_metric`` in steps of 1/1200 s/Mb, so links
+        of 2400 Mbit/s and more, whose step is 0, are refused then.
         """
         _check_choice("path_metric", path_metric, ("delay", "hops"))
         params = super().make_params(**leaves)
-        if "path_s_per_mb" not in leaves and "path_links" not in leaves:
+        given = [name for name in ("path_s_per_mb", "path_links") if name in leaves]
+        if len(given) == 1:
+            raise ConfigError(given[0], leaves[given[0]], "give path_s_per_mb and path_links, both")
+        if not given:
+            rates = params.link_mbps
+            valid = "give less than 2400 Mbit/s, or also path_s_per_mb and path_links"
+            check_array("link_mbps", rates, lambda x: x < 2400, valid)
             params = self.scenario_params(params, metric=path_metric)
-            self.validate(params)
+            valid = "links are too slow for paths of less than 109 s/Mb"
+            check_array("link_mbps", rates, lambda _: np.isfinite(params.path_s_per_mb), valid)
         return params
 
     def scenario_params(
@@ -413,30 +441,24 @@ class Services(Environment[ServicesState, ServicesParams]):
             link_mbps: ``[K, K]``. compute_tflops, memory_gb, uplink_mbps: ``[K]``. None: as is.
             metric: of the shortest paths, ``delay`` or ``hops``.
         """
-        given = {
-            "link_mbps": link_mbps,
-            "compute_tflops": compute_tflops,
-            "memory_gb": memory_gb,
-            "uplink_mbps": uplink_mbps,
-        }
-        params = params.replace(**{name: x for name, x in given.items() if x is not None})
+        network = Network(link_mbps, compute_tflops, memory_gb, uplink_mbps)._asdict()
+        given = {name: x for name, x in network.items() if x is not None}
+        params = params.replace(**{k: jnp.asarray(x, self.float_dtype) for k, x in given.items()})
         delay, links = graphs.shortest_paths(params.link_mbps, metric)
         return params.replace(path_s_per_mb=delay, path_links=links)
 
     def default_params(self) -> ServicesParams:
         """The constants of the paper and, where it is silent, of the model's specification.
 
-        More services repeat the two published ones. Other than 16 servers form a ring.
+        More services repeat the two published ones, cut to the sizes of the environment. Other than
+        16 servers form a ring.
         """
-        k, network = self.num_servers, default_network()
-        if k != len(network.uplink_mbps):
-            network = Network(_ring(k), *(np.resize(x, k) for x in network[1:]))
         agents = np.arange(self.num_agents)
         values: dict[str, Any] = {
             "max_steps": np.int32(100),
             "service": (agents * self.num_services // self.num_agents).astype(np.int32),
-            **self.padded(_published(self.num_services)),
-            **network._asdict(),
+            **self.padded([self._cut(service) for service in _published(self.num_services)]),
+            **default_network(self.num_servers)._asdict(),
             "system_range_tflop": np.array([0.1, 0.3]),
             "used_range_mb": np.array([100.0, 900.0]),
             "routing_cost": 0.002,
@@ -450,6 +472,19 @@ class Services(Environment[ServicesState, ServicesParams]):
         leaves = {name: self.as_leaf(value) for name, value in values.items()}
         paths = dict.fromkeys(("path_s_per_mb", "path_links"))
         return self.scenario_params(ServicesParams(**leaves, **paths))
+
+    def _cut(self, service: Service) -> Service:
+        """As much of a service as there is room for."""
+        c, m, d = self.max_configs, self.max_models, self.max_delays
+        return dataclasses.replace(
+            service,
+            accuracy=service.accuracy[:c, :m],
+            size_factor=service.size_factor[:c],
+            inferences=service.inferences[:c],
+            model_mb=service.model_mb[:m],
+            model_tflop=service.model_tflop[:m],
+            delay_set_s=service.delay_set_s[:d],
+        )
 
     def padded(self, services: Sequence[Service]) -> dict[str, np.ndarray]:
         """The leaves that describe services; what a service does not have is never admitted.
@@ -511,6 +546,9 @@ class Services(Environment[ServicesState, ServicesParams]):
         valid = "give a symmetric matrix with zeros on the diagonal"
         symmetric = (p.link_mbps == p.link_mbps.T) & (np.diag(p.link_mbps) == 0)
         check_array("link_mbps", p.link_mbps, lambda _: symmetric, valid)
+        room = REFUSED * min(1.0, p.data_range_mb.min())
+        valid = f"servers have less than {room:g} MB, so that what is masked is never admitted"
+        check_array("memory_gb", p.memory_gb, lambda x: p.mb_per_gb * x < room, valid)
         if not graphs.is_connected(p.link_mbps > 0):
             valid = "not all servers can be reached: add links"
             raise ConfigError("link_mbps", p.link_mbps.tolist(), valid)
@@ -634,30 +672,10 @@ class Services(Environment[ServicesState, ServicesParams]):
         before = index < index[:, None]
         beside = before & (demand.server == demand.server[:, None])
         alike = before & (demand.instance == demand.instance[:, None])
-        Accepted = tuple[chex.Array, chex.Array, chex.Array]
-
-        def one(earlier: Accepted, row: tuple[Any, ...]) -> tuple[Accepted, Outcome]:
-            accepted, work_tflop, memory_mb = earlier
-            u, beside, alike, own = row
-            queue_tflop = jnp.sum(jnp.where(beside, work_tflop, 0))
-            used_mb = jnp.sum(jnp.where(beside, memory_mb, 0))
-            model_mb = jnp.where(jnp.any(alike & accepted), 0, own.model_mb)
-            delay_s = own.alone_s + queue_tflop / own.tflops
-            late = delay_s > own.deadline_s
-            need_mb = own.data_mb + model_mb
-            ok = ~late & (used_mb + need_mb <= own.room_mb)
-            here = index == u
-            earlier = (
-                accepted | (here & ok),
-                jnp.where(here & ok, own.work_tflop, work_tflop),
-                jnp.where(here & ok, need_mb, memory_mb),
-            )
-            return earlier, Outcome(ok, late, delay_s, jnp.where(ok, model_mb, 0))
-
         nothing = jnp.zeros_like(demand.work_tflop)
         start = (jnp.zeros(index.shape, bool), nothing, nothing)
-        rows = (index, beside, alike, demand)
-        return jax.lax.scan(one, start, rows, unroll=True)[1]
+        rows = (index == index[:, None], beside, alike, demand)
+        return jax.lax.scan(_admit_next, start, rows, unroll=True)[1]
 
     def parts(self, demand: Demand, outcome: Outcome, params: ServicesParams) -> chex.Array:
         """Accuracy, minus delay, minus cost of all requests ``[3]``; eqs (7), (11), (20), (21)."""
@@ -794,12 +812,50 @@ class Services(Environment[ServicesState, ServicesParams]):
         return jnp.concatenate([slot.system_tflop / 0.3, slot.used_mb / 900, links / 400])
 
 
+Accepted = tuple[chex.Array, chex.Array, chex.Array]
+
+
+def _admit_next(
+    earlier: Accepted, row: tuple[chex.Array, chex.Array, chex.Array, Demand]
+) -> tuple[Accepted, Outcome]:
+    """Admits one request.
+
+    Args:
+        earlier: whether requests were accepted, with which work and into how much memory, ``[n]``.
+        row: which request it is, which earlier ones are on its server, and which of these run its
+            model, all bool ``[n]``; what it asks for.
+    """
+    accepted, work_tflop, memory_mb = earlier
+    here, beside, alike, own = row
+    queue_tflop = jnp.sum(jnp.where(beside, work_tflop, 0))
+    used_mb = jnp.sum(jnp.where(beside, memory_mb, 0))
+    model_mb = jnp.where(jnp.any(alike & accepted), 0, own.model_mb)
+    delay_s = own.alone_s + queue_tflop / own.tflops
+    late = delay_s > own.deadline_s
+    need_mb = own.data_mb + model_mb
+    ok = ~late & (used_mb + need_mb <= own.room_mb)
+    earlier = (
+        accepted | (here & ok),
+        jnp.where(here & ok, own.work_tflop, work_tflop),
+        jnp.where(here & ok, need_mb, memory_mb),
+    )
+    return earlier, Outcome(ok, late, delay_s, jnp.where(ok, model_mb, 0))
+
+
 def _nth(share: chex.Array, count: chex.Array) -> chex.Array:
     """A number in [0, 1) as an index below ``count``, int32."""
     return jnp.minimum((share * count).astype(jnp.int32), count - 1)
 
 
 # ---- descriptions of a scenario -----------------------------------------------------------------
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    """Names of services."""
+    known = isinstance(given, (list, tuple)) and all(isinstance(name, str) for name in given)
+    if not known or not given or len(set(given)) < len(given):
+        raise ConfigError("service_names", given, "give different names")
+    return tuple(given)
 
 
 def _published(count: int) -> list[Service]:
@@ -828,7 +884,12 @@ def _services(given: Any) -> list[Service]:
 
 def _measured(option: str, path: Any, services: list[Service], field: str) -> list[Service]:
     """The services with a table of a CSV in place of their own, where it names them."""
-    tables = accuracy_tables.read_accuracy(path)
+    if not isinstance(path, (str, PathLike)):
+        raise ConfigError(option, path, "give the path of a CSV file")
+    try:
+        tables = accuracy_tables.read_accuracy(path)
+    except ConfigError as error:
+        raise ConfigError(option, str(path), str(error)) from None
     names = [service.name for service in services]
     for name in tables:
         if name not in names:
@@ -857,33 +918,33 @@ def _assigned(given: Any, num_services: int) -> np.ndarray:
     return np.repeat(np.arange(num_services, dtype=np.int32), counts)
 
 
-def _network(sites: Any, seed: Any, num_servers: int) -> Network | None:
+def _network(sites: Any, seed: Any, num_servers: Any) -> Network | None:
     """The network that is described, or None for the environment's default."""
     if sites is None and seed is None:
         return None
-    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
-        raise ConfigError("scenario_seed", seed, "give an integer, 0 or more")
-    seed = seed or 0
-    if isinstance(sites, str):
-        positions, _ = eua.draw_sites(eua.read_sites(sites), seed, num_servers, REACH_M)
+    for name, value, least in (("scenario_seed", seed, 0), ("num_servers", num_servers, 1)):
+        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        if value is not None and not whole:
+            raise ConfigError(name, value, f"give an integer of at least {least}")
+    size, seed = num_servers or Services.num_servers, seed or 0
+    if sites is None:
+        return draw_network(default_network(size).link_mbps > 0, seed)
+    if isinstance(sites, (str, PathLike)):
+        try:
+            positions, _ = eua.draw_sites(eua.read_sites(sites), seed, size, REACH_M)
+        except ConfigError as error:
+            raise ConfigError("sites", str(sites), str(error)) from None
     else:
         try:
-            positions = np.asarray(SITES_M if sites is None else sites, np.float64)
+            positions = np.asarray(sites, np.float64)
         except (TypeError, ValueError):
             positions = np.zeros(0)
         if positions.ndim != 2 or positions.shape[1] != 2 or not np.isfinite(positions).all():
             raise ConfigError("sites", sites, "give positions [K, 2] in m, or the path of a CSV")
+        if num_servers not in (None, len(positions)):
+            raise ConfigError("num_servers", num_servers, f"there are {len(positions)} sites")
     near = np.asarray(graphs.linked(positions, REACH_M))
     return draw_network(graphs.repair(positions, near), seed)
-
-
-def _ring(size: int) -> np.ndarray:
-    """Link rates of servers in a ring."""
-    rates = np.zeros((size, size))
-    for i in range(size if size > 2 else size - 1):
-        j = (i + 1) % size
-        rates[i, j] = rates[j, i] = LINK_MBPS[i % len(LINK_MBPS)]
-    return rates
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:

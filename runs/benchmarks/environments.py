@@ -21,28 +21,30 @@ MOBILE_ENV = "mobile-medium-central-v0"
 @partial(jax.jit, static_argnames=("env", "num_steps"))
 def random_steps(
     env: Environment, params: Any, key: chex.PRNGKey, states: Any, num_steps: int
-) -> tuple[Any, chex.Array]:
+) -> tuple[Any, chex.Array, chex.Array]:
     """``num_steps`` steps of every state ``[num_envs, ...]`` under uniform valid actions.
 
     Returns:
-        The states, and the number of decisions made, automatic resets included.
+        The states, the number of decisions made, automatic resets included, and the sum of all
+        rewards, without which nothing but what the states depend on would be computed.
     """
 
-    def one(key: chex.PRNGKey, state: Any) -> tuple[Any, chex.Array]:
+    def one(key: chex.PRNGKey, state: Any) -> tuple[Any, chex.Array, chex.Array]:
         key_action, key_step = jax.random.split(key)
         action = env.action_space.sample(key_action, env.action_mask(state, params))
-        _, state, _, terminated, truncated, info = env.step(key_step, state, action, params)
-        return state, info["decision_pending"] | terminated | truncated
+        _, state, reward, terminated, truncated, info = env.step(key_step, state, action, params)
+        return state, info["decision_pending"] | terminated | truncated, reward
 
     def turn(carry: tuple[chex.PRNGKey, Any], _: None) -> tuple[tuple[chex.PRNGKey, Any], Any]:
         key, states = carry
         key, key_step = jax.random.split(key)
         num_envs = jax.tree.leaves(states)[0].shape[0]
-        states, decided = jax.vmap(one)(jax.random.split(key_step, num_envs), states)
-        return (key, states), jnp.sum(decided, dtype=jnp.int32)
+        states, decided, reward = jax.vmap(one)(jax.random.split(key_step, num_envs), states)
+        return (key, states), (jnp.sum(decided, dtype=jnp.int32), jnp.sum(reward))
 
-    (_, states), decided = jax.lax.scan(turn, (key, states), None, length=num_steps)
-    return states, jnp.sum(decided)
+    (_, states), sums = jax.lax.scan(turn, (key, states), None, length=num_steps)
+    decided, reward = sums
+    return states, jnp.sum(decided), jnp.sum(reward)
 
 
 def state_bytes(state: Any) -> int:
@@ -96,7 +98,7 @@ def benchmark_steps(config: dict[str, Any]) -> list[Measurement]:
     for size in config["num_envs"]:
         keys = jax.random.split(key, size)
         _, states = jax.jit(jax.vmap(lambda k: env.reset(k, params)))(keys)
-        states, _ = random_steps(env, params, key, states, num_steps)
+        states, *_ = random_steps(env, params, key, states, num_steps)
         decided = int(random_steps(env, params, key, states, num_steps)[1])
         call = partial(random_steps, env, params, key, states, num_steps)
         rate = decided / median_seconds(call, repeats)
