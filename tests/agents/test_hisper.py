@@ -15,7 +15,7 @@ from flax import linen as nn
 
 from agents import replay
 from agents.hisper import Hisper
-from agents.networks import JointCritic, SequentialActor
+from agents.networks import JointCritic, PairwiseCritic, SequentialActor
 from jaxenv import spaces
 from jaxenv.errors import ConfigError
 from jaxenv.services import Services
@@ -56,13 +56,23 @@ class Table(nn.Module):
     dtype: np.dtype
     num_agents: int
 
-    @nn.compact
     def __call__(self, state, actions):
+        return self.judge(self.prepare(state, actions))
+
+    def prepare(self, state, actions):
+        return state, actions
+
+    def replaced(self, prepared, action, agent):
+        return prepared[0], prepared[1].at[agent].set(action)
+
+    @nn.compact
+    def judge(self, prepared):
+        state, actions = prepared
         joint = state[..., self.num_agents :]
-        actions = actions.reshape(*joint.shape[:-1], -1, actions.shape[-1])
-        for i in range(actions.shape[-2]):
-            joint = joint[..., :, None] * actions[..., i, None, :]
-            joint = joint.reshape(*joint.shape[:-2], -1)
+        for one_hot in actions:
+            for head in range(one_hot.shape[-2]):
+                joint = joint[..., :, None] * one_hot[..., head, None, :]
+                joint = joint.reshape(*joint.shape[:-2], -1)
         types = {"dtype": self.dtype, "param_dtype": self.dtype}
         zeros = {"kernel_init": nn.initializers.zeros}
         return nn.Dense(self.outputs, name="values", **types, **zeros)(joint)
@@ -77,7 +87,7 @@ class Tabular(Hisper):
 
     @property
     def critic(self):
-        return Table(self.num_parts, self.env.float_dtype, self.env.num_agents)
+        return Table(self._team.num_parts, self.env.float_dtype, self.env.num_agents)
 
 
 @partial(jax.jit, static_argnames=("learner", "length"), donate_argnames="state")
@@ -221,10 +231,11 @@ def test_values_of_each_component_with_its_share_of_the_entropy(
     joint = jax.nn.one_hot(np.indices((2, 2)).reshape(2, 4, 1), 2)
     world = jnp.concatenate([jnp.ones((3, 2)), jnp.eye(3)], axis=1)
     scale, critics = state.learned.scale, state.learned.critics
-    q = np.stack(
-        [learner._values(critics, scale, jnp.tile(place, (4, 1)), joint) for place in world]
-    )
-    weight = {"third": 1 / learner.num_parts, "full": 1.0, "none": 0.0}[entropy_split]
+    q = [
+        jnp.min(scale.value(learner._judged(critics, jnp.tile(place, (4, 1)), joint)), axis=0)
+        for place in world
+    ]
+    weight = {"third": 1 / learner._team.num_parts, "full": 1.0, "none": 0.0}[entropy_split]
     # Means of the components in places 1 and 2: 1 and 1, 1 and 1/4.
     ahead = np.where((first == second)[..., None], [1.0, 1.0], [1.0, 0.25])
     bonus = 2 * np.log(2) * 0.5 * weight
@@ -234,7 +245,7 @@ def test_values_of_each_component_with_its_share_of_the_entropy(
         ahead = ahead.sum(-1, keepdims=True)
         parts = [x.sum(-1, keepdims=True) for x in (here, *there)]
         expected = [parts[0] + 0.7 * (ahead + bonus), *parts[1:]]
-    np.testing.assert_allclose(q.reshape(np.shape(expected)), expected, atol=0.04)
+    np.testing.assert_allclose(np.reshape(q, np.shape(expected)), expected, atol=0.04)
     assert metrics["entropy"].mean() == pytest.approx(np.log(2), abs=0.01)
 
 
@@ -264,7 +275,7 @@ def test_only_sub_actions_that_see_each_other_correlate(autoregressive, feed, pr
 
 
 def test_a_learned_temperature_reaches_the_target_of_each_agent():
-    options = dict(temperature="learned", entropy_share=0.4, lr_alpha=3e-3, alpha=1.0)
+    options = dict(temperature="learned", entropy_share=0.4, lr_alpha=3e-3, first_alpha=1.0)
     options |= dict(autoregressive=False, bootstrap=False)
     learner, hp = Tabular.build(TEAM, **SIZES, **RATES, **options)
     params = GAME.replace(reward=jnp.asarray(servers(sharing=0.0)[None], jnp.float32))
@@ -388,22 +399,39 @@ def test_draws_log_probabilities_and_straight_through_gradient(autoregressive, f
 @pytest.mark.parametrize(("row", "groups"), [(2, (3, 1)), (0, (4,)), (2, ())])
 def test_a_joint_critic_against_numpy(row, groups, double):
     rng = np.random.default_rng(0)
-    network = JointCritic(3, row, groups, 4, (5, 6), 2, np.dtype(np.float64))
+    network = JointCritic(3, row, groups, 4, (5, 6), 2, dtype=np.dtype(np.float64))
     state = rng.normal(size=(7, 3 * row + sum(groups)))
-    actions = rng.normal(size=(7, 3, 2, 4))
+    actions = rng.normal(size=(3, 7, 2, 4))
     parameters = random_like(rng, network.init(jax.random.key(0), state, actions))
-    p, parts, used = parameters["params"], [], 0
+    p, parts = parameters["params"], []
     if row:
-        rows = state[:, : 3 * row].reshape(7, 3, row)
-        parts, used = [embedded(p, rows, (row,)).reshape(7, -1)], 1
-    parts.append(embedded(p, actions.reshape(7, 3, 8), (8,), used).reshape(7, -1))
-    if groups:
-        parts.append(embedded(p, state[:, 3 * row :], groups, used + 1))
-    x, last = np.concatenate(parts, -1), p[f"Trunk_{used + 1 + len(groups)}"]
-    for i in range(2):
-        x = np.maximum(dense(last[f"Dense_{i}"], x), 0)
+        rows = dense(p["rows"]["Dense_0"], state[:, : 3 * row].reshape(7, 3, row))
+        parts.append(rows.reshape(7, -1))
+    for i, part in enumerate(np.split(state[:, 3 * row :], np.cumsum(groups)[:-1], axis=-1)):
+        parts.append(dense(p[f"shared_{i}"]["Dense_0"], part) if groups else part)
+    acted = dense(p["actions"]["Dense_0"], actions.reshape(3, 7, 8))
+    parts.append(np.moveaxis(acted, 0, 1).reshape(7, -1))
+    x = np.maximum(np.concatenate(parts, -1), 0)
+    x = np.maximum(x @ np.asarray(p["first"]) + np.asarray(p["bias"]), 0)
+    x = np.maximum(dense(p["rest"]["Dense_0"], x), 0)
     expected = dense(p["values"], x)
     np.testing.assert_allclose(network.apply(parameters, state, actions), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", [JointCritic, PairwiseCritic])
+def test_one_agents_action_can_be_replaced(kind, double):
+    rng = np.random.default_rng(0)
+    network = kind(3, 2, (3, 1), 4, (5, 6), 2, dtype=np.dtype(np.float64))
+    state = rng.normal(size=(7, 10))
+    before, after = np.eye(4)[rng.integers(0, 4, size=(2, 3, 7, 2))]
+    parameters = random_like(rng, network.init(jax.random.key(0), state, before))
+    apply = partial(network.apply, parameters)
+    prepared = apply(state, jnp.asarray(before), method="prepare")
+    for n in (2, 0):
+        prepared = apply(prepared, after[n], jnp.int32(n), method="replaced")
+        before[n] = after[n]
+        judged = apply(prepared, method="judge")
+        np.testing.assert_allclose(judged, apply(state, jnp.asarray(before)), rtol=1e-9)
 
 
 # ---- one gradient update against NumPy -----------------------------------------------------------
@@ -412,6 +440,12 @@ def test_a_joint_critic_against_numpy(row, groups, double):
 @partial(jax.jit, static_argnames="learner")
 def learn(learner, learned, batch, key, params, hp):
     return learner.learn(learned, batch, key, params, hp)
+
+
+@partial(jax.jit, static_argnames="learner")
+def judge(learner, learned, batch, key, params, hp):
+    view = learner._view(batch.state, batch.lane, params)
+    return learner._learn_critics(learned, view, batch, key, params, hp)[0]
 
 
 def a_run(rng, **options):
@@ -465,9 +499,7 @@ def gumbel(key):
 
 def slow_value(learner, critics, scale, world, one_hot):
     """min over the critics of Q, ``[B, parts]``; one_hot: ``[n, B, heads, K]``."""
-    q = [
-        learner.critic.apply(member(critics, j), world, np.moveaxis(one_hot, 0, 1)) for j in (0, 1)
-    ]
+    q = [learner.critic.apply(member(critics, j), world, one_hot) for j in (0, 1)]
     return np.min(np.asarray(scale.mean) + np.asarray(scale.deviation) * np.stack(q), axis=0)
 
 
@@ -498,7 +530,7 @@ def test_targets_scale_and_the_step_of_the_critics(double):
     np.testing.assert_allclose(new.scale.deviation, deviation, rtol=1e-9)
 
     _, _, world = slow_view(learner, batch.state, params)
-    actions = np.eye(3)[np.asarray(batch.action)]
+    actions = np.moveaxis(np.eye(3)[np.asarray(batch.action)], 1, 0)
     rescaled = jax.jit(learner._rescaled)(old, y, hp)
 
     def loss(critics):
@@ -595,8 +627,7 @@ def test_rescaling_leaves_values_as_they_are(double):
 
     def both(learned):
         return [
-            learned.scale.mean
-            + learned.scale.deviation * learner._normalised(critics, world, one_hot)
+            learned.scale.mean + learned.scale.deviation * learner._judged(critics, world, one_hot)
             for critics in (learned.critics, learned.targets)
         ]
 
@@ -616,12 +647,17 @@ def test_rescaling_leaves_values_as_they_are(double):
     np.testing.assert_array_equal(constant.scale.deviation, 1e-3)
 
 
-def test_rates_fall_linearly_to_a_twentieth():
-    learner, hp = Hisper.build(TEAM, schedule_updates=100, lr_actor=1.0, lr_critic=2.0)
-    half, end = (learner._scheduled(hp, jnp.int32(k)) for k in (50, 200))
-    assert (float(half.lr_actor), float(half.lr_critic)) == pytest.approx((0.525, 1.05))
-    assert (float(end.lr_actor), float(end.lr_critic)) == pytest.approx((0.05, 0.1))
-    assert float(end.alpha) == float(hp.alpha)
+def test_rates_and_the_temperature_fall():
+    options = dict(schedule_updates=100, lr_actor=1.0, lr_critic=2.0, alpha=0.5, first_alpha=2.0)
+    learner, hp = Hisper.build(TEAM, **SIZES | dict(prefill=8, autoregressive=False), **options)
+    state = start(learner, jax.random.key(0), GAME, hp)
+    for updates, share, alpha in [(0, 1.0, 2.0), (50, 0.525, 1.0), (200, 0.05, 0.5)]:
+        now, learned = learner._scheduled(hp, state.replace(updates=jnp.int32(updates)))
+        assert (float(now.lr_actor), float(now.lr_critic)) == pytest.approx((share, 2 * share))
+        np.testing.assert_allclose(np.exp(learned.log_alpha), alpha, rtol=1e-5)
+    own = dataclasses.replace(learner, temperature="learned")
+    kept = own._scheduled(hp, state.replace(updates=jnp.int32(50)))[1]
+    np.testing.assert_allclose(np.exp(kept.log_alpha), 2.0, rtol=1e-5)
 
 
 # ---- collecting --------------------------------------------------------------------------------
@@ -687,7 +723,7 @@ def test_the_first_actions_are_uniform_over_the_valid_ones():
 
 
 def test_runs_repeat_resume_and_stand_beside_each_other(tmp_path):
-    learner, hp = Hisper.build(TEAM, **QUICK)
+    learner, hp = Hisper.build(TEAM, **QUICK, critic_steps=2)
     keys = jax.random.split(jax.random.key(6), 2)
     grid = [hp, hp.replace(alpha=jnp.float32(0.3), lr_critic=jnp.float32(0.01))]
     starts = [start(learner, key, GAME, one) for key, one in zip(keys, grid, strict=True)]
@@ -716,10 +752,12 @@ def test_runs_repeat_resume_and_stand_beside_each_other(tmp_path):
 
     # The same gradient updates, one after another, each of its own batch and draws.
     first, last = starts[0], ends[0]
-    keys = jax.random.split(first.key, 1 + learner.rounds + learner.gradient_updates)
+    keys = jax.random.split(first.key, 1 + learner.rounds + 3 * learner.gradient_updates)
     learned = first.learned
-    for key in keys[-learner.gradient_updates :]:
-        key_batch, key = jax.random.split(key)
+    for key_batch, key, key_more in keys[1 + learner.rounds :].reshape(-1, 3):
+        more_batch, more = jax.random.split(jax.random.split(key_more, 1)[0])
+        batch = replay.sample(last.replay, more_batch, learner.batch_size)
+        learned = judge(learner, learned, batch, more, GAME, hp)
         batch = replay.sample(last.replay, key_batch, learner.batch_size)
         learned, _ = learn(learner, learned, batch, key, GAME, hp)
     chex.assert_trees_all_close(learned, last.learned, rtol=1e-4, atol=1e-5)
@@ -747,7 +785,7 @@ def test_states_keep_their_dtypes(dtype, double):
 def test_it_fits_the_services():
     env = Services()
     learner, hp = Hisper.build(env, **QUICK | dict(autoregressive=True))
-    assert learner.num_parts == 3
+    assert learner._team.num_parts == 3
     check_dtypes(learner, hp)
     assert learner.actor.groups == (18, 16, 16, 120)
     assert (learner.critic.row, learner.critic.groups) == (20, (16, 16, 120))
@@ -764,6 +802,8 @@ def test_it_fits_the_services():
         ({"num_envs": -1}, "num_envs: -1 is not valid; give a positive integer"),
         ({"rounds": True}, "rounds: True is not valid; give a positive integer"),
         ({"gradient_updates": 0}, "gradient_updates: 0 is not valid; give a positive integer"),
+        ({"critic_steps": 0}, "critic_steps: 0 is not valid; give a positive integer"),
+        ({"critics": "own"}, "critics: 'own' is not valid; choose joint or pairwise"),
         ({"batch_size": 0}, "batch_size: 0 is not valid; give a positive integer"),
         ({"prefill": 0}, "prefill: 0 is not valid; give a positive integer"),
         ({"actor_hidden": ()}, r"actor_hidden: \(\) is not valid; give a list of positive integ"),
@@ -777,6 +817,7 @@ def test_it_fits_the_services():
         ({"schedule_updates": -1}, "schedule_updates: -1 is not valid; give a positive integer"),
         ({"lr_actor": 0.0}, "lr_actor: 0.0 is not valid; give a positive finite number"),
         ({"alpha": -1.0}, "alpha: -1.0 is not valid; give a positive finite number"),
+        ({"first_alpha": 0}, "first_alpha: 0.0 is not valid; give a positive finite number"),
         ({"relaxation": 0}, "relaxation: 0.0 is not valid; give a positive finite number"),
         ({"discount": 1.5}, r"discount: 1.5 is not valid; give a number in \[0, 1\]"),
         ({"target_decay": -1}, r"target_decay: -1.0 is not valid; give a number in \[0, 1\]"),
@@ -823,5 +864,5 @@ def test_environments_it_does_not_fit_are_named():
     # What names its settings needs no setting.
     assert Hisper(Crew()).default_hp()
     learner, hp = Hisper.build(Crew(), **SIZES, hybrid_reward=False)
-    assert learner.num_parts == 1
+    assert learner._team.num_parts == 1
     check_dtypes(learner, hp)
