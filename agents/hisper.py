@@ -191,9 +191,6 @@ class Hisper(Learner):
         if self.buffer_size < self.prefill or self.buffer_size < self.num_envs:
             least = max(self.prefill, self.num_envs)
             raise ConfigError("buffer_size", self.buffer_size, f"give at least {least}")
-        if self.hybrid_reward and not self.env.reward_parts:
-            valid = f"env={self.env.name} has no components of the reward: give false"
-            raise ConfigError("hybrid_reward", self.hybrid_reward, valid)
         if self.credit == "agents" and self.critics != "pairwise":
             raise ConfigError("credit", self.credit, "critics=joint need team")
         if self.credit == "agents" and not self.env.paid_by_agent:
@@ -224,6 +221,9 @@ class Hisper(Learner):
         )
 
     def validate(self, hp: Hyperparameters) -> None:
+        if self.hybrid_reward and not self.env.reward_parts:
+            valid = f"env={self.env.name} has no components of the reward: give false"
+            raise ConfigError("hybrid_reward", self.hybrid_reward, valid)
         positive = ("lr_actor", "lr_critic", "lr_alpha", "alpha", "first_alpha", "relaxation")
         rules = dict.fromkeys((*positive, "max_gradient_norm"), checks.POSITIVE)
         rules |= {"entropy_share": checks.UNIT, "target_decay": checks.UNIT}
@@ -495,7 +495,7 @@ class Hisper(Learner):
         value = scale.value(output)
         if self.credit == "agents":
             value = jnp.sum(value, axis=2)
-        return jnp.min(value, axis=0)
+        return _smaller(value)
 
     def _soft_value(
         self, learned: Learned, view: View, key: chex.PRNGKey, hp: Hyperparameters
@@ -506,7 +506,7 @@ class Hisper(Learner):
         """
         one_hot, log_probability = self._draw(learned.actors, view, key, hp)
         output = self._judged(learned.targets, view.world, one_hot)
-        value = jnp.min(learned.scale.value(output), axis=0)
+        value = _smaller(learned.scale.value(output))
         if self.entropy_split == "none":
             return value
         weight = 1 / self._team.num_parts if self.entropy_split == "third" else 1.0
@@ -654,6 +654,15 @@ class Hisper(Learner):
 
 
 _adam = optax.scale_by_adam()
+
+
+def _smaller(values: chex.Array) -> chex.Array:
+    """The elementwise smaller of two, ``[2, ...]``, with the gradient of one of them.
+
+    That of `jnp.min` is 0/0 where a compiler rounds its operand and its result differently.
+    """
+    first, second = values
+    return jnp.where(first < second, first, second)
 
 
 def _packed(states: Any) -> Any:
