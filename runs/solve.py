@@ -331,14 +331,23 @@ def report(solutions: list[tables.Row], gap: float | None = None, most: int = 20
 def _missing(row: tables.Row) -> str:
     """What would make an instance feasible."""
     ways = []
-    if math.isfinite(row["least_bandwidth_mhz"]):
+    least, has = row["least_bandwidth_mhz"], row["bandwidth_mhz"]
+    if math.isfinite(least):
+        digits = _digits(least, has)
         ways.append(
-            f"needs {row['least_bandwidth_mhz']:.4g} MHz, "
-            f"{row['missing_bandwidth_mhz']:.4g} more than the {row['bandwidth_mhz']:g} it has"
+            f"needs {least:.{digits}g} MHz, {row['missing_bandwidth_mhz']:.4g} more than "
+            f"the {has:.{max(digits, 6)}g} it has"
         )
-    if math.isfinite(row["deadline_factor"]):
-        ways.append(f"deadlines {row['deadline_factor']:.4g} times as long")
+    factor = row["deadline_factor"]
+    if math.isfinite(factor):
+        ways.append(f"deadlines {factor:.{_digits(factor, 1)}g} times as long")
     return ", or ".join(ways) or "no bandwidth and no deadline up to 1000 times as long suffices"
+
+
+def _digits(value: float, reference: float) -> int:
+    """Four significant digits of ``value``, and one more for each it shares with ``reference``."""
+    distance = abs(value - reference)
+    return 4 + max(0, math.floor(math.log10(value / distance))) if distance else 4
 
 
 if __name__ == "__main__":

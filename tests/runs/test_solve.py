@@ -73,6 +73,18 @@ def test_gaps_that_stay_above_what_was_asked_for_are_told():
     assert "above the gap" not in solve.report(rows, 0.2) + solve.report(rows)
 
 
+def test_what_is_barely_missing_is_told_with_enough_digits():
+    row = {"instance": "a", "devices": 2, "feasible": False, "least_bandwidth_mhz": 10.2087184}
+    row |= {"bandwidth_mhz": 10.2086, "missing_bandwidth_mhz": 0.0001184}
+    text = solve.report([row | {"deadline_factor": 1.00000583}])
+    assert "needs 10.208718 MHz, 0.0001184 more than the 10.2086 it has" in text
+    assert "deadlines 1.00000583 times as long" in text
+    row |= {"bandwidth_mhz": 10.20871812, "missing_bandwidth_mhz": 2.8e-7}
+    text = solve.report([row | {"deadline_factor": 1.5432}])
+    assert "needs 10.2087184 MHz, 2.8e-07 more than the 10.20871812 it has" in text
+    assert "deadlines 1.543 times as long" in text
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
