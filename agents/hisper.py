@@ -492,10 +492,11 @@ class Hisper(Learner):
     def _least(self, scale: Scale, output: chex.Array) -> chex.Array:
         """min over the critics of what normalised values ``[2, *values]`` are worth to the team,
         ``[B, parts]``."""
-        value = scale.value(output)
-        if self.credit == "agents":
-            value = jnp.sum(value, axis=2)
-        return _smaller(value)
+        return _smaller(self._of_team(scale.value(output)))
+
+    def _of_team(self, values: chex.Array) -> chex.Array:
+        """Values ``[2, *values]`` as those of the team, ``[2, B, parts]``."""
+        return jnp.sum(values, axis=2) if self.credit == "agents" else values
 
     def _soft_value(
         self, learned: Learned, view: View, key: chex.PRNGKey, hp: Hyperparameters
@@ -563,9 +564,9 @@ class Hisper(Learner):
             learned.targets,
             critics,
         )
-        value = jnp.sum(self._least(scale, value), axis=-1)
+        value = self._of_team(scale.value(value))
         learned = learned.replace(critics=critics, critic_optimizer=optimizer, targets=targets)
-        return learned, {"critic_loss": error, "q": jnp.mean(value)}
+        return learned, {"critic_loss": error, "q": jnp.mean(jnp.sum(value, axis=-1))}
 
     def _learn_actors(
         self, learned: Learned, view: View, key: chex.PRNGKey, hp: Hyperparameters
