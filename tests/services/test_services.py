@@ -357,6 +357,10 @@ def test_the_reward_is_the_sum_of_its_parts():
     cost = np.where(ok, found["cost_rou"] + found["cost_cmp"], 0).sum(axis=1) + found["cost_mem"]
     delay = np.where(ok, found["delay_s"], 0).sum(axis=1)
     np.testing.assert_allclose(parts, np.stack([accuracy, -delay, -cost], 1), rtol=1e-12)
+    by_agent = found["agent_parts"]
+    np.testing.assert_allclose(by_agent.sum(axis=1), parts, rtol=1e-12)
+    np.testing.assert_array_equal(by_agent[..., 0], np.where(ok, found["accuracy"], -100))
+    np.testing.assert_array_equal(by_agent[..., 1], np.where(ok, -found["delay_s"], 0))
     np.testing.assert_array_equal(found["late"] | found["memory_reject"], ~ok)
     assert not (found["late"] & found["memory_reject"]).any()
 
