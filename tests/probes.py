@@ -293,3 +293,83 @@ class Convoy(Environment):
     @property
     def action_space(self):
         return spaces.Discrete(4)
+
+
+@struct.dataclass
+class TeamParams(Params):
+    """What the joint actions of a team do, ``[places, K, ..., K]``, one K for every sub-action.
+
+    reward: of both components, ``[..., 2]``. following: int32, the next place, -1 = the end. valid:
+    bool ``[agents, heads, K]``.
+    """
+
+    reward: chex.Array
+    following: chex.Array
+    valid: chex.Array
+
+
+@struct.dataclass
+class TeamState(State):
+    """place: int32, observed one-hot."""
+
+    place: chex.Array
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Team(Environment):
+    """Agents whose joint action pays a reward of two components and leads to the next place.
+
+    Episodes start at any place. All rewards are 0 unless given.
+    """
+
+    num_agents: int = 3
+    num_heads: int = 1
+    num_choices: int = 4
+    num_places: int = 1
+
+    name = "team"
+    metrics = (Metric("reward", "1", "max", "mean", of="reward"),)
+    reward_parts = ("first", "second")
+    state_row = 1
+
+    def default_params(self):
+        count = self.num_agents * self.num_heads
+        shape = (self.num_places,) + (self.num_choices,) * count
+        reward = jnp.zeros((*shape, 2), self.dtype)
+        valid = jnp.ones((self.num_agents, self.num_heads, self.num_choices), bool)
+        return TeamParams(jnp.int32(1), reward, jnp.full(shape, -1, jnp.int32), valid)
+
+    def reset_env(self, key, params):
+        place = jax.random.randint(key, (), 0, self.num_places, jnp.int32)
+        return TeamState(key=key, time=jnp.int32(0), place=place)
+
+    def step_env(self, key, state, action, params):
+        taken = (state.place, *action.reshape(-1))
+        parts, following = params.reward[taken], params.following[taken]
+        state = state.replace(place=jnp.maximum(following, 0))
+        return state, jnp.sum(parts), following < 0, {"reward_parts": parts}
+
+    def observe(self, state, params):
+        place = jax.nn.one_hot(state.place, self.num_places, dtype=self.dtype)
+        place = jnp.broadcast_to(place, (self.num_agents, self.num_places))
+        return jnp.concatenate([place, self._freedom(params)[:, None]], axis=1)
+
+    def global_state(self, state, params):
+        place = jax.nn.one_hot(state.place, self.num_places, dtype=self.dtype)
+        return jnp.concatenate([self._freedom(params), place])
+
+    def _freedom(self, params):
+        return jnp.mean(params.valid, axis=(1, 2), dtype=self.dtype)
+
+    def action_mask(self, state, params):
+        return params.valid if self.num_heads > 1 else params.valid[:, 0]
+
+    @property
+    def observation_space(self):
+        return spaces.Box(*UNBOUNDED, (self.num_places + 1,), self.float_dtype)
+
+    @property
+    def action_space(self):
+        if self.num_heads == 1:
+            return spaces.Discrete(self.num_choices)
+        return spaces.MultiDiscrete((self.num_choices,) * self.num_heads)
