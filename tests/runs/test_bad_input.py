@@ -28,7 +28,7 @@ TRAIN_CASES = [
     (["env=gess"], "env: 'gess' is not valid; choose one of guess, "),
     (
         ["agent=sac"],
-        "agent: 'sac' is not valid; choose one of a3c, a3c_paper, dqn, hasac, hisper, reinforce, ",
+        "agent: 'sac' is not valid; choose one of a3c, a3c_paper, dqn, happo, hasac, hisper, ",
     ),
     (["experiment=nope"], "experiment: 'nope' is not valid; choose one of "),
     (["logger=paper"], "logger: 'paper' is not valid; choose one of csv, mlflow, tensorboard, "),
