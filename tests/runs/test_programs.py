@@ -179,7 +179,8 @@ def test_experiments_build(name):
     assert set(program.check_baselines(config, env)) <= set(
         agents_registry.baseline_names(env.name)
     )
-    assert np.isfinite(np.asarray(hp.lr))
+    rates = [value for name, value in vars(hp).items() if name.startswith("lr")]
+    assert rates and np.all(np.isfinite(rates))
 
 
 def test_operations_of_a_gradient_are_those_of_its_layers():
