@@ -39,7 +39,7 @@ train: install  ## install, then train the vehicular scheduler and show the comp
 test: install  ## install, then run the tests
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not deep" $(ARGS)
 
-test-deep: install  ## the robust solvers on hundreds of random instances, by CVXPY and exhaustive search
+test-deep: install  ## what takes minutes: solvers on hundreds of instances, long trainings, slow policies
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m deep $(ARGS)
 
 test-optimized: install  ## the tests, compiled as users' programs are; several times as long

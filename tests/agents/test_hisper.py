@@ -194,6 +194,7 @@ def test_policies_are_the_soft_best_responses_to_each_other(paper):
     assert metrics["actor_loss"].mean() * unit == pytest.approx(-soft, abs=0.1)
 
 
+@pytest.mark.deep
 def test_networks_coordinate():
     """A network's slope at an action is not its rise to the next: the best action may be missed."""
     learner, hp = Hisper.build(TEAM, **SIZES, **RATES, alpha=0.7, bootstrap=False)
@@ -246,6 +247,7 @@ def test_values_of_each_component_with_its_share_of_the_entropy(hybrid_reward, m
     ("autoregressive", "feed", "probability"),
     [(True, "sample", 1 / (1 + np.exp(-1 / 0.6))), (True, "probs", 0.5), (False, "sample", 0.5)],
 )
+@pytest.mark.deep
 def test_only_sub_actions_that_see_each_other_correlate(autoregressive, feed, probability):
     """Agent 0 is paid 1 for two equal sub-actions, agent 1 for two different ones.
 
@@ -721,6 +723,7 @@ def test_the_first_actions_are_uniform_over_the_valid_ones():
 # ---- one program for many runs -----------------------------------------------------------------
 
 
+@pytest.mark.deep
 def test_runs_repeat_resume_and_stand_beside_each_other(tmp_path):
     learner, hp = Hisper.build(TEAM, **QUICK, critic_steps=2)
     keys = jax.random.split(jax.random.key(6), 2)
