@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents import branches, checks, tally
+from agents import branches, checks, steps, tally
 from agents.branches import Branches
 from agents.distributions import draw, masked_logits, masked_policy
 from agents.learner import Learner, Policy, scenario_axes, unsupported_observation
@@ -382,32 +382,23 @@ class A3C(Learner):
         discount = jnp.where(rollout.discounting, hp.discount, 1.0)
         delta = rollout.reward + jnp.where(rollout.terminated, 0.0, discount * next_value) - value
         carried = jnp.where(rollout.done, 0.0, discount * hp.trace_decay)
-
-        def back(later: chex.Array, step: tuple[chex.Array, chex.Array]) -> tuple[Any, chex.Array]:
-            delta, carried = step
-            advantage = delta + carried * later
-            return advantage, advantage
-
-        steps = (delta, carried)
-        return jax.lax.scan(back, jnp.zeros_like(delta[0]), steps, reverse=True)[1]
+        return steps.accumulated(delta, carried)
 
     def apply(
         self, parameters: Any, rms: Any, gradient: Any, hp: Hyperparameters
     ) -> tuple[Any, Any]:
         """One step of RMSProp, eqs (23), (24), on the clipped gradient."""
-        norm = optax.tree.norm(gradient)
-        scale = jnp.minimum(1.0, hp.max_gradient_norm / jnp.maximum(norm, 1e-12))
-        gradient = jax.tree.map(lambda g: scale * g, gradient)
+        gradient = steps.limited(gradient, hp.max_gradient_norm)
         direction, rms = _rms(hp).update(gradient, rms)
         return jax.tree.map(lambda x, d: x - hp.lr * d, parameters, direction), rms
 
     def _scheduled(self, hp: Hyperparameters, updates: chex.Array) -> Hyperparameters:
         if not self.schedule_updates:
             return hp
-        left = 1 - updates.astype(self.env.float_dtype) / self.schedule_updates
-        left = jnp.clip(left, 0.0, 1.0)
+        of = (self.schedule_updates, updates, self.env.float_dtype)
+        left = steps.left(*of)
         return hp.replace(
-            lr=hp.lr * (0.05 + 0.95 * left),
+            lr=hp.lr * steps.falling(*of),
             entropy_weight=hp.entropy_weight * left,
             exploration=hp.exploration * left,
         )

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents import checks, team
+from agents import checks, steps, team
 from agents.hisper import HisperPolicy
 from agents.learner import Learner
 from agents.networks import JointCritic, SequentialActor
@@ -140,14 +140,8 @@ class Happo(Learner):
 
     def init(self, key: chex.PRNGKey, params: Any, hp: Hyperparameters) -> HappoState:
         key_actor, key_critic, key_lanes, key = jax.random.split(as_key(key), 4)
-        env, dtype, shape = self.env, self.env.float_dtype, self._head_shape
-        observation = jnp.zeros(env.observation_space.shape, dtype)
-        actors = jax.vmap(self.actor.init, (0, None, None, None))(
-            jax.random.split(key_actor, env.num_agents),
-            observation,
-            jnp.ones(shape, bool),
-            jnp.zeros(shape, dtype),
-        )
+        dtype = self.env.float_dtype
+        actors = self._team.first_actors(self.actor, key_actor)
         critic = self.critic.init(key_critic, jnp.zeros(self._team.state_size, dtype))
         return HappoState(
             actors=actors,
@@ -235,10 +229,6 @@ class Happo(Learner):
     def _team(self) -> Team:
         return Team(self.env)
 
-    @property
-    def _head_shape(self) -> tuple[int, int]:
-        return self._team.branches.heads, self._team.branches.outputs
-
     # ---- collecting ---------------------------------------------------------------------------
 
     def collect(
@@ -275,12 +265,7 @@ class Happo(Learner):
         """GAE ``[T, W]``; ahead: value of the state that a step led to, also where time ran out."""
         delta = rollout.reward + jnp.where(rollout.terminated, 0, hp.discount * ahead) - value
         keep = jnp.where(rollout.done, 0, hp.discount * hp.trace_decay)
-
-        def back(later: chex.Array, step: tuple[chex.Array, chex.Array]) -> tuple[Any, Any]:
-            delta, keep = step
-            return (advantage := delta + keep * later), advantage
-
-        return jax.lax.scan(back, jnp.zeros_like(delta[0]), (delta, keep), reverse=True)[1]
+        return steps.accumulated(delta, keep)
 
     # ---- learning -----------------------------------------------------------------------------
 
@@ -374,7 +359,7 @@ class Happo(Learner):
         return critic, optimizer, scale, cost[-1]
 
     def _scheduled(self, hp: Hyperparameters, updates: chex.Array) -> Hyperparameters:
-        share = team.falling(self.schedule_updates, updates, self.env.float_dtype)
+        share = steps.falling(self.schedule_updates, updates, self.env.float_dtype)
         return hp.replace(lr_actor=share * hp.lr_actor, lr_critic=share * hp.lr_critic)
 
 
@@ -389,6 +374,6 @@ def _descend(
     parameters: Any, optimizer: Any, gradient: Any, lr: chex.Array, hp: Hyperparameters
 ) -> tuple[Any, Any]:
     """One step of Adam on a gradient of limited norm."""
-    gradient = team.limited(gradient, hp.max_gradient_norm)
+    gradient = steps.limited(gradient, hp.max_gradient_norm)
     direction, optimizer = _adam.update(gradient, optimizer)
     return jax.tree.map(lambda x, d: x - lr * d, parameters, direction), optimizer

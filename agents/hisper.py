@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from agents import checks, replay, team
+from agents import checks, replay, steps, team
 from agents.branches import Branches
 from agents.learner import Learner, Policy, scenario_axes
 from agents.networks import JointCritic, PairwiseCritic, SequentialActor
@@ -348,11 +348,7 @@ class Hisper(Learner):
     ) -> Learned:
         env, dtype = self.env, self.env.float_dtype
         shape = (self._team.branches.heads, self._team.branches.outputs)
-        observation = jnp.zeros(env.observation_space.shape, dtype)
-        actor_inputs = observation, jnp.ones(shape, bool), jnp.zeros(shape, dtype)
-        actors = jax.vmap(self.actor.init, (0, None, None, None))(
-            jax.random.split(key_actor, env.num_agents), *actor_inputs
-        )
+        actors = self._team.first_actors(self.actor, key_actor)
         critics = jax.vmap(self.critic.init, (0, None, None))(
             jax.random.split(key_critic, 2),
             jnp.zeros(self._team.state_size, dtype),
@@ -605,7 +601,7 @@ class Hisper(Learner):
 
             actor, optimizer = jax.tree.map(lambda x: x[n], (actors, optimizers))
             (cost, log_probability), gradient = jax.value_and_grad(loss, has_aux=True)(actor)
-            gradient = team.limited(gradient, hp.max_gradient_norm)
+            gradient = steps.limited(gradient, hp.max_gradient_norm)
             direction, optimizer = _adam.update(gradient, optimizer)
             actor = jax.tree.map(lambda x, d: x - hp.lr_actor * d, actor, direction)
             drawn, _ = self._draw_one(actor, observation, mask, key_new, hp)
@@ -644,12 +640,14 @@ class Hisper(Learner):
         self, hp: Hyperparameters, state: HisperState
     ) -> tuple[Hyperparameters, Learned]:
         """Rates and, unless it is learned, the temperature at this point of the schedule."""
-        share = team.falling(self.schedule_updates, state.updates, self.env.float_dtype)
+        share = steps.falling(self.schedule_updates, state.updates, self.env.float_dtype)
         hp = hp.replace(lr_actor=share * hp.lr_actor, lr_critic=share * hp.lr_critic)
         if self.temperature == "learned":
             return hp, state.learned
-        left = (share - 0.05) / 0.95 if self.schedule_updates else 0.0
-        log_alpha = jnp.log(hp.alpha) + left * (jnp.log(hp.first_alpha) - jnp.log(hp.alpha))
+        log_alpha = jnp.log(hp.alpha)
+        if self.schedule_updates:
+            left = steps.left(self.schedule_updates, state.updates, self.env.float_dtype)
+            log_alpha += left * (jnp.log(hp.first_alpha) - log_alpha)
         log_alpha = jnp.full_like(state.learned.log_alpha, log_alpha)
         return hp, state.learned.replace(log_alpha=log_alpha)
 

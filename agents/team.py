@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 
 from agents import branches, tally
 from agents.branches import Branches
 from agents.learner import scenario_axes
+from agents.networks import SequentialActor
 from jaxenv import spaces, struct
 from jaxenv.environment import Environment
 
@@ -108,6 +108,17 @@ class Team:
         """How a `networks.SequentialActor` reads an observation, and what it chooses."""
         groups = self.env.observation_groups or (self.env.observation_space.size,)
         return {"groups": groups, "heads": self.branches.heads, "choices": self.branches.outputs}
+
+    def first_actors(self, network: SequentialActor, key: chex.PRNGKey) -> Any:
+        """Parameters of all agents' networks, ``[n, ...]``."""
+        env, shape = self.env, (self.branches.heads, self.branches.outputs)
+        inputs = (
+            jnp.zeros(env.observation_space.shape, env.float_dtype),
+            jnp.ones(shape, bool),
+            jnp.zeros(shape, env.float_dtype),
+        )
+        keys = jax.random.split(key, env.num_agents)
+        return jax.vmap(network.init, (0, None, None, None))(keys, *inputs)
 
     def start(self, keys: chex.PRNGKey, params: Any) -> Lane:
         """One lane per key; each leaf of ``params`` may carry a leading axis of lanes."""
@@ -212,18 +223,3 @@ class Scale:
             "bias": following.normalised(self.value(layers["values"]["bias"])),
         }
         return {"params": layers | {"values": head}}
-
-
-def limited(gradient: Any, max_norm: chex.Array) -> Any:
-    """A gradient whose global norm is at most ``max_norm``."""
-    norm = optax.tree.norm(gradient)
-    shrink = jnp.minimum(1.0, max_norm / jnp.maximum(norm, 1e-12))
-    return jax.tree.map(lambda g: shrink * g, gradient)
-
-
-def falling(schedule_updates: int, updates: chex.Array, dtype: Any) -> chex.Array:
-    """The share of a rate that is left after ``updates``: linearly to a twentieth; 1 with 0."""
-    if not schedule_updates:
-        return jnp.ones((), dtype)
-    left = jnp.clip(1 - updates.astype(dtype) / schedule_updates, 0.0, 1.0)
-    return 0.05 + 0.95 * left

@@ -373,3 +373,36 @@ class Team(Environment):
         if self.num_heads == 1:
             return spaces.Discrete(self.num_choices)
         return spaces.MultiDiscrete((self.num_choices,) * self.num_heads)
+
+
+class MovingTeam(Team):
+    """Its agents choose a value and a level."""
+
+    @property
+    def action_space(self):
+        return spaces.Tuple((spaces.Discrete(3), spaces.Box(0.0, 1.0, (1,))))
+
+
+class WatchingTeam(Team):
+    """Its agents observe images."""
+
+    @property
+    def observation_space(self):
+        return spaces.Box(*UNBOUNDED, (4, 4, 3))
+
+
+class CountingTeam(Team):
+    """Its agents observe a number."""
+
+    @property
+    def observation_space(self):
+        return spaces.Discrete(3)
+
+
+# Environments that learners of several agents do not fit, and why.
+NO_TEAMS = [
+    (Bandit(), "it needs several agents, not 1"),
+    (MovingTeam(), "it needs a Discrete or MultiDiscrete action space, not Tuple"),
+    (WatchingTeam(), r"it needs a flat observation, not shape \(4, 4, 3\)"),
+    (CountingTeam(), "it needs a Box observation, not Discrete"),
+]

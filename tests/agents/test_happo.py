@@ -14,12 +14,11 @@ import pytest
 
 from agents.happo import Happo, Rollout
 from agents.team import Scale
-from jaxenv import spaces
 from jaxenv.errors import ConfigError
 from jaxenv.services import Services
 from runs.checkpoint import Checkpoints
 from tests.learners import check_dtypes, start
-from tests.probes import UNBOUNDED, Bandit, Team
+from tests.probes import NO_TEAMS, Team
 from tests.toy_environments import Crew
 
 SIZES = dict(embedding=4, actor_hidden=(8,), critic_hidden=(8,), num_envs=8, rollout_length=8)
@@ -508,27 +507,7 @@ def test_settings_that_cannot_be_used_are_refused_in_one_line(options, message):
 
 
 def test_environments_it_does_not_fit_are_named():
-    class Moving(Team):
-        @property
-        def action_space(self):
-            return spaces.Tuple((spaces.Discrete(3), spaces.Box(0.0, 1.0, (1,))))
-
-    class Watching(Team):
-        @property
-        def observation_space(self):
-            return spaces.Box(*UNBOUNDED, (4, 4, 3))
-
-    class Counting(Team):
-        @property
-        def observation_space(self):
-            return spaces.Discrete(3)
-
-    for env, reason in [
-        (Bandit(), "it needs several agents, not 1"),
-        (Moving(), "it needs a Discrete or MultiDiscrete action space, not Tuple"),
-        (Watching(), r"it needs a flat observation, not shape \(4, 4, 3\)"),
-        (Counting(), "it needs a Box observation, not Discrete"),
-    ]:
+    for env, reason in NO_TEAMS:
         with pytest.raises(
             ConfigError, match=f"agent: 'happo' is not valid; .* {reason}$"
         ) as error:

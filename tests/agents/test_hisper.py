@@ -16,12 +16,11 @@ from flax import linen as nn
 from agents import replay
 from agents.hisper import Hisper
 from agents.networks import JointCritic, PairwiseCritic, SequentialActor
-from jaxenv import spaces
 from jaxenv.errors import ConfigError
 from jaxenv.services import Services
 from runs.checkpoint import Checkpoints
 from tests.learners import check_dtypes, start
-from tests.probes import UNBOUNDED, Bandit, Team
+from tests.probes import NO_TEAMS, Team
 from tests.toy_environments import Crew
 
 SIZES = dict(
@@ -836,28 +835,8 @@ def test_settings_that_cannot_be_used_are_refused_in_one_line(options, message):
 
 
 def test_environments_it_does_not_fit_are_named():
-    class Moving(Team):
-        @property
-        def action_space(self):
-            return spaces.Tuple((spaces.Discrete(3), spaces.Box(0.0, 1.0, (1,))))
-
-    class Watching(Team):
-        @property
-        def observation_space(self):
-            return spaces.Box(*UNBOUNDED, (4, 4, 3))
-
-    class Counting(Team):
-        @property
-        def observation_space(self):
-            return spaces.Discrete(3)
-
     assert Hisper.unsupported(TEAM) is None
-    for env, reason in [
-        (Bandit(), "it needs several agents, not 1"),
-        (Moving(), "it needs a Discrete or MultiDiscrete action space, not Tuple"),
-        (Watching(), r"it needs a flat observation, not shape \(4, 4, 3\)"),
-        (Counting(), "it needs a Box observation, not Discrete"),
-    ]:
+    for env, reason in NO_TEAMS:
         with pytest.raises(ConfigError, match=f"agent: 'hisper' is not valid; .* {reason}$"):
             Hisper.build(env)
     with pytest.raises(ConfigError, match="hybrid_reward: True is not valid; env=crew has no comp"):

@@ -1,0 +1,40 @@
+"""What learners do to gradients, rates and advantages on the way to a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def limited(gradient: Any, max_norm: chex.Array) -> Any:
+    """A gradient whose global norm is at most ``max_norm``."""
+    norm = optax.tree.norm(gradient)
+    shrink = jnp.minimum(1.0, max_norm / jnp.maximum(norm, 1e-12))
+    return jax.tree.map(lambda g: shrink * g, gradient)
+
+
+def left(schedule_updates: int, updates: chex.Array, dtype: Any) -> chex.Array:
+    """The share of a schedule that is left after ``updates``, from 1 to 0."""
+    return jnp.clip(1 - updates.astype(dtype) / schedule_updates, 0.0, 1.0)
+
+
+def falling(schedule_updates: int, updates: chex.Array, dtype: Any) -> chex.Array:
+    """The share of a rate that is left: it falls linearly to a twentieth; 1 without a schedule."""
+    if not schedule_updates:
+        return jnp.ones((), dtype)
+    return 0.05 + 0.95 * left(schedule_updates, updates, dtype)
+
+
+def accumulated(delta: chex.Array, keep: chex.Array) -> chex.Array:
+    """``A_t = delta_t + keep_t A_{t+1}`` along the first axis, 0 after its end."""
+
+    def back(later: chex.Array, step: tuple[chex.Array, chex.Array]) -> tuple[Any, chex.Array]:
+        delta, keep = step
+        total = delta + keep * later
+        return total, total
+
+    return jax.lax.scan(back, jnp.zeros_like(delta[0]), (delta, keep), reverse=True)[1]
