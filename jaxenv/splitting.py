@@ -110,13 +110,17 @@ class Row(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """What a slot's decision is made on: the context (N, g, alpha) and the queues (Z, H)."""
+    """What a slot's decision is made on: the context (N, g, alpha) and the queues (Z, H).
+
+    limits: of the rate, if they are at hand.
+    """
 
     num_images: chex.Array
     snr_per_watt: chex.Array
     availability: chex.Array
     z: chex.Array
     h: chex.Array
+    limits: rate.Limits | None = None
 
 
 class Outcome(NamedTuple):
@@ -439,11 +443,17 @@ class Splitting(Environment[SplittingState, SplittingParams]):
         p = params
         return rate.Uplink(snr_per_watt, p.bandwidth_hz, p.power_min_w, p.power_max_w)
 
+    def nats_range(self, slot: Slot, params: SplittingParams) -> tuple[chex.Array, chex.Array]:
+        """Least and largest nats per channel use in a slot."""
+        if slot.limits is not None:
+            return slot.limits[:2]
+        return rate.nats_range(self.uplink(slot.snr_per_watt, params))
+
     def closed_form_nats(self, slot: Slot, params: SplittingParams) -> chex.Array:
         """Nats per channel use of eq (19), for the paper's surrogate of the outage."""
         omega = slot.z + slot.h / params.delay_max_s
         uplink = self.uplink(slot.snr_per_watt, params)
-        return rate.surrogate_nats(omega / params.tradeoff_v, uplink, self.allocator)
+        return rate.surrogate_nats(omega / params.tradeoff_v, uplink, self.allocator, slot.limits)
 
     def outcome(
         self,
@@ -458,7 +468,7 @@ class Splitting(Environment[SplittingState, SplittingParams]):
         The rate is first brought into the slot's range.
         """
         uplink = self.uplink(slot.snr_per_watt, params)
-        nats = jnp.clip(nats, *rate.nats_range(uplink))
+        nats = jnp.clip(nats, *self.nats_range(slot, params))
         row = pick(costs, split)
         work = job(row, slot)
         delay_s, energy_j = rate.delay_and_energy(nats, work, uplink)
@@ -643,7 +653,7 @@ class Splitting(Environment[SplittingState, SplittingParams]):
         if self.action_mode == "split":
             return action, self.closed_form_nats(slot, params)
         split, place = action
-        least, most = rate.nats_range(self.uplink(slot.snr_per_watt, params))
+        least, most = self.nats_range(slot, params)
         return split, least + place * (most - least)
 
     def encode(
@@ -659,7 +669,7 @@ class Splitting(Environment[SplittingState, SplittingParams]):
         if self.action_mode == "split":
             return split
         slot = self.seen_slot(state, costs, params)
-        least, most = rate.nats_range(self.uplink(slot.snr_per_watt, params))
+        least, most = self.nats_range(slot, params)
         width = most - least
         place = jnp.where(width > 0, (nats - least) / jnp.where(width > 0, width, 1), 0)
         return split, jnp.clip(place, 0, 1).astype(self.float_dtype)
@@ -738,14 +748,18 @@ class Splitting(Environment[SplittingState, SplittingParams]):
 
         def stepped(carry: tuple[Any, ...], drawn: Any) -> tuple[tuple[Any, ...], chex.Array]:
             queues, last, totals = carry
-            context = context_of(last, *drawn) if self.contexts == "markov" else drawn
-            slot = self.slot(context, queues, costs, params)
-            seen = self.slot(self._seen(context, last), queues, costs, params)
+            if self.contexts == "markov":
+                context, limits = context_of(last, *drawn), None
+            else:
+                context, limits = drawn
+            slot = self.slot(context, queues, costs, params)._replace(limits=limits)
+            seen = slot
+            if self.observed == "late":
+                seen = self.slot(self._seen(context, last), queues, costs, params)
             split, nats = once(policy.decide, seen, costs, params)
             delay, energy, outage = once(self.outcome, split, nats, slot, costs, params)[:3]
             queues = updated(queues, delay, outage, params)
-            added = (energy, slot.num_images, delay, outage)
-            added += (queues.z, queues.h)
+            added = (energy, delay, outage, queues.z, queues.h)
             totals = tuple(total + x for total, x in zip(totals, added, strict=True))
             if last is not None:  # of all scenarios, even if none of them changes the draws
                 last = jax.tree.map(lambda x: jnp.broadcast_to(x, shape), context)
@@ -754,12 +768,16 @@ class Splitting(Environment[SplittingState, SplittingParams]):
         def chunk(carry: tuple[Any, Any], first: chex.Array) -> tuple[tuple[Any, Any], Totals]:
             times = first + jnp.arange(self.chunk_slots, dtype=jnp.int32)
             fresh = fresh_of(times + 1)
-            drawn = (fresh, times)
-            if self.contexts != "markov":
-                drawn = jax.vmap(lambda f, t: context_of(None, f, t))(fresh, times)
+            context = jax.vmap(lambda f, t: context_of(None, f, t))(fresh, times)
+            images = jnp.broadcast_to(jnp.sum(context.num_images, axis=0), shape)
+            if self.contexts == "markov":  # only the numbers of images do not need the slot before
+                drawn = (fresh, times)
+            else:
+                channel = self.uplink(costs.snr_per_watt * context.fading, params)
+                drawn = (context, rate.limits(channel))
             zeros = jnp.zeros(shape, self.float_dtype)
-            (queues, last, totals), splits = jax.lax.scan(stepped, (*carry, (zeros,) * 6), drawn)
-            energy, images, delay, outage, z, h = totals
+            (queues, last, totals), splits = jax.lax.scan(stepped, (*carry, (zeros,) * 5), drawn)
+            energy, delay, outage, z, h = totals
             at = lambda k: jnp.sum(splits == k, axis=0, dtype=jnp.int32)  # noqa: E731
             counts = jax.lax.map(at, jnp.arange(self.num_splits, dtype=jnp.int8))
             return (queues, last), Totals(

@@ -67,7 +67,7 @@ class SplittingPolicy(Policy):
 
     def full_power(self, slot: Slot, params: Any) -> chex.Array:
         """Nats per channel use at the largest power."""
-        return rate.nats_range(self.env.uplink(slot.snr_per_watt, params))[1]
+        return self.env.nats_range(slot, params)[1]
 
 
 @struct.dataclass
