@@ -295,7 +295,9 @@ class ValidActions(ActionWrapper):
 
     def action_mask(self, state, params):
         mask = self.env.action_space.mask()
-        return jnp.broadcast_to(mask, (self.num_agents, *mask.shape)) if self.num_agents > 1 else mask
+        return (
+            jnp.broadcast_to(mask, (self.num_agents, *mask.shape)) if self.num_agents > 1 else mask
+        )
 
     def inner_action(self, action, state, params):
         return next_valid(action, self.env.action_mask(state, params))

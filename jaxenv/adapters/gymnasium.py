@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from jaxenv.environment import Environment
 
 with needs("gymnasium"):
     import gymnasium
+    from gymnasium.envs.registration import EnvSpec
     from gymnasium.vector import AutoresetMode, VectorEnv
     from gymnasium.vector.utils import batch_space
 
@@ -32,6 +34,7 @@ class GymnasiumEnv(gymnasium.Env):
         self.params = params
         self.observation_space = to_space(env.observation_space, env.num_agents)
         self.action_space = to_space(env.action_space, env.num_agents)
+        self.spec = EnvSpec(f"jaxenv/{env.name}-v0", partial(GymnasiumEnv, env, params))
         self._state = self._mask = None
 
     def reset(
@@ -134,7 +137,9 @@ def to_gymnasium(
         num_envs: how many environments step in one compiled call; None: one, unbatched.
     """
     env, params = prepare(env, params, options, actions, repair)
-    return GymnasiumEnv(env, params) if num_envs is None else GymnasiumVectorEnv(env, params, num_envs)
+    return (
+        GymnasiumEnv(env, params) if num_envs is None else GymnasiumVectorEnv(env, params, num_envs)
+    )
 
 
 def to_space(space: spaces.Space, num_agents: int = 1) -> gymnasium.Space:

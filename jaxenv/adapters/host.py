@@ -88,7 +88,7 @@ def entry_masks(space: spaces.Space, mask: Any) -> Any:
 
 
 def flat_masks(space: spaces.Discrete | spaces.MultiDiscrete, mask: Any) -> np.ndarray:
-    """bool ``[..., choices]``, the entries' choices one after the other, as sb3-contrib has them."""
+    """bool ``[..., choices]``: choices of all entries, one after the other, as in sb3-contrib."""
     mask = np.array(mask, bool)
     if isinstance(space, spaces.Discrete):
         return mask

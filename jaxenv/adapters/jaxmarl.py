@@ -1,4 +1,4 @@
-"""JaxMARL: an environment of agents by name, for its wrappers and its IPPO, MAPPO and Q learners."""
+"""JaxMARL: an environment of agents by name, for its wrappers and its learners."""
 
 from __future__ import annotations
 
@@ -60,9 +60,7 @@ class JaxMARLEnv(Adapted, MultiAgentEnv):
         else:
             after = jax.tree.map(lambda new, old: jnp.where(done, new, old), reset_state, after)
         fresh = self.get_obs(after)
-        observations = jax.tree.map(
-            lambda new, old: jnp.where(done, new, old), fresh, observations
-        )
+        observations = jax.tree.map(lambda new, old: jnp.where(done, new, old), fresh, observations)
         return observations, after, rewards, dones, infos
 
     def step_env(

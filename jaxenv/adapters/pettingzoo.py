@@ -50,9 +50,7 @@ class PettingZooEnv(ParallelEnv):
         if seed is not None:
             self._rng = np.random.default_rng(seed)
         self.agents = list(self.possible_agents)
-        observation, self._state, mask = host.reset(
-            self.env, self.params, host.draw_key(self._rng)
-        )
+        observation, self._state, mask = host.reset(self.env, self.params, host.draw_key(self._rng))
         return self._by_agent(observation), self._infos({}, mask)
 
     def step(self, actions: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
@@ -86,11 +84,11 @@ class PettingZooEnv(ParallelEnv):
             return host.to_numpy(self.env.global_state(self._state, self.params))
         return host.to_numpy(self.env.observe(self._state, self.params))
 
-    def _by_agent(self, tree: Any) -> dict[str, Any]:
-        tree = host.to_numpy(tree)
+    def _by_agent(self, observation: Any) -> dict[str, np.ndarray]:
+        rows = host.to_numpy(observation)
         if self.env.num_agents == 1:
-            return {self.agents[0]: tree}
-        return {a: jax.tree.map(lambda x, i=i: x[i].copy(), tree) for i, a in enumerate(self.agents)}
+            return {self.agents[0]: rows}
+        return {agent: rows[index].copy() for index, agent in enumerate(self.agents)}
 
     def _infos(self, info: dict[str, Any], mask: Any) -> dict[str, dict[str, Any]]:
         count, space = self.env.num_agents, self.env.action_space

@@ -103,7 +103,9 @@ class SB3VecEnv(VecEnv):
         self, method_name: str, *method_args: Any, indices: Any = None, **method_kwargs: Any
     ) -> list[Any]:
         if method_name != "action_masks":
-            raise AttributeError(f"{method_name}: the only method of an environment is action_masks")
+            raise AttributeError(
+                f"{method_name}: the only method of an environment is action_masks"
+            )
         masks = self.action_masks()
         return [masks[index] for index in self._get_indices(indices)]
 

@@ -42,9 +42,7 @@ class StoaEnv(Adapted, stoa.Environment):
     __hash__ = Adapted.__hash__
     __eq__ = Adapted.__eq__
 
-    def reset(
-        self, rng_key: chex.PRNGKey, env_params: Any = None
-    ) -> tuple[StoaState, TimeStep]:
+    def reset(self, rng_key: chex.PRNGKey, env_params: Any = None) -> tuple[StoaState, TimeStep]:
         """The first time step of the episode that ``rng_key`` determines."""
         params = self._params(env_params)
         episode_key, rng_key = jax.random.split(rng_key)
