@@ -20,13 +20,17 @@ ACTIONS = ("native", "flat", "sequential")
 
 
 @contextlib.contextmanager
-def needs(package: str) -> Iterator[None]:
-    """Around the imports of an adapter: a missing library is one line that says what to install."""
+def needs(library: str, package: str | None = None) -> Iterator[None]:
+    """Around the imports of an adapter: a missing library is one line that says what to install.
+
+    package: its name for pip, if it has another one.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
-        missing = error.name or package
-        line = f"{missing} is not installed; install it first: pip install {package}"
+        missing = (error.name or library).partition(".")[0]
+        wanted = package if package and missing == library else missing
+        line = f"{missing} is not installed; install it first: pip install {wanted}"
         raise ModuleNotFoundError(line, name=error.name) from None
 
 

@@ -16,7 +16,7 @@ from jaxenv.adapters.prepare import Actions, needs, prepare, require_one_agent
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 
-with needs("stable-baselines3"):
+with needs("stable_baselines3", "stable-baselines3"):
     from stable_baselines3.common.vec_env import VecEnv
 
     from jaxenv.adapters.gymnasium import to_space

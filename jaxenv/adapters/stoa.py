@@ -12,7 +12,7 @@ from jaxenv import spaces
 from jaxenv.adapters.prepare import Actions, Adapted, needs, prepare
 from jaxenv.environment import Environment
 
-with needs("stoa-env"):
+with needs("stoa", "stoa-env"):
     import stoa
     from stoa import StepType, TimeStep, WrapperState
     from stoa.stoa_struct import dataclass

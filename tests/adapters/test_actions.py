@@ -182,14 +182,12 @@ def test_adapted_environments_are_equal_by_value():
 
 
 def test_a_missing_library_is_one_line():
-    with (
-        pytest.raises(ModuleNotFoundError) as error,
-        needs("nothing-of-this-name"),
-    ):
-        import nothing_of_this_name  # noqa: F401
-    assert str(error.value) == (
-        "nothing_of_this_name is not installed; install it first: pip install nothing-of-this-name"
-    )
+    with pytest.raises(ModuleNotFoundError) as error, needs("not_there", "not-there"):
+        import not_there.at_all  # noqa: F401
+    line = "not_there is not installed; install it first: pip install not-there"
+    assert str(error.value) == line
+    with pytest.raises(ModuleNotFoundError, match="pip install of_its_own"), needs("not_there"):
+        import of_its_own  # noqa: F401
 
 
 def test_importing_the_adapters_imports_no_library():

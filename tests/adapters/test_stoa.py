@@ -62,7 +62,7 @@ def test_stoas_wrappers_reset_with_the_right_mask_and_the_true_last_observation(
     env = stoa.RecordEpisodeMetrics(env)
     env = VmapWrapper(env, num_envs=16)
     state, first = env.reset(KEY)
-    start = np.round(first.observation["observation"][:, 0] * 5)
+    start = np.round(np.asarray(first.observation["observation"])[:, 0] * 5)
     assert set(start) == {0, 1}
 
     def step(state, _):
