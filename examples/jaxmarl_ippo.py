@@ -53,33 +53,33 @@ def lanes_of(env: JaxMARLEnv, num_envs: int) -> tuple[Any, Any]:
 
 
 def main() -> None:
-    given = measure.arguments(__doc__, steps=300_000, episodes=64, ours=30).parse_args()
+    given = measure.arguments(__doc__).parse_args()
     env, params = jaxenv.make("services", preset="percent")
     adapted = to_jaxmarl(env, params)
-    num_envs = 64
+    num_envs = 16
     config = Config(
         lanes=num_envs * env.num_agents,
         heads=1,
         choices=adapted.action_space(adapted.agents[0]).n,
         steps=25,
+        width=64,
     )
-    updates = max(given.steps // (num_envs * config.steps), 1)
+    updates = max((given.steps or 40_000) // (num_envs * config.steps), 1)
     config = dataclasses.replace(config, updates=updates)
     train = make_train(config, *lanes_of(adapted, num_envs))
-    keys = jax.random.split(jax.random.key(given.seed), 1)
-    weights, rewards = measure.timed("ippo", lambda: jax.jit(jax.vmap(train))(keys))
-    print(f"mean reward of a slot: {rewards[0, 0]:.4g} at first, {rewards[0, -1]:.4g} at last")
+    key = jax.random.key(given.seed)
+    weights, rewards = measure.timed("jaxmarl_ippo", lambda: jax.jit(train)(key))
+    print(f"mean reward of a slot: {rewards[0]:.4g} at first, {rewards[-1]:.4g} at last")
     first_head = greedy(config)
 
     def choose(weights: Any, key: chex.PRNGKey, observation: Any, mask: Any) -> chex.Array:
         return first_head(weights, key, observation, mask[..., None, :])[..., 0]
 
-    learned = {"jaxmarl_ippo": measure.Foreign(weights, choose, adapted.env)}
-    learned["happo"] = measure.timed(
-        "happo",
-        lambda: measure.train_ours("happo", env, params, given.ours, given.seed, discount=0.0),
-    )
-    baselines = ("Random", "Heuristic", "PriceTable")
+    policy = measure.Foreign(measure.one_seed(weights), choose, adapted.env)
+    learned = {"jaxmarl_ippo": policy}
+    updates = given.ours or 20
+    learned |= measure.train_ours("happo", env, params, updates, given.seed, discount=0.0)
+    baselines = ("Random", "Heuristic")
     measure.report(given, "jaxmarl_ippo", env, params, learned, baselines)
 
 

@@ -67,11 +67,17 @@ class OnHost(Policy):
         return action, carry
 
 
+def one_seed(tree: Any) -> Any:
+    """``tree`` with the leading axis of training seeds that `report` expects of policies."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], tree)
+
+
 def train_ours(
     name: str, env: Environment, params: Any, num_updates: int, seed: int, **options: Any
-) -> Policy:
-    """This library's learner ``name`` after ``num_updates``, one seed, stacked."""
-    learner, hp = registry.learner_class(name).build(env, **options)
+) -> dict[str, Policy]:
+    """This library's learner ``name`` after ``num_updates`` with falling rates, by its name."""
+    build = registry.learner_class(name).build
+    learner, hp = build(env, schedule_updates=num_updates, **options)
 
     @jax.jit
     def train(key: chex.PRNGKey) -> Policy:
@@ -81,16 +87,16 @@ def train_ours(
         )
         return learner.policy(state)
 
-    return jax.vmap(train)(jax.random.split(jax.random.key(seed), 1))
+    return {name: one_seed(timed(name, lambda: train(jax.random.key(seed))))}
 
 
-def arguments(description: str, steps: int, episodes: int, ours: int) -> argparse.ArgumentParser:
-    """The options of every example, with their defaults."""
+def arguments(description: str) -> argparse.ArgumentParser:
+    """The options of every example; an example has its own defaults where None."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--steps", type=int, default=steps, help="environment steps of training")
+    parser.add_argument("--steps", type=int, default=None, help="environment steps of training")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--episodes", type=int, default=episodes, help="episodes of the table")
-    parser.add_argument("--ours", type=int, default=ours, help="updates of this library's learner")
+    parser.add_argument("--episodes", type=int, default=32, help="episodes of the table")
+    parser.add_argument("--ours", type=int, default=None, help="updates of our own learner")
     parser.add_argument("--folder", type=Path, default=None, help="where evaluation.csv is written")
     return parser
 

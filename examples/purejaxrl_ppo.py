@@ -231,23 +231,22 @@ def lanes_of(
 
 
 def main() -> None:
-    given = measure.arguments(__doc__, steps=768_000, episodes=64, ours=8000).parse_args()
+    given = measure.arguments(__doc__).parse_args()
     env, params = jaxenv.make("partitioning", observation="compact")
     adapted, adapted_params = to_gymnax(env, params, api="1.x")
     heads, choices = len(env.action_space.num_values), max(env.action_space.num_values)
     config = Config(lanes=128, heads=heads, choices=choices)
-    updates = max(given.steps // (config.lanes * config.steps), 1)
+    updates = max((given.steps or 384_000) // (config.lanes * config.steps), 1)
     config = dataclasses.replace(config, updates=updates)
     train = make_train(config, *lanes_of(adapted, adapted_params, config.lanes))
-    keys = jax.random.split(jax.random.key(given.seed), 1)
-    weights, rewards = measure.timed("purejaxrl_ppo", lambda: jax.jit(jax.vmap(train))(keys))
-    print(f"mean reward of a slot: {rewards[0, 0]:.4g} at first, {rewards[0, -1]:.4g} at last")
-    learned = {"purejaxrl_ppo": measure.Foreign(weights, greedy(config), env)}
+    key = jax.random.key(given.seed)
+    weights, rewards = measure.timed("purejaxrl_ppo", lambda: jax.jit(train)(key))
+    print(f"mean reward of a slot: {rewards[0]:.4g} at first, {rewards[-1]:.4g} at last")
+    policy = measure.Foreign(measure.one_seed(weights), greedy(config), env)
+    learned = {"purejaxrl_ppo": policy}
     options = {"synchronous": True, "trace_decay": 0.0, "lr": 2e-3, "entropy_weight": 0.01}
-    learned["a3c"] = measure.timed(
-        "a3c",
-        lambda: measure.train_ours("a3c", env, params, given.ours, given.seed, **options),
-    )
+    updates = given.ours or 8000
+    learned |= measure.train_ours("a3c", env, params, updates, given.seed, **options)
     baselines = ("RPDI", "APDI", "GreedyEFT", "LocalSearch")
     measure.report(given, "purejaxrl_ppo", env, params, learned, baselines)
 

@@ -22,14 +22,17 @@ SYSTEMS = {
     "vehicular": {
         "options": {"reward_mode": "marginal"},
         "gamma": 0.0,
-        "ours": ("sac_discrete", {"discount": 0.0, "lr": 3e-3}),
+        "steps": 200_000,
+        "ours": ("sac_discrete", 200, {"discount": 0.0, "lr": 3e-3}),
         "baselines": ("Local", "Edge", "DSL", "Aware"),
     },
     "partitioning": {
         "options": {"observation": "compact"},
         "gamma": 0.95,
+        "steps": 600_000,
         "ours": (
             "a3c",
+            8000,
             {"synchronous": True, "trace_decay": 0.0, "lr": 2e-3, "entropy_weight": 0.01},
         ),
         "baselines": ("RPDI", "APDI", "GreedyEFT", "LocalSearch"),
@@ -44,45 +47,46 @@ ALGORITHMS = {
         "learning_rate": 1e-3,
         "max_grad_norm": 0.5,
         "ent_coef": 0.003,
-        "normalize_rewards": True,
     },
     "dqn": {
-        "num_envs": 32,
+        "num_envs": 64,
         "buffer_size": 100_000,
         "fill_buffer": 4096,
         "batch_size": 256,
         "learning_rate": 1e-3,
         "exploration_fraction": 0.5,
-        "target_update_freq": 512,
+        "target_update_freq": 2048,
         "polyak": 0.0,
-        "normalize_rewards": True,
     },
 }
 
 
 def main() -> None:
-    parser = measure.arguments(__doc__, steps=400_000, episodes=64, ours=400)
+    parser = measure.arguments(__doc__)
     parser.add_argument("--env", choices=SYSTEMS, default="vehicular")
     parser.add_argument("--algorithm", choices=ALGORITHMS, default="ppo")
     given = parser.parse_args()
     system = SYSTEMS[given.env]
     env, params = jaxenv.make(given.env, **system["options"])
     adapted, adapted_params = to_gymnax(env, params, api="0.x", actions="sequential", repair=True)
+    steps = given.steps or system["steps"]
     algorithm = rejax.get_algo(given.algorithm).create(
         env=adapted,
         env_params=adapted_params,
-        total_timesteps=given.steps,
-        eval_freq=given.steps,
+        total_timesteps=steps,
+        eval_freq=steps,
         skip_initial_evaluation=True,
         gamma=system["gamma"],
         normalize_observations=True,
+        normalize_rewards=True,
+        reward_normalization_discount=system["gamma"],
         **ALGORITHMS[given.algorithm],
     )
     # rejax's own evaluation is replaced by ours, below.
     algorithm = algorithm.replace(eval_callback=lambda algorithm, state, rng: ())
-    keys = jax.random.split(jax.random.key(given.seed), 1)
     name = f"rejax_{given.algorithm}"
-    state, _ = measure.timed(name, lambda: jax.jit(jax.vmap(algorithm.train))(keys))
+    key = jax.random.key(given.seed)
+    state, _ = measure.timed(name, lambda: jax.jit(algorithm.train)(key))
     trained = "actor_ts" if given.algorithm == "ppo" else "q_ts"
     weights = {"params": getattr(state, trained).params, "scaling": state.obs_rms_state}
 
@@ -91,12 +95,9 @@ def main() -> None:
         view = SimpleNamespace(obs_rms_state=weights["scaling"], **{trained: network})
         return algorithm.make_act(view)(observation, key)
 
-    learned = {name: measure.Foreign(weights, choose, adapted.env)}
-    ours, options = system["ours"]
-    learned[ours] = measure.timed(
-        ours,
-        lambda: measure.train_ours(ours, env, params, given.ours, given.seed, **options),
-    )
+    learned = {name: measure.Foreign(measure.one_seed(weights), choose, adapted.env)}
+    ours, updates, options = system["ours"]
+    learned |= measure.train_ours(ours, env, params, given.ours or updates, given.seed, **options)
     measure.report(given, f"{name}_{given.env}", env, params, learned, system["baselines"])
 
 
