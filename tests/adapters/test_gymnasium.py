@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from tests.adapters.documented import run_block
 from tests.toy_environments import LEFT, RIGHT, STAY, Corridor, Crew, Signal
 
 gymnasium = pytest.importorskip("gymnasium")
@@ -121,3 +122,9 @@ def test_a_vector_plays_the_episodes_of_its_seed():
     out = env.step(np.zeros((3, 2), np.int64))
     assert all(isinstance(x, np.ndarray) for x in out[:4])
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(out[4]))
+
+
+def test_the_documented_lines_run():
+    names = run_block("Gymnasium")
+    assert names["reward"] < 0
+    assert names["many"].num_envs == 8

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.adapters.documented import run_block
 from tests.toy_environments import LEFT, RIGHT, STAY, Corridor, Signal
 
 gymnax = pytest.importorskip("gymnax")
@@ -191,3 +192,10 @@ def test_rejax_finds_the_way_out():
     )
     _, (lengths, returns) = jax.jit(ppo.train)(KEY)
     assert np.mean(lengths) < 5.5 and np.mean(returns) == -np.mean(lengths)
+
+
+def test_the_documented_lines_run():
+    names = run_block("gymnax")
+    assert names["env"].num_actions == 5**3
+    assert names["slower"].scenario.wired_rate_bps == 1e6
+    assert names["reward"] < 0

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from jaxenv import ConfigError
+from tests.adapters.documented import run_block
 from tests.probes import MovingTeam, Team
 from tests.toy_environments import RIGHT, Corridor, Crew
 
@@ -121,3 +122,8 @@ def test_entries_stay_entries_where_asked():
     assert isinstance(space, jaxmarl_spaces.MultiDiscrete) and space.shape == (2,)
     with pytest.raises(ConfigError, match="Tuple actions"):
         to_jaxmarl(MovingTeam(), actions="native")
+
+
+def test_the_documented_lines_run():
+    names = run_block("JaxMARL")
+    assert len({float(reward) for reward in names["rewards"].values()}) == 1

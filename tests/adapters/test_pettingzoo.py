@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
+from tests.adapters.documented import run_block
 from tests.toy_environments import Corridor, Crew, Signal
 
 pettingzoo = pytest.importorskip("pettingzoo")
@@ -70,3 +71,8 @@ def test_it_converts_to_turns():
     for _ in range(3):
         env.step(1)
     assert env.rewards == dict.fromkeys(env.agents, 3.0)
+
+
+def test_the_documented_lines_run():
+    names = run_block("PettingZoo")
+    assert len(set(names["rewards"].values())) == 1

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxenv import ConfigError
+from tests.adapters.documented import run_block
 from tests.probes import MovingTeam
 from tests.toy_environments import LEFT, RIGHT, STAY, Corridor, Crew, Signal
 
@@ -122,3 +123,8 @@ def test_maskable_ppo_finds_the_way_out():
         )
         observation, _, dones, _ = venv.step(action)
         np.testing.assert_array_equal(dones[steps == step + 1], True)
+
+
+def test_the_documented_lines_run():
+    names = run_block("Stable-Baselines3")
+    assert names["model"].num_timesteps == 512

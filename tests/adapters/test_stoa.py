@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.adapters.documented import run_block
 from tests.toy_environments import LEFT, RIGHT, STAY, Corridor, Crew, Signal
 
 stoa = pytest.importorskip("stoa")
@@ -88,3 +89,8 @@ def test_quantities_of_the_metrics_come_as_extras():
     _, step = jax.jit(env.step)(state, jnp.zeros(2, jnp.int32))
     assert step.extras["total_delay_s"] > 0
     np.testing.assert_array_equal(step.extras["action_mask"], np.ones((2, 5), bool))
+
+
+def test_the_documented_lines_run():
+    names = run_block("Stoa")
+    assert names["timestep"].reward < 0 and names["timestep"].mid()
