@@ -13,13 +13,19 @@ PYTHON ?= $(shell for p in $(PYTHONS); do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < $(MINIMUM))' \
 	>/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
+# The libraries of jaxenv.adapters, each in a virtual environment of its own.
+CLIENTS := gymnasium gymnax gymnax0 jaxmarl pettingzoo sb3 stoa
+EXAMPLE ?= purejaxrl_ppo
+CLIENT_OF := rejax_train=gymnax purejaxrl_ppo=gymnax sb3_maskable_ppo=sb3 jaxmarl_ippo=jaxmarl
+CLIENT = $(patsubst $(EXAMPLE)=%,%,$(filter $(EXAMPLE)=%,$(CLIENT_OF)))
+
 comma := ,
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
 .PHONY: help install train test test-deep test-optimized test-quick lint format test-oldest test-newest \
-	test-versions wheel clean
+	test-versions test-adapters example wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -65,10 +71,26 @@ test-newest:  ## every test at the newest versions (the newest JAX wants Python 
 
 test-versions: test-oldest test-newest  ## both
 
+test-adapters: $(CLIENTS:%=test-adapter-%)  ## every adapter with its real library (CLIENTS="gymnax sb3" for some)
+
+.SECONDARY: $(CLIENTS:%=.venv-adapters-%/installed)
+
+test-adapter-%: .venv-adapters-%/installed
+	.venv-adapters-$*/bin/python -m pytest -q tests/adapters/test_$(patsubst gymnax0,gymnax,$*).py $(ARGS)
+
+.venv-adapters-%/installed: constraints/adapters-%.txt pyproject.toml
+	"$(PYTHON)" -m venv .venv-adapters-$*
+	.venv-adapters-$*/bin/python -m pip install --quiet --requirement $< --editable .
+	@touch $@
+
+example:  ## another library's learner on ours, measured beside ours (EXAMPLE=rejax_train ARGS="--env partitioning")
+	$(MAKE) .venv-adapters-$(CLIENT)/installed
+	.venv-adapters-$(CLIENT)/bin/python examples/$(EXAMPLE).py $(ARGS)
+
 wheel: install  ## build dist/*.whl
 	rm -rf build
 	$(BIN)/python -m build --wheel
 
 clean:  ## remove virtual environments and build outputs
-	rm -rf .venv .venv-oldest .venv-newest build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest .venv-adapters-* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

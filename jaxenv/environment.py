@@ -146,6 +146,10 @@ class Environment(Generic[TState, TParams]):
         """Whether the time limit has been reached."""
         return state.time >= params.max_steps
 
+    def most_steps(self, params: TParams) -> chex.Array:
+        """The most steps that an episode may take, int32; libraries that ask for a limit get it."""
+        return params.max_steps
+
     def validate(self, params: TParams) -> None:
         """Refuses a scenario of concrete values that cannot be simulated, with a `ConfigError`."""
 

@@ -1119,6 +1119,12 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         """Whether arrivals are over and every task has ended, bool; no episode terminates."""
         return state.finished
 
+    def most_steps(self, params: VehicularParams) -> chex.Array:
+        """A vehicle asks at most once per slot, int32; unlimited with ``turns_per_step``."""
+        if self.turns_per_step:
+            return jnp.int32(np.iinfo(np.int32).max)
+        return params.max_steps * self.num_vehicles
+
     def step_env(
         self, key: chex.PRNGKey, state: VehicularState, action: chex.Array, params: VehicularParams
     ) -> tuple[VehicularState, chex.Array, chex.Array, dict[str, Any]]:

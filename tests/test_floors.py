@@ -32,6 +32,11 @@ ROOMS = {
     "omegaconf": (("runs/",), ()),
     "matplotlib": (("runs/figures.py", "runs/render.py", "runs/reproductions/"), ("jaxenv/",)),
     "gymnasium": (("jaxenv/adapters/",), ("runs/benchmarks/environments.py",)),
+    "gymnax": (("jaxenv/adapters/",), ()),
+    "stable_baselines3": (("jaxenv/adapters/",), ()),
+    "pettingzoo": (("jaxenv/adapters/",), ()),
+    "jaxmarl": (("jaxenv/adapters/",), ()),
+    "stoa": (("jaxenv/adapters/",), ()),
     "mobile_env": ((), ("runs/benchmarks/environments.py",)),
 }
 
