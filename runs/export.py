@@ -13,12 +13,14 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import export
+from jax.extend import core
 
 from agents.learner import Policy, effective_env
 from jaxenv import spaces
@@ -81,9 +83,9 @@ def unsupported(env: Environment, params: Any, policy: Policy) -> str | None:
 def exported_policy(
     env: Environment, params: Any, policy: Policy, platforms: list[str]
 ) -> export.Exported:
-    """The decision for a batch of any size: ``(observation, mask)`` or ``(observation, mask, key)``.
+    """The decision for a batch of any size, from the observation, the mask and maybe a key.
 
-    Every argument and the result have a leading batch axis. ``key`` is raw data of
+    Every argument and the result have a leading batch axis. The key is raw data of
     `jax.random.key_data`, one per decision; it is an argument only if the policy draws.
     """
 
@@ -92,19 +94,24 @@ def exported_policy(
         carry = policy.init(typed, env, params)
         return policy.act(carry, typed, observation, mask, None, params)[0]
 
+    def decide_greedily(observation: Any, mask: Any) -> Any:
+        return decide(observation, mask, jnp.zeros(key.shape, key.dtype))
+
+    observation, mask, key = one = decision_inputs(env, params)
+    chosen, inputs = (decide, one) if _draws(decide, one) else (decide_greedily, one[:2])
     (batch,) = export.symbolic_shape("batch")
-    inputs = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((batch, *leaf.shape), leaf.dtype),
-        decision_inputs(env, params),
-    )
-    make = lambda function, arguments: export.export(  # noqa: E731
-        jax.jit(jax.vmap(function)), platforms=platforms
-    )(*arguments)
-    drawing = make(decide, inputs)
-    if len(jax.tree.leaves(inputs)) - 1 in drawing.module_kept_var_idx:
-        return drawing
-    no_key = jnp.zeros(inputs[2].shape[1:], inputs[2].dtype)
-    return make(lambda observation, mask: decide(observation, mask, no_key), inputs[:2])
+    inputs = jax.tree.map(lambda x: jax.ShapeDtypeStruct((batch, *x.shape), x.dtype), inputs)
+    return export.export(jax.jit(jax.vmap(chosen)), platforms=platforms)(*inputs)
+
+
+def _draws(decide: Callable[..., Any], inputs: tuple[Any, Any, Any]) -> bool:
+    """Whether what a policy decides depends on its key."""
+    jaxpr = jax.make_jaxpr(decide)(*inputs).jaxpr
+    needed = {var for var in jaxpr.outvars if not isinstance(var, core.Literal)}
+    for equation in reversed(jaxpr.eqns):
+        if needed & set(equation.outvars):
+            needed |= {var for var in equation.invars if not isinstance(var, core.Literal)}
+    return jaxpr.invars[-1] in needed
 
 
 def decision_inputs(env: Environment, params: Any) -> tuple[Any, Any, Any]:
@@ -144,8 +151,7 @@ def schema(env: Environment, params: Any, exported: export.Exported) -> dict[str
         "action": {
             "space": _space(env.action_space),
             "arrays": [
-                {"shape": [str(n) if i == 0 else n for i, n in enumerate(out.shape)][1:]}
-                | {"dtype": str(out.dtype)}
+                {"shape": list(out.shape[1:]), "dtype": str(out.dtype)}
                 for out in exported.out_avals
             ],
         },

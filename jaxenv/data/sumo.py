@@ -33,9 +33,9 @@ _ROUTE_TOLERANCE_DEG = 60.0
 _TIME_TOLERANCE = 1e-6
 _LEAST_MOVED_M = 10.0
 _SPEED_RATIO = 2.0
-_CSV_PREFIXES = {"time": "timestep_"} | dict.fromkeys(
-    ("id", "x", "y", "angle", "speed"), "vehicle_"
-)
+_CSV_COLUMNS = {"time": "timestep_time"} | {
+    name: f"vehicle_{name}" for name in ("id", "x", "y", "angle", "speed")
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,12 +165,12 @@ def _group(
 
 def _csv_place(path: Path, columns: list[str], name: str) -> int | None:
     """Where a column is, named as SUMO does, or without its prefix; speed may be absent."""
-    for given in (_CSV_PREFIXES[name] + name, name):
+    for given in (_CSV_COLUMNS[name], name):
         if given in columns:
             return columns.index(given)
     if name == "speed":
         return None
-    valid = f"give the column {_CSV_PREFIXES[name] + name} or {name}"
+    valid = f"give the column {_CSV_COLUMNS[name]} or {name}"
     raise ConfigError(f"{path}: columns", columns, valid)
 
 
