@@ -13,6 +13,7 @@ problem (9) (`allocators.robust`, `allocators.certificate`).
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any, ClassVar, Literal
 
 import chex
@@ -21,7 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from allocators import certificate, robust
-from jaxenv import spaces, struct
+from jaxenv import dnn, spaces, struct
+from jaxenv.dnn import csv_io
 from jaxenv.environment import Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
 from jaxenv.validation import check_array, check_fields
@@ -44,6 +46,11 @@ class RobustParams(Params):
     uniform in a square of twice this side, the edge node at its centre. power_w: transmit power.
     gain_db: offset of the signal-to-noise ratio (30 for the calibrated profile). vm_scale, vm_cv:
     of the virtual machine's times.
+
+    What the two models are, ``[2, 10]`` per partitioning point, the work up to it: num_points:
+    int32 ``[2]``, how many there are. local_gcycle: work on the device. data_mbit: to upload.
+    vm_s: mean time of the rest on the virtual machine. local_var_s2: variance of the time on the
+    device. frequency_ghz: lowest and highest clock, ``[2, 2]``. kappa: W/GHz^3, ``[2]``.
     """
 
     num_devices: chex.Array
@@ -56,6 +63,13 @@ class RobustParams(Params):
     gain_db: chex.Array
     vm_scale: chex.Array
     vm_cv: chex.Array
+    num_points: chex.Array
+    local_gcycle: chex.Array
+    data_mbit: chex.Array
+    vm_s: chex.Array
+    local_var_s2: chex.Array
+    frequency_ghz: chex.Array
+    kappa: chex.Array
 
 
 @struct.dataclass
@@ -109,9 +123,48 @@ class Robust(Environment[RobustState, RobustParams]):
             *(regret if self.certify else ()),
         )
 
+    @classmethod
+    def build(cls, **options: Any) -> tuple[Robust, RobustParams]:
+        """Sizes, leaves of the scenario, and this way of describing one:
+
+        profile: the path of a CSV profile with measured times, as ``python -m runs.profile`` writes
+        it, of at most 9 layers; it takes the place of AlexNet. profile_ghz: the clock at which it
+        was measured; the highest of ``frequency_ghz`` by default. Point k is after layer k; its
+        work is the mean time until then at that clock, its variance that of the sum of the layers'
+        times, with their covariances. Values are uploaded with 32 bits. The virtual machine has the
+        speed and the overhead per layer of AlexNet's.
+        """
+        options = {name: value for name, value in options.items() if value is not None}
+        path, clock = options.pop("profile", None), options.pop("profile_ghz", None)
+        env, params = super().build(**options)
+        if path is None:
+            if clock is not None:
+                raise ConfigError("profile_ghz", clock, "it has no effect without a profile")
+            return env, params
+        clock = float(params.frequency_ghz[0, 1]) if clock is None else clock
+        if isinstance(clock, bool) or not isinstance(clock, (int, float)) or not clock > 0:
+            raise ConfigError("profile_ghz", clock, "give a positive number")
+        measured = {
+            name: getattr(params, name).at[0].set(values)
+            for name, values in _measured(path, clock).items()
+            if name not in options
+        }
+        params = params.replace(**measured)
+        env.validate(params)
+        return env, params
+
     def default_params(self) -> RobustParams:
         def array(x: Any) -> chex.Array:
             return jnp.asarray(x, self.float_dtype)
+
+        models = robust.make_instance(
+            *(np.arange(len(MODELS)), array([1.0] * len(MODELS)), array(1.0)),
+            *(array(1.0), array(0.5)),
+            p=array(1.0),
+            gain_db=array(0.0),
+            vm_scale=array(1.0),
+            vm_cv=array(0.0),
+        )
 
         return RobustParams(
             max_steps=jnp.int32(32),
@@ -125,6 +178,13 @@ class Robust(Environment[RobustState, RobustParams]):
             gain_db=array(0.0),
             vm_scale=array(1.0),
             vm_cv=array(robust.VM_CV),
+            num_points=jnp.sum(models.mask_m, axis=1, dtype=jnp.int32),
+            local_gcycle=models.c,
+            data_mbit=models.d,
+            vm_s=models.tvm,
+            local_var_s2=models.vloc,
+            frequency_ghz=jnp.stack([models.fmin, models.fmax], axis=1),
+            kappa=models.kappa,
         )
 
     def validate(self, params: RobustParams) -> None:
@@ -134,12 +194,21 @@ class Robust(Environment[RobustState, RobustParams]):
                 name, getattr(params, name), lambda x: x > 0, "give positive finite numbers"
             )
         check_array("gain_db", params.gain_db, np.isfinite, "give a finite number of dB")
-        for name in ("vm_scale", "vm_cv"):
-            valid = "give a finite number, 0 or more"
+        for name in ("vm_scale", "vm_cv", "local_gcycle", "data_mbit", "vm_s", "local_var_s2"):
+            valid = "give finite numbers, 0 or more"
             check_array(name, getattr(params, name), lambda x: x >= 0, valid)
         valid = f"give an integer from 1 to max_devices ({self.max_devices})"
         most = self.max_devices
         check_array("num_devices", params.num_devices, lambda x: (x >= 1) & (x <= most), valid)
+        valid = f"give 2 to {NUM_POINTS} points per model"
+        check_array("num_points", params.num_points, lambda x: (x >= 2) & (x <= NUM_POINTS), valid)
+        check_array("kappa", params.kappa, lambda x: x > 0, "give positive finite numbers")
+        check_array(
+            "frequency_ghz",
+            params.frequency_ghz,
+            lambda x: (x > 0) & (x[:, :1] <= x[:, 1:]),
+            "give positive finite numbers, the lower one first",
+        )
         valid = "give a number in [0, 1]"
         check_array("resnet_share", params.resnet_share, lambda x: (x >= 0) & (x <= 1), valid)
         check_array(
@@ -203,8 +272,18 @@ class Robust(Environment[RobustState, RobustParams]):
             lowest + (highest - lowest) * risk,
             p=params.power_w,
             gain_db=params.gain_db,
-            vm_scale=params.vm_scale,
-            vm_cv=params.vm_cv,
+        )
+        mean = params.vm_s[model] * params.vm_scale
+        instance = instance.replace(
+            c=params.local_gcycle[model],
+            d=params.data_mbit[model],
+            tvm=mean,
+            vvm=(params.vm_cv * mean) ** 2,
+            vloc=params.local_var_s2[model],
+            mask_m=jnp.arange(NUM_POINTS) < params.num_points[model][:, None],
+            fmin=params.frequency_ghz[model, 0],
+            fmax=params.frequency_ghz[model, 1],
+            kappa=params.kappa[model],
         )
         return robust.only(instance, there)
 
@@ -316,3 +395,31 @@ def least_total_bandwidth_mhz(state: RobustState) -> chex.Array:
     """Least total bandwidth at which the instance is feasible, MHz; +inf where none is."""
     least = jnp.min(state.bmin_mhz, axis=-1)
     return jnp.sum(jnp.where(state.instance.mask_n, least, 0))
+
+
+def _measured(path: Any, clock_ghz: float) -> dict[str, np.ndarray]:
+    """The leaves of a measured network, padded to `NUM_POINTS`."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ConfigError("profile", path, "give the path of a CSV file")
+    try:
+        profile, times = dnn.read_csv(path), dnn.read_times(path)
+    except ValueError as error:
+        raise ConfigError("profile", str(path), str(error)) from None
+    if times is None:
+        raise ConfigError("profile", str(path), f"it lacks the column {csv_io.MEAN!r}")
+    points = profile.num_layers
+    if not 2 <= points <= NUM_POINTS:
+        valid = f"it has {points - 1} layers; give 1 to {NUM_POINTS - 1} (blocks of runs.profile)"
+        raise ConfigError("profile", str(path), valid)
+    model = robust.MODELS[MODELS[0]]
+    left = np.arange(points)[::-1]
+    work_left = (profile.flops.sum() - np.cumsum(profile.flops)) * 1e-9
+    variance = [times.covariance_s2[: k + 1, : k + 1].sum() for k in range(points)]
+    leaves = {
+        "local_gcycle": np.cumsum(times.mean_s) * clock_ghz,
+        "data_mbit": profile.output_bits(input_bits=32) * 1e-6,
+        "vm_s": left * model.vm_overhead_s + work_left / model.vm_gflop_per_s,
+        "local_var_s2": np.maximum(variance, 0.0),
+    }
+    padded = {name: np.pad(x, (0, NUM_POINTS - points)) for name, x in leaves.items()}
+    return padded | {"num_points": np.int32(points)}

@@ -246,6 +246,7 @@ class ServicesParams(Params):
     compute_tflops: chex.Array  # [K] A, TFLOP/s
     memory_gb: chex.Array  # [K] B
     uplink_mbps: chex.Array  # [K] rho
+    local_weight: chex.Array  # [K] relative frequency with which a request arrives at the server
     system_range_tflop: chex.Array  # [2] work already on a server
     used_range_mb: chex.Array  # [2] memory already in use
     routing_cost: chex.Array  # psi_rou, $ per Mb and link
@@ -363,7 +364,9 @@ class Services(Environment[ServicesState, ServicesParams]):
         many agents of each. accuracy, data_size: a CSV of `jaxenv.data.accuracy`, in place of the
         accuracies, or the size factors, of the services that it names. sites: positions of servers
         ``[K, 2]`` in m, linked where nearer than 500 m and where else the network needs it; or the
-        path of a CSV of the EUA data, of which ``num_servers`` are drawn. scenario_seed: draws the
+        path of a CSV of the EUA data, of which ``num_servers`` are drawn. users: positions
+        ``[users, 2]`` in m beside those of ``sites``, or a CSV beside a CSV; a request arrives at a
+        server as often as users have it as their nearest. scenario_seed: draws the
         rates of links and the servers, and of a CSV the sites; without it they are those of
         `default_network` or, with ``sites``, of seed 0.
         path_metric: shortest paths by ``delay`` or ``hops``.
@@ -388,12 +391,15 @@ class Services(Environment[ServicesState, ServicesParams]):
             if options.setdefault("num_agents", total) != total:
                 valid = f"agents_per_service has {total}"
                 raise ConfigError("num_agents", options["num_agents"], valid)
-        network = _network(
+        network, positions = _network(
             described["sites"], described["scenario_seed"], options.get("num_servers")
         )
         if network is not None:
             leaves |= network._asdict()
             options["num_servers"] = len(network.uplink_mbps)
+        if described["users"] is not None:
+            users = _users(described["users"], described["sites"])
+            leaves["local_weight"] = eua.users_per_site(users, positions)
         sizes = {f.name for f in dataclasses.fields(cls) if f.init}
         env = cls(**{name: value for name, value in options.items() if name in sizes})
         if env.num_services != len(offered):
@@ -460,6 +466,7 @@ class Services(Environment[ServicesState, ServicesParams]):
             "service": (agents * self.num_services // self.num_agents).astype(np.int32),
             **self.padded([self._cut(service) for service in _published(self.num_services)]),
             **default_network(self.num_servers)._asdict(),
+            "local_weight": np.ones(self.num_servers),
             "system_range_tflop": np.array([0.1, 0.3]),
             "used_range_mb": np.array([100.0, 900.0]),
             "routing_cost": 0.002,
@@ -540,6 +547,9 @@ class Services(Environment[ServicesState, ServicesParams]):
             check_array(name, getattr(p, name), lambda x: x > 0, "give positive finite numbers")
         for name in _NOT_NEGATIVE:
             check_array(name, getattr(p, name), lambda x: x >= 0, "give finite numbers, 0 or more")
+        valid = "give finite weights, 0 or more, not all 0"
+        some = p.local_weight.sum() > 0
+        check_array("local_weight", p.local_weight, lambda x: (x >= 0) & some, valid)
         for name in ("data_range_mb", "system_range_tflop", "used_range_mb"):
             valid = "give the lowest value first"
             check_array(name, getattr(p, name), lambda x: x[..., :1] <= x[..., 1:], valid)
@@ -705,7 +715,7 @@ class Services(Environment[ServicesState, ServicesParams]):
             return low_high[..., 0] + (low_high[..., 1] - low_high[..., 0]) * share
 
         return Slot(
-            local_server=_nth(where, jnp.int32(k)),
+            local_server=_weighted(where, p.local_weight),
             deadline_s=p.delay_set_s[p.service, _nth(deadline, choices)],
             data_mb=between(p.data_range_mb[p.service], data),
             system_tflop=between(p.system_range_tflop, system),
@@ -855,6 +865,12 @@ def _nth(share: chex.Array, count: chex.Array) -> chex.Array:
     return jnp.minimum((share * count).astype(jnp.int32), count - 1)
 
 
+def _weighted(share: chex.Array, weight: chex.Array) -> chex.Array:
+    """Numbers in [0, 1), ``[n]``, as indices of ``weight``, int32, as often as it says."""
+    ends = jnp.cumsum(weight)
+    return jnp.sum(share[:, None] * ends[-1] >= ends[:-1], axis=1, dtype=jnp.int32)
+
+
 # ---- descriptions of a scenario -----------------------------------------------------------------
 
 
@@ -926,33 +942,55 @@ def _assigned(given: Any, num_services: int) -> np.ndarray:
     return np.repeat(np.arange(num_services, dtype=np.int32), counts)
 
 
-def _network(sites: Any, seed: Any, num_servers: Any) -> Network | None:
-    """The network that is described, or None for the environment's default."""
+def _users(users: Any, sites: Any) -> np.ndarray:
+    """Positions of users ``[users, 2]`` in m, in the coordinates of the sites."""
+    by_file = isinstance(users, (str, PathLike))
+    if sites is None or isinstance(sites, (str, PathLike)) != by_file:
+        valid = "give a CSV of users with a CSV of sites, or positions with positions"
+        raise ConfigError("users", users, valid)
+    if not by_file:
+        return _positions("users", users)
+    try:
+        return eua.read_users(users, sites)
+    except ConfigError as error:
+        raise ConfigError("users", str(users), str(error)) from None
+
+
+def _positions(name: str, given: Any) -> np.ndarray:
+    """Positions ``[n, 2]`` in m."""
+    try:
+        positions = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        positions = np.zeros(0)
+    if positions.ndim != 2 or positions.shape[1] != 2 or not np.isfinite(positions).all():
+        raise ConfigError(name, given, "give positions [K, 2] in m, or the path of a CSV")
+    return positions
+
+
+def _network(sites: Any, seed: Any, num_servers: Any) -> tuple[Network | None, np.ndarray | None]:
+    """The network that is described, None for the environment's default, and its ``[K, 2]`` m."""
     if sites is None and seed is None:
-        return None
+        return None, None
     for name, value, least in (("scenario_seed", seed, 0), ("num_servers", num_servers, 1)):
         whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
         if value is not None and not whole:
             raise ConfigError(name, value, f"give an integer of at least {least}")
     size, seed = num_servers or Services.num_servers, seed or 0
     if sites is None:
-        return draw_network(default_network(size).link_mbps > 0, seed)
+        return draw_network(default_network(size).link_mbps > 0, seed), None
     if isinstance(sites, (str, PathLike)):
         try:
             positions, _ = eua.draw_sites(eua.read_sites(sites), seed, size, REACH_M)
         except ConfigError as error:
             raise ConfigError("sites", str(sites), str(error)) from None
     else:
-        try:
-            positions = np.asarray(sites, np.float64)
-        except (TypeError, ValueError):
-            positions = np.zeros(0)
-        if positions.ndim != 2 or positions.shape[1] != 2 or not np.isfinite(positions).all():
-            raise ConfigError("sites", sites, "give positions [K, 2] in m, or the path of a CSV")
+        positions = _positions("sites", sites)
+        if len(np.unique(positions, axis=0)) < len(positions):
+            raise ConfigError("sites", sites, "two are at the same place; give each once")
         if num_servers not in (None, len(positions)):
             raise ConfigError("num_servers", num_servers, f"there are {len(positions)} sites")
     near = np.asarray(graphs.linked(positions, REACH_M))
-    return draw_network(graphs.repair(positions, near), seed)
+    return draw_network(graphs.repair(positions, near), seed), positions
 
 
 def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
@@ -967,6 +1005,7 @@ _DESCRIPTIONS = (
     "accuracy",
     "data_size",
     "sites",
+    "users",
     "scenario_seed",
     "path_metric",
 )

@@ -25,6 +25,7 @@ import numpy as np
 
 from allocators import rate
 from jaxenv import dnn, spaces, struct
+from jaxenv.dnn import csv_io
 from jaxenv.environment import Environment, Metric, Params, State, as_key
 from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals, radio
@@ -73,6 +74,7 @@ class SplittingParams(Params):
     macs_per_output: chex.Array  # [K] the same, each layer's over its output channels
     macs_linear: chex.Array  # [K]
     elements: chex.Array  # [K] sent when the cut is after the segment; 0 for the last
+    segment_s: chex.Array  # [K] s per image on the device, measured; negative = work over f_l
     delay_price: chex.Array  # z in J/s, of reward_mode="lagrangian"
     outage_price: chex.Array  # eta in J
     delay_clip_s: chex.Array  # in the reward only
@@ -251,12 +253,13 @@ class Splitting(Environment[SplittingState, SplittingParams]):
         """Sizes, leaves of the scenario, and these ways of describing one:
 
         network: a name of `jaxenv.dnn`, a `Profile`, or the path of a CSV profile; all its work is
-        convolution unless the file also has the columns of `MAC_COLUMNS`. granularity, input_shape:
-        of a network by name. board: path of a CSV file of settings (columns ``setting`` and
-        ``value``), for example ``energy_mac_j,1.2e-10``; options given beside it win.
-        trace: path of a CSV file of measured slots with some of the columns `TRACE_COLUMNS`; the
-        rate is that at the largest power, the availability a share of ``availability_max``; what
-        it lacks is drawn.
+        convolution unless the file also has the columns of `MAC_COLUMNS`, and the device takes the
+        means of `mean [s]` if it has that one (``python -m runs.profile`` writes them).
+        granularity, input_shape: of a network by name. board: path of a CSV file of settings
+        (columns ``setting`` and ``value``), for example ``energy_mac_j,1.2e-10``; options given
+        beside it win. trace: path of a CSV file of measured slots with some of the columns
+        `TRACE_COLUMNS`; the rate is that at the largest power, the availability a share of
+        ``availability_max``; what it lacks is drawn.
         """
         options = {name: value for name, value in options.items() if value is not None}
         network = options.pop("network", None)
@@ -320,6 +323,7 @@ class Splitting(Environment[SplittingState, SplittingParams]):
             ones = np.ones(self.num_splits)
             network = dict.fromkeys(_PER_SPLIT, ones * (np.arange(self.num_splits) > 0))
             network["elements"] = ones * (np.arange(self.num_splits) < self.num_splits - 1)
+            network["segment_s"] = -ones
         values: dict[str, Any] = {
             "max_steps": np.int32(10_000),
             "local_flops": 1.3e12,
@@ -385,9 +389,11 @@ class Splitting(Environment[SplittingState, SplittingParams]):
         tail = arrivals.poisson_tail(float(p.arrival_rate), self.max_images)
         valid = f"more than max_images = {self.max_images} come too often; raise max_images"
         check_array("arrival_rate", p.arrival_rate, lambda x: tail < 1e-9, valid)
-        for name in _PER_SPLIT:
+        for name in _PER_SPLIT[:-1]:
             valid = "give finite numbers, 0 or more, one per splitting point"
             check_array(name, getattr(p, name), lambda x: x >= 0, valid)
+        valid = "give finite times, or negative numbers for those of the work"
+        check_array("segment_s", p.segment_s, lambda x: x == x, valid)
         if (p.macs_convolution + p.macs_linear)[1:].sum() <= 0:
             raise ConfigError("macs_convolution", 0, "give a network with some work")
         if self.contexts == "given":
@@ -419,7 +425,11 @@ class Splitting(Environment[SplittingState, SplittingParams]):
         Per-point leaves of ``params`` may have trailing axes that scalars have too.
         """
         p = params
-        macs = jnp.cumsum(p.macs_convolution + p.macs_linear, axis=0)
+        macs_of_segment = p.macs_convolution + p.macs_linear
+        macs = jnp.cumsum(macs_of_segment, axis=0)
+        by_work_s = p.flops_per_mac * macs / p.local_flops
+        taken_s = p.flops_per_mac * macs_of_segment / p.local_flops
+        measured_s = jnp.cumsum(jnp.where(p.segment_s < 0, taken_s, p.segment_s), axis=0)
         of_segment = (
             p.energy_out_j * p.macs_per_output
             + p.energy_mac_j * p.macs_convolution
@@ -429,7 +439,7 @@ class Splitting(Environment[SplittingState, SplittingParams]):
         wavenumber = p.carrier_hz * (4 * math.pi / radio.SPEED_OF_LIGHT_M_PER_S)
         path_loss = wavenumber**2 * p.distance_m**p.path_loss_exponent
         return Costs(
-            local_s=p.flops_per_mac * macs / p.local_flops,
+            local_s=jnp.where(jnp.any(p.segment_s >= 0, axis=0), measured_s, by_work_s),
             remote_s=p.flops_per_mac * (macs[-1] - macs) / p.remote_flops,
             bits=jnp.where(index == 0, p.raw_bits, p.feature_bits) * p.elements,
             energy_j=jnp.cumsum(of_segment, axis=0),
@@ -991,7 +1001,7 @@ def simulated_metrics(env: Splitting, totals: Totals, burn_in: int | None = None
 # ---- reading scenarios --------------------------------------------------------------------------
 
 TRACE_COLUMNS = ("images [1]", "rate [bit/s]", "fading [1]", "availability [1]")
-MAC_COLUMNS = ("convolution [MAC]", "convolution per output [MAC]", "linear [MAC]")
+MAC_COLUMNS = csv_io.MAC_COLUMNS
 
 
 def _series(path: Any, columns: Any) -> Any:
@@ -1017,11 +1027,13 @@ def _read(name: str, path: Any, reader: Callable[[Any, Any], Any], argument: Any
 
 def _network(network: Any, shape: Any, granularity: str) -> dict[str, np.ndarray]:
     """The per-point leaves of a network; the last layer's output is not sent."""
+    times = None
     try:
         if isinstance(network, dnn.Profile):
             profile, kinds = network, None
         elif str(network).endswith(".csv"):
             profile, kinds = dnn.read_csv(network), _mac_columns(network)
+            times = dnn.read_times(network)
         else:
             profile = dnn.profile(network, input_shape=tuple(shape), granularity=granularity)
             counts = dnn.mac_counts(network, tuple(shape), granularity)
@@ -1038,7 +1050,8 @@ def _network(network: Any, shape: Any, granularity: str) -> dict[str, np.ndarray
     elements = np.array(profile.output_elements, np.float64)
     elements[-1] = 0
     kinds = (np.asarray(kind, np.float64) for kind in kinds)
-    return dict(zip(_PER_SPLIT, (*kinds, elements), strict=True))
+    segment_s = -np.ones(len(elements)) if times is None else times.mean_s
+    return dict(zip(_PER_SPLIT, (*kinds, elements, segment_s), strict=True))
 
 
 def _mac_columns(path: Any) -> tuple[np.ndarray, ...] | None:
@@ -1070,7 +1083,7 @@ _LEAST = {
     "burn_in": 0,
     "chunk_slots": 1,
 }
-_PER_SPLIT = ("macs_convolution", "macs_per_output", "macs_linear", "elements")
+_PER_SPLIT = ("macs_convolution", "macs_per_output", "macs_linear", "elements", "segment_s")
 _TABLES = ("table_num_images", "table_fading", "table_availability")
 _POSITIVE = (
     "local_flops",

@@ -270,10 +270,12 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         paths or `Profile` objects), the camera's frame (channels, height, width) and the bits of
         each of its values. spacing_m: distance between RSUs. num_cores: of an RSU, of 5 GFLOP/s
         each.
-        trace: a `jaxenv.data.sumo.Trace`, or the path of a SUMO file; it needs at least max_steps
-        rows. While tasks drain after the last row, vehicles keep their last speed. road_period_m
-        defaults to S * spacing_m; with ``trace`` to the extent of vehicles and RSUs plus twice the
-        reach of an RSU and one zone, so that no copy of an RSU can be reached.
+        trace: a `jaxenv.data.sumo.Trace`, or the path of a SUMO file, XML or CSV; it needs at least
+        max_steps rows. route: of the road in the file, points [x, y] in m or the path of a CSV file
+        (`jaxenv.data.sumo.read_fcd`); without it the road is along x. While tasks drain after the
+        last row, vehicles keep their last speed. road_period_m defaults to S * spacing_m; with
+        ``trace`` to the extent of vehicles and RSUs plus twice the reach of an RSU and one zone, so
+        that no copy of an RSU can be reached.
 
         Raises:
             ConfigError: a value that cannot be simulated, or one that would have no effect:
@@ -288,7 +290,7 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         input_bits = options.pop("input_bits", 8)
         spacing = options.pop("spacing_m", None)
         cores = options.pop("num_cores", None)
-        trace = options.pop("trace", None)
+        trace, route = options.pop("trace", None), options.pop("route", None)
         profiles = _profiles(networks, granularity, frame)
         input_bits = _positive("input_bits", input_bits, ())
         longest = max(profile.num_layers for profile in profiles)
@@ -306,9 +308,11 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
                 if np.ndim(options[given]) != 2:
                     raise ConfigError(given, options[given], f"give an array [{rows}, vehicles]")
                 options[rows] = len(options[given])
+        if route is not None and not isinstance(trace, (str, os.PathLike)):
+            raise ConfigError("route", route, "it has no effect without the file of a trace")
         whole_road = trace is not None and "road_period_m" not in options
         if trace is not None:
-            options = _trace_options(trace) | options
+            options = _trace_options(trace, route) | options
             if options["mobility"] != "trace":
                 valid = 'a trace needs mobility="trace"'
                 raise ConfigError("mobility", options["mobility"], valid)
@@ -1557,11 +1561,11 @@ def _profile_tables(
     return flops, bits
 
 
-def _trace_options(trace: Any) -> dict[str, Any]:
+def _trace_options(trace: Any, route: Any) -> dict[str, Any]:
     from jaxenv.data import sumo
 
     if isinstance(trace, (str, os.PathLike)):
-        trace = sumo.read_fcd(trace)
+        trace = sumo.read_fcd(trace, route)
     if not isinstance(trace, sumo.Trace):
         raise ConfigError("trace", trace, "give a jaxenv.data.sumo.Trace or a path")
     return {

@@ -58,7 +58,7 @@ def with_stored_env(config: Config) -> tuple[Config, Config]:
     if own != stored["env"]["name"]:
         valid = f"the policy of {path} was trained on env={stored['env']['name']}"
         raise ConfigError("env", own, valid)
-    given = {name[4:]: config["env"][name[4:]] for name in program.given_settings("env.")}
+    given = {name: config["env"][name] for name in program.given_env_settings(config["env"])}
     scenario = config["scenario"] if program.given_settings("scenario") else stored["scenario"]
     return stored, config | {"env": stored["env"] | given, "scenario": scenario}
 

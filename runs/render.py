@@ -41,9 +41,7 @@ def run(config: Config, folder: Path) -> None:
         check_integer(config, name, low=0)
     if config["format"] not in ("gif", "png"):
         raise ConfigError("format", config["format"], "choose gif or png (the last frame)")
-    if (config["checkpoint"] is None) == (config["baseline"] is None):
-        given = config["checkpoint"] or config["baseline"]
-        raise ConfigError("checkpoint", given, "give either checkpoint=DIR or baseline=NAME")
+    check_choice(config)
     env, params, policy = chosen_policy(config)
     env = effective_env(env, policy)
     if not callable(getattr(env, "draw", None)):
@@ -55,6 +53,13 @@ def run(config: Config, folder: Path) -> None:
     title = f"{env.name}: {config['baseline'] or 'policy of ' + str(config['checkpoint'])}"
     draw_episode(env, params, states, path, config["frames_per_s"], title)
     print(f"{len(states)} frames written to {path}")
+
+
+def check_choice(config: Config) -> None:
+    """Refuses neither, or both, of a checkpoint and a baseline."""
+    if (config["checkpoint"] is None) == (config["baseline"] is None):
+        given = config["checkpoint"] or config["baseline"]
+        raise ConfigError("checkpoint", given, "give either checkpoint=DIR or baseline=NAME")
 
 
 def chosen_policy(config: Config) -> tuple[Environment, Any, Policy]:

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("jaxenv", "allocators", "agents", "conf", "runs")
-PROGRAMS = ("train", "evaluate", "reproduce", "benchmark", "render", "solve")
+PROGRAMS = ("train", "evaluate", "reproduce", "benchmark", "render", "solve", "export", "profile", "traffic")
 
 pytestmark = pytest.mark.slow
 

@@ -1,4 +1,5 @@
-"""Sites of edge servers from the EUA data sets: `edge-servers/site-optus-melbCBD.csv`, 125 sites.
+"""Sites of edge servers and users from the EUA data sets: `edge-servers/site-optus-melbCBD.csv` has
+125 sites, `users/users-melbcbd-generated.csv` 816 users.
 
 Data: https://github.com/PhuLai/eua-dataset, MIT licence.
 """
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxenv.data.rows import finite, read_columns
+from jaxenv.dnn.csv_io import read_rows
 from jaxenv.errors import ConfigError
 from jaxenv.physics import graphs
 
@@ -27,26 +29,73 @@ def _degrees(path: Path, line: int, column: str, text: str | None) -> float:
     return value
 
 
+def _read_degrees(path: Path) -> tuple[np.ndarray, list[int]]:
+    """Latitudes and longitudes ``[places, 2]`` of a CSV file, and their lines."""
+    try:
+        header = read_rows(path)[0]
+    except ValueError:
+        header = []  # refused below
+    columns = [next((c for c in header if c.upper() == name), name) for name in _LARGEST_DEG]
+    rows = read_columns(path, columns)
+    degrees = [
+        [
+            _degrees(path, line, name, row[column])
+            for name, column in zip(_LARGEST_DEG, columns, strict=True)
+        ]
+        for line, row in rows
+    ]
+    return np.array(degrees), [line for line, _ in rows]
+
+
+def _metres_from(mean_deg: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    latitude, longitude = np.radians(degrees - mean_deg).T
+    east = longitude * np.cos(np.radians(mean_deg[0]))
+    return _EARTH_RADIUS_M * np.stack([east, latitude], axis=1)
+
+
 def read_sites(path: str | PathLike[str]) -> np.ndarray:
     """Positions of sites, float64 ``[sites, 2]``: metres east and north of their mean.
 
-    The file is CSV with the columns `LATITUDE` and `LONGITUDE` in degrees; further ones are
-    ignored. Projection, in radians: ``x = R (lon - mean lon) cos(mean lat)``,
+    The file is CSV with the columns `LATITUDE` and `LONGITUDE`, in capitals or not, in degrees;
+    further ones are ignored. Projection, in radians: ``x = R (lon - mean lon) cos(mean lat)``,
     ``y = R (lat - mean lat)`` with the mean radius R of the earth, for cities away from the date
     line.
 
     Raises:
-        ConfigError: the file cannot be read, lacks a column, has no rows, or a cell is no number or
-            no latitude or longitude.
+        ConfigError: the file cannot be read, lacks a column, has no rows, a cell is no number or no
+            latitude or longitude, or two sites are at the same place.
     """
     path = Path(path)
-    rows = read_columns(path, tuple(_LARGEST_DEG))
-    degrees = [
-        [_degrees(path, line, column, row[column]) for column in _LARGEST_DEG] for line, row in rows
-    ]
-    latitude, longitude = np.radians(degrees).T
-    east = (longitude - longitude.mean()) * np.cos(latitude.mean())
-    return _EARTH_RADIUS_M * np.stack([east, latitude - latitude.mean()], axis=1)
+    degrees, lines = _read_degrees(path)
+    _, first, group = np.unique(degrees, axis=0, return_index=True, return_inverse=True)
+    again = np.flatnonzero(first[group.reshape(-1)] != np.arange(len(degrees)))
+    if again.size:
+        row = int(again[0])
+        known = lines[first[group.reshape(-1)[row]]]
+        place = tuple(degrees[row].tolist())
+        valid = f"the site of line {known} is at the same place; give each site once"
+        raise ConfigError(f"{path}: line {lines[row]}, LATITUDE and LONGITUDE", place, valid)
+    return _metres_from(degrees.mean(axis=0), degrees)
+
+
+def read_users(path: str | PathLike[str], sites: str | PathLike[str]) -> np.ndarray:
+    """Positions of users, float64 ``[users, 2]``: metres east and north of the mean of the sites.
+
+    Args:
+        path: of the users, a file with the same columns as one of sites.
+        sites: of the sites, as for `read_sites`.
+
+    Raises:
+        ConfigError: as `read_sites`; users may be at the same place.
+    """
+    degrees, _ = _read_degrees(Path(path))
+    return _metres_from(_read_degrees(Path(sites))[0].mean(axis=0), degrees)
+
+
+def users_per_site(users_m: np.ndarray, sites_m: np.ndarray) -> np.ndarray:
+    """How many users ``[users, 2]`` have each site ``[sites, 2]`` as their nearest, int64."""
+    away = np.sum((users_m[:, None] - sites_m) ** 2, axis=-1)
+    return np.bincount(np.argmin(away, axis=1), minlength=len(sites_m))
 
 
 def draw_sites(

@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from jaxenv.dnn.csv_io import read_csv, write_csv
+from jaxenv.dnn.csv_io import Times, read_csv, read_times, write_csv
 from jaxenv.dnn.layers import Network
 from jaxenv.dnn.profiles import MacCounts, Profile, balanced, mac_counts, profile
 from jaxenv.dnn.zoo import network, networks
@@ -17,6 +17,7 @@ __all__ = [
     "MacCounts",
     "Network",
     "Profile",
+    "Times",
     "balanced",
     "mac_counts",
     "network",
@@ -24,6 +25,7 @@ __all__ = [
     "profile",
     "profile_flax",
     "read_csv",
+    "read_times",
     "to_flax",
     "write_csv",
 ]

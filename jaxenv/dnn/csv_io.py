@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -12,29 +13,110 @@ from typing import Any
 
 import numpy as np
 
-from jaxenv.dnn.profiles import Profile
+from jaxenv.dnn.profiles import MacCounts, Profile
 
 _COLUMNS = ("layer", "work [FLOP]", "output [element]", "parameters [count]")
+MEAN, VARIANCE, COVARIANCE = "mean [s]", "variance [s^2]", "covariance with {} [s^2]"
+MAC_COLUMNS = ("convolution [MAC]", "convolution per output [MAC]", "linear [MAC]")
+
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """Measured times of the K layers of a profile; those of the input are 0.
+
+    Attributes:
+        mean_s: float64[K].
+        covariance_s2: float64[K, K], symmetric; the variances are on its diagonal.
+    """
+
+    mean_s: np.ndarray
+    covariance_s2: np.ndarray
 
 
 def _number(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(float(value))
 
 
-def write_csv(profile: Profile, path: str | PathLike[str]) -> None:
-    """Write a profile: one row per layer, columns `layer,work [FLOP],output [element],...`."""
+def write_csv(
+    profile: Profile,
+    path: str | PathLike[str],
+    times: Times | None = None,
+    macs: MacCounts | None = None,
+) -> None:
+    """Write a profile: one row per layer, columns `layer,work [FLOP],output [element],...`.
+
+    Args:
+        profile: of a network.
+        path: of the file.
+        times: adds the columns `mean [s]`, `variance [s^2]`, and for every layer but the input
+            `covariance with LAYER [s^2]`.
+        macs: adds the columns `MAC_COLUMNS`.
+    """
+    columns: dict[str, Sequence[float]] = dict(
+        zip(_COLUMNS[1:], (profile.flops, profile.output_elements, profile.parameters), strict=True)
+    )
+    if macs is not None:
+        kinds = (macs.convolution, macs.convolution_per_output, macs.linear)
+        columns |= dict(zip(MAC_COLUMNS, kinds, strict=True))
+    if times is not None:
+        columns |= {MEAN: times.mean_s, VARIANCE: np.diag(times.covariance_s2)}
+        named = zip(profile.names, times.covariance_s2.T, strict=True)
+        columns |= {COVARIANCE.format(name): column for name, column in list(named)[1:]}
     with Path(path).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        rows = zip(
-            profile.names,
-            profile.flops,
-            profile.output_elements,
-            profile.parameters,
-            strict=True,
-        )
-        for name, *values in rows:
+        writer.writerow([_COLUMNS[0], *columns])
+        for name, *values in zip(profile.names, *columns.values(), strict=True):
             writer.writerow([name, *map(_number, values)])
+
+
+def read_times(path: str | PathLike[str]) -> Times | None:
+    """The measured times in a profile's CSV file; None where it has no column `mean [s]`.
+
+    Without covariances layers are taken as uncorrelated.
+
+    Raises:
+        ValueError: as `read_csv`, a time that is no number, a negative mean, a missing variance, or
+            a covariance that is not symmetric or larger than the variances allow.
+    """
+    path = Path(path)
+    names = read_csv(path).names
+    header, rows = read_rows(path)
+    if MEAN not in header:
+        other = [column for column in header if column.split("[")[0].strip() == "mean"]
+        if other:
+            raise ValueError(f"{path}: column {other[0]!r} is not valid; give {MEAN!r}")
+        return None
+    if VARIANCE not in header:
+        raise ValueError(f"{path}: column {VARIANCE!r} is missing; give it beside {MEAN!r}")
+
+    def column(name: str, least: float) -> np.ndarray:
+        return np.array([_time(path, line, name, row[name], least) for line, row in rows])
+
+    mean, variance = column(MEAN, 0.0), column(VARIANCE, 0.0)
+    covariance = np.diag(variance)
+    for index, name in enumerate(names[1:], start=1):
+        if COVARIANCE.format(name) in header:
+            covariance[:, index] = column(COVARIANCE.format(name), -math.inf)
+    deviation = np.sqrt(variance)
+    slack = 1e-9 * max(float(variance.max()), 0.0)
+    if not np.allclose(covariance, covariance.T, rtol=1e-6, atol=slack):
+        raise ValueError(f"{path}: the covariances are not symmetric; give one number per pair")
+    if (np.abs(covariance) > np.outer(deviation, deviation) * (1 + 1e-6) + slack).any():
+        raise ValueError(f"{path}: a covariance is above what the variances allow; check the units")
+    if mean[0] or covariance[0].any():
+        raise ValueError(f"{path}: line 2: the input takes time; give 0")
+    return Times(mean, covariance)
+
+
+def _time(path: Path, line: int, column: str, text: str | None, least: float) -> float:
+    try:
+        value = float(text if text is not None else "")
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value < least:
+        valid = "a finite number" + (" >= 0" if least == 0 else "")
+        raise ValueError(f"{path}: line {line}, {column}: {text!r} is not valid; give {valid}")
+    return value
 
 
 def _check_header(path: Path, header: list[str]) -> None:

@@ -47,6 +47,17 @@ def _subjaxprs(eqn: jex_core.JaxprEqn) -> Iterator[jex_core.Jaxpr]:
                 yield item
 
 
+def _constants(eqn: jex_core.JaxprEqn) -> Sequence[Any]:
+    """The constants of the first of `_subjaxprs`."""
+    for value in eqn.params.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, jex_core.ClosedJaxpr):
+                return item.consts
+            if isinstance(item, jex_core.Jaxpr):
+                return ()
+    return ()
+
+
 def _conv_flops(eqn: jex_core.JaxprEqn) -> int:
     kernel, numbers = eqn.invars[1].aval.shape, eqn.params["dimension_numbers"]
     inputs, window = numbers.rhs_spec[1], numbers.rhs_spec[2:]
@@ -85,6 +96,8 @@ class _Operation:
     flops: int
     reads: list[int]
     writes: list[int]
+    equation: jex_core.JaxprEqn
+    operands: list[int | jex_core.Literal]
 
 
 def _tags(eqn: jex_core.JaxprEqn, scope: str) -> list[tuple[int, str]]:
@@ -102,14 +115,16 @@ class _Flattened:
     Tags of nested calls are those of the enclosing calls followed by their own.
     """
 
-    def __init__(self, jaxpr: jex_core.Jaxpr, data: Sequence[jex_core.Var]) -> None:
+    def __init__(self, closed: jex_core.ClosedJaxpr, data: Sequence[jex_core.Var]) -> None:
         self.operations: list[_Operation] = []
         self.sizes: list[int] = []
         self.from_input: list[bool] = []
-        data = set(data)
+        self.constants: dict[int, Any] = {}
+        data, jaxpr = set(data), closed.jaxpr
         environment = {var: self._new(var, var in data) for var in jaxpr.invars}
+        self.arguments = [environment[var] for var in jaxpr.invars]
         self.inputs = [environment[var] for var in jaxpr.invars if var in data]
-        self.outputs = self._inline(jaxpr, environment, "")
+        self.outputs = self._inline(jaxpr, closed.consts, environment, "")
 
     def _new(self, var: jex_core.Var, from_input: bool) -> int:
         self.sizes.append(prod(getattr(var.aval, "shape", ())))
@@ -117,26 +132,32 @@ class _Flattened:
         return len(self.sizes) - 1
 
     def _inline(
-        self, jaxpr: jex_core.Jaxpr, environment: dict[jex_core.Var, int | None], stack: str
-    ) -> list[int | None]:
-        for var in jaxpr.constvars:
+        self,
+        jaxpr: jex_core.Jaxpr,
+        constants: Sequence[Any],
+        environment: dict[jex_core.Var, int | jex_core.Literal],
+        stack: str,
+    ) -> list[int | jex_core.Literal]:
+        for var, value in zip(jaxpr.constvars, constants, strict=True):
             environment[var] = self._new(var, False)
+            self.constants[environment[var]] = value
 
-        def number(atom: Any) -> int | None:
-            return None if isinstance(atom, jex_core.Literal) else environment[atom]
+        def number(atom: Any) -> int | jex_core.Literal:
+            return atom if isinstance(atom, jex_core.Literal) else environment[atom]
 
         for eqn in jaxpr.eqns:
             scope = f"{stack}/{eqn.source_info.name_stack}"
             given = [number(atom) for atom in eqn.invars]
             inner = next(_subjaxprs(eqn), None)
             if eqn.primitive.name in _INLINED and inner is not None:
-                results = self._inline(inner, dict(zip(inner.invars, given, strict=True)), scope)
+                inside = dict(zip(inner.invars, given, strict=True))
+                results = self._inline(inner, _constants(eqn), inside, scope)
             else:
-                reads = [value for value in given if value is not None]
+                reads = [value for value in given if isinstance(value, int)]
                 reached = any(self.from_input[value] for value in reads)
                 results = [self._new(var, reached) for var in eqn.outvars]
                 self.operations.append(
-                    _Operation(_tags(eqn, scope), _eqn_flops(eqn), reads, results)
+                    _Operation(_tags(eqn, scope), _eqn_flops(eqn), reads, results, eqn, given)
                 )
             environment.update(zip(eqn.outvars, results, strict=True))
         return [number(atom) for atom in jaxpr.outvars]
@@ -146,7 +167,7 @@ class _Flattened:
         before = set(self.inputs)
         for operation in self.operations[:boundary]:
             before.update(operation.writes)
-        after = {value for value in self.outputs if value is not None}
+        after = {value for value in self.outputs if isinstance(value, int)}
         for operation in self.operations[boundary:]:
             after.update(operation.reads)
         return sum(self.sizes[value] for value in before & after if self.from_input[value])
@@ -252,6 +273,27 @@ def profile_flax(
         ValueError: the shape is not positive integers, `blocks` does not list the submodules in
             order of call, or the FLOPs cannot be counted (work inside a `while_loop`).
     """
+    return trace(module, input_shape, blocks, dtype, call_arguments).profile
+
+
+@dataclass
+class Traced:
+    """A module's forward pass, traced. starts: first operation of every layer but the input."""
+
+    profile: Profile
+    flattened: _Flattened
+    starts: list[int]
+    variables: Any
+
+
+def trace(
+    module: nn.Module,
+    input_shape: Sequence[int],
+    blocks: Mapping[str, Sequence[str]] | None,
+    dtype: Any,
+    call_arguments: Mapping[str, Any],
+) -> Traced:
+    """What `profile_flax` counts in."""
     shape = tuple(input_shape)
     if not shape or any(int(size) != size or size < 1 for size in shape):
         raise ValueError(f"input_shape: {shape} is not valid; give positive integers")
@@ -282,20 +324,22 @@ def profile_flax(
             return module.apply(given, x, rngs=keys, mutable=True, **call_arguments)[0]
 
     closed = jax.make_jaxpr(forward)(variables, example)
-    flattened = _Flattened(closed.jaxpr, closed.jaxpr.invars[-1:])
+    flattened = _Flattened(closed, closed.jaxpr.invars[-1:])
     parameters = {name: _count(tree) for name, tree in variables.get("params", {}).items()}
     class_name = type(module).__name__
     rows = _rows(called, flattened, parameters, module.name or class_name)
     if blocks is not None:
         rows = _grouped(rows, blocks)
-    cuts = [row.start for row in rows[1:]] + [len(flattened.operations)]
-    return Profile(
+    starts = [row.start for row in rows]
+    cuts = [*starts[1:], len(flattened.operations)]
+    profile = Profile(
         name=module.name or class_name,
         names=("input", *(row.name for row in rows)),
         flops=np.array([0, *(row.flops for row in rows)], np.float64),
         output_elements=np.array([prod(shape), *map(flattened.crossing, cuts)], np.int64),
         parameters=np.array([0, *(row.parameters for row in rows)], np.int64),
     )
+    return Traced(profile, flattened, starts, variables)
 
 
 # ------------------------------------------------------------------ the zoo in Flax

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxenv.data import draw_sites, read_sites
+from jaxenv.data import draw_sites, read_sites, read_users, users_per_site
 from jaxenv.errors import ConfigError
 from jaxenv.physics import graphs
 
@@ -27,6 +27,24 @@ def test_the_projection_as_worked_by_hand(tmp_path):
     np.testing.assert_allclose(
         positions_m, [[222.39016, 111.19508], [-222.39016, -111.19508], [0, 0]], atol=1e-5
     )
+
+
+def test_users_are_placed_about_the_mean_of_the_sites(tmp_path):
+    """The mean is 60 N, 10 E; further users there do not move it. Names in capitals or not."""
+    sites, users = write(tmp_path, GOOD), tmp_path / "users.csv"
+    users.write_text("Latitude,Longitude\n60.001,10.004\n60,10\n60,10\n")
+    users_m = read_users(users, sites)
+    np.testing.assert_allclose(users_m, [[222.39016, 111.19508], [0, 0], [0, 0]], atol=1e-5)
+    np.testing.assert_array_equal(users_per_site(users_m, read_sites(sites)), [1, 0, 2])
+
+
+def test_a_site_twice_is_refused_and_users_twice_are_not(tmp_path):
+    path = write(tmp_path, GOOD + "4,59.999,9.996,again\n")
+    valid = r"line 5, LATITUDE and LONGITUDE: \(59\.999, 9\.996\) .* site of line 3 is at the same"
+    with pytest.raises(ConfigError, match=valid) as error:
+        read_sites(path)
+    assert "\n" not in str(error.value)
+    assert len(read_users(path, path)) == 4
 
 
 BAD = {
@@ -121,3 +139,12 @@ def test_seed_0_is_accepted_at_the_5th_try_with_33_links(melbourne):
 def test_about_half_of_the_random_subsets_are_connected(melbourne):
     tries = [draw_sites(melbourne, seed)[1] for seed in range(200)]
     assert 0.4 < 1 / np.mean(tries) < 0.6
+
+
+def test_every_user_of_melbourne_has_a_nearest_site(melbourne):
+    users_m = read_users(MELBOURNE.with_name("users-melbcbd-generated.csv"), MELBOURNE)
+    assert users_m.shape == (816, 2)
+    count = users_per_site(users_m, melbourne)
+    assert count.sum() == 816
+    slow = [min(range(125), key=lambda k: np.hypot(*(user - melbourne[k]))) for user in users_m]
+    np.testing.assert_array_equal(count, np.bincount(slow, minlength=125))

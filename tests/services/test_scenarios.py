@@ -124,7 +124,7 @@ def test_the_configuration_names_every_setting():
 
     given = set(stored_yaml(next(iter(conf.__path__)) + "/env/services.yaml"))
     known = set(environment_settings(jaxenv.registry.environment_class("services")))
-    ways = {"preset", "services", "agents_per_service", "accuracy", "data_size", "sites"}
+    ways = {"preset", "services", "agents_per_service", "accuracy", "data_size", "sites", "users"}
     assert given == known | ways | {"name", "scenario_seed", "path_metric"}
     node = dict.fromkeys(given) | {"name": "services", "penalty": -10.0, "sites": [[0, 0], [9, 0]]}
     node |= {"services": [SMALL], "agents_per_service": [3]}

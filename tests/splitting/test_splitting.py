@@ -33,7 +33,7 @@ def _x64():
 def decided(policy, slot, params):
     """Splitting points, nats and outcomes of slots ``[n]``, the scenario's leaves ``[n]`` too."""
     env = policy.env
-    per_split = ("macs_convolution", "macs_per_output", "macs_linear", "elements")
+    per_split = ("macs_convolution", "macs_per_output", "macs_linear", "elements", "segment_s")
     columns = {name: getattr(params, name)[:, None] for name in per_split}
     params = params.replace(**columns)
     costs = env.costs(params)
