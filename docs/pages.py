@@ -2,11 +2,13 @@
 
 In any page a line ``<!-- table: docs/results/NAME/evaluation.csv METRIC ... -->`` becomes that table,
 ``<!-- verdicts: docs/results/NAME -->`` the verdicts of that folder that do not hold, and a link to
-``results/NAME`` one to its page, which shows all there is of that run.
+``results/NAME`` one to its page, which shows all there is of that run. Equations become MathML here, so
+that a reader's browser needs nothing more.
 """
 
 from __future__ import annotations
 
+import html
 import re
 import sys
 from pathlib import Path
@@ -15,12 +17,16 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from latex2mathml.converter import convert  # noqa: E402
 from mkdocs.structure.files import File, Files  # noqa: E402
 
 from runs import tables  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 MARKER = re.compile(r"^<!-- (table|verdicts): (\S+) ?(.*?) -->$", flags=re.MULTILINE)
+EQUATION = re.compile(
+    r'<(?:span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</(?:span|div)>', flags=re.DOTALL
+)
 FOLDER = re.compile(r"\]\(((?:\.\./)*)(?:docs/)?results/(\w+)/?\)")
 
 
@@ -38,6 +44,16 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.src_uri == "results/README.md":
         return re.sub(r"`(\w+)`(?=[^|]*\|[^|]*\|[^|]*\|$)", linked_folder, markdown, flags=re.M)
     return FOLDER.sub(r"](\1results/\2/index.md)", markdown)
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Sets the equations."""
+    return EQUATION.sub(equation, content)
+
+
+def equation(tex: re.Match[str]) -> str:
+    """An equation in TeX as MathML."""
+    return convert(html.unescape(tex[2]), display="block" if tex[1] == "[" else "inline")
 
 
 def expand(marker: re.Match[str]) -> str:
