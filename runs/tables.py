@@ -106,7 +106,7 @@ def seed_rows(
 
 def evaluation_table(rows: Sequence[Row]) -> str:
     """The one table of an evaluation: policies down, metrics across, the gap to the bound last."""
-    header, lines = _evaluation_cells(rows)
+    header, lines = evaluation_cells(rows)
     return format_table(header, lines)
 
 
@@ -116,12 +116,13 @@ def markdown_table(path: Path, metrics: Sequence[str] = ()) -> str:
     metrics: those shown; none = all.
     """
     rows = [row for row in read_csv(path) if not metrics or row["metric"] in metrics]
-    header, lines = _evaluation_cells(rows)
+    header, lines = evaluation_cells(rows)
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, rule, *lines])
 
 
-def _evaluation_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def evaluation_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Header and lines of `evaluation_table`."""
     metrics = list(dict.fromkeys((row["metric"], row["unit"]) for row in rows))
     has_gap = any(_given(row["gap_to_bound"]) for row in rows)
     header = ["policy", *[f"{name} [{unit}]" for name, unit in metrics]]

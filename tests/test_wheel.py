@@ -24,6 +24,7 @@ PROGRAMS = (
     "export",
     "profile",
     "traffic",
+    "report",
 )
 
 pytestmark = pytest.mark.slow
@@ -130,7 +131,7 @@ def test_packages_come_from_the_wheel(environment, project):
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_every_console_script_shows_its_help(environment, project, program):
     text = run(environment / f"jaxenv-{program}", "--help", cwd=project)
-    assert "seed" in text or "figure" in text or "suite" in text or "checkpoint" in text
+    assert f"python -m runs.{program} name=value" in text
 
 
 def test_training_runs_from_the_users_folder(environment, project):
