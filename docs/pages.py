@@ -1,9 +1,9 @@
-"""What the site's pages take from ``docs/results`` when it is built, so that numbers are not copied.
+"""What the pages of the site take from ``docs/results`` when it is built, so no number is copied.
 
-In any page a line ``<!-- table: docs/results/NAME/evaluation.csv METRIC ... -->`` becomes that table,
+A line ``<!-- table: docs/results/NAME/evaluation.csv METRIC ... -->`` of a page becomes that table,
 ``<!-- verdicts: docs/results/NAME -->`` the verdicts of that folder that do not hold, and a link to
-``results/NAME`` one to its page, which shows all there is of that run. Equations become MathML here, so
-that a reader's browser needs nothing more.
+``results/NAME`` one to its page, which shows all there is of that run. Equations become MathML, so
+that a browser needs nothing more.
 """
 
 from __future__ import annotations
