@@ -15,7 +15,9 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from agents.spread import mesh_for, spread
 from jaxenv import spaces, struct
 from jaxenv.environment import Environment, Metric, as_key, cast_leaf
 from jaxenv.errors import ConfigError
@@ -201,15 +203,18 @@ def rollout(
     key: chex.PRNGKey,
     num_episodes: int,
     bound: Bound | None = None,
+    mesh: Mesh | None = None,
 ) -> EpisodeTerms:
     """Runs ``num_episodes`` whole episodes in parallel and sums the terms of every metric.
 
     Episode ``i`` is the same for every policy under one key: same arrivals, channels and noise.
+    mesh: of devices that share the episodes equally.
     """
-    return _rollout(env, params, policy, key, num_episodes, bound, (type(policy), type(bound)))
+    kinds = (type(policy), type(bound))
+    return _rollout(env, params, policy, key, num_episodes, bound, mesh, kinds)
 
 
-@partial(jax.jit, static_argnames=("env", "num_episodes", "kinds"))
+@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "kinds"))
 def _rollout(
     env: Environment,
     params: Any,
@@ -217,13 +222,24 @@ def _rollout(
     key: chex.PRNGKey,
     num_episodes: int,
     bound: Bound | None,
+    mesh: Mesh | None,
     kinds: tuple[type, type],
 ) -> EpisodeTerms:
     """`rollout`. kinds: the classes of policy and bound, which their trees may not tell apart."""
-    env = effective_env(env, policy)
-    key_episodes, key_policy = jax.random.split(as_key(key))
-    episode_keys = jax.random.split(key_episodes, num_episodes)
-    policy_keys = jax.random.split(key_policy, num_episodes)
+    keys = tuple(jax.random.split(k, num_episodes) for k in jax.random.split(as_key(key)))
+    run = partial(_episodes, effective_env(env, policy))
+    return spread(run, mesh, (None, None, None, 0))(params, policy, bound, keys)
+
+
+def _episodes(
+    env: Environment,
+    params: Any,
+    policy: Policy,
+    bound: Bound | None,
+    keys: tuple[chex.PRNGKey, chex.PRNGKey],
+) -> EpisodeTerms:
+    """Terms of the episodes of keys of episodes and of policies, ``[num_episodes]`` each."""
+    episode_keys, policy_keys = keys
     sources = sorted({s for m in env.metrics for s in (m.of, m.over) if s is not None})
 
     def start(episode_key: chex.PRNGKey, policy_key: chex.PRNGKey) -> dict[str, Any]:
@@ -270,7 +286,7 @@ def _rollout(
         lambda lanes: jax.vmap(step)(policy_keys, lanes),
         lanes,
     )
-    ones = jnp.ones((num_episodes,), env.float_dtype)
+    ones = jnp.ones(episode_keys.shape, env.float_dtype)
     numerator, denominator = {}, {}
     for metric in env.metrics:
         numerator[metric.name] = lanes["sums"][metric.of] * metric.scale
@@ -291,13 +307,14 @@ def rollout_seeds(
     key: chex.PRNGKey,
     num_episodes: int,
     bound: Bound | None = None,
+    mesh: Mesh | None = None,
 ) -> EpisodeTerms:
     """`rollout` of policies stacked along a leading axis, all on the same episodes."""
     kinds = (type(policies), type(bound))
-    return _rollout_seeds(env, params, policies, key, num_episodes, bound, kinds)
+    return _rollout_seeds(env, params, policies, key, num_episodes, bound, mesh, kinds)
 
 
-@partial(jax.jit, static_argnames=("env", "num_episodes", "kinds"))
+@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "kinds"))
 def _rollout_seeds(
     env: Environment,
     params: Any,
@@ -305,9 +322,10 @@ def _rollout_seeds(
     key: chex.PRNGKey,
     num_episodes: int,
     bound: Bound | None,
+    mesh: Mesh | None,
     kinds: tuple[type, type],
 ) -> EpisodeTerms:
-    run = lambda policy: rollout(env, params, policy, key, num_episodes, bound)  # noqa: E731
+    run = lambda policy: rollout(env, params, policy, key, num_episodes, bound, mesh)  # noqa: E731
     return jax.vmap(run)(policies)
 
 
@@ -330,7 +348,8 @@ def evaluate(
         key: two policies evaluated under one key meet the same episodes, for one ``chunk``.
         num_episodes: how many whole episodes.
         bound: evaluated on the same trace, if given.
-        chunk: episodes that run in parallel in one compiled call.
+        chunk: episodes that run in parallel in one compiled call, shared equally by as many devices
+            as divide it.
         on_chunk: called with the number of episodes just finished (for a progress bar).
         seeds: whether every leaf of ``policy`` has a leading axis of training seeds.
 
@@ -340,11 +359,14 @@ def evaluate(
     """
     if num_episodes < 1:
         raise ConfigError("num_episodes", num_episodes, "give a positive integer")
+    if len(jax.local_devices()) > 1:  # arrays of one device do not go where several compute
+        policy, params = jax.device_get((policy, params))
     parts, finished = [], 0
     while finished < num_episodes:
         size = min(chunk, num_episodes - finished)
         run = rollout_seeds if seeds else rollout
-        part = run(env, params, policy, jax.random.fold_in(as_key(key), finished), size, bound)
+        part_key = jax.random.fold_in(as_key(key), finished)
+        part = run(env, params, policy, part_key, size, bound, mesh_for(size))
         parts.append(jax.device_get(part))
         finished += size
         if on_chunk is not None:
