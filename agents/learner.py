@@ -374,6 +374,9 @@ def evaluate(
     return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
 
 
+MOST_UNITS = 4096
+
+
 @dataclasses.dataclass(frozen=True)
 class Estimate:
     """A pooled metric with its 95 % bootstrap interval and its relative gap to the bound."""
@@ -414,24 +417,29 @@ def summarize(
 ) -> list[Estimate]:
     """Pools terms ``[num_seeds, num_episodes]`` (or ``[num_episodes]``) into estimates.
 
-    Intervals are percentile bootstraps over seeds, then over episodes within each drawn seed.
+    Intervals are percentile bootstraps over seeds, then over episodes within each drawn seed. Of
+    more than `MOST_UNITS` episodes, it is groups of consecutive ones that are drawn, and a quantile
+    is resampled from a histogram of as many bins: memory does not grow with the resamples.
     """
     rows = []
     rng = np.random.default_rng(seed)
-    first = np.atleast_2d(next(iter(terms.numerator.values())))
-    seeds, episodes = first.shape
+    seeds, episodes = np.atleast_2d(next(iter(terms.numerator.values()))).shape
+    units = min(episodes, MOST_UNITS)
     drawn_seeds = rng.integers(seeds, size=(num_resamples, seeds))
-    drawn_episodes = rng.integers(episodes, size=(num_resamples, seeds, episodes))
+    drawn_units = rng.integers(units, size=(num_resamples, seeds, units))
     for metric in metrics:
         numerator = np.atleast_2d(np.asarray(terms.numerator[metric.name], np.float64))
         denominator = np.atleast_2d(np.asarray(terms.denominator[metric.name], np.float64))
         mean = float(pool(metric, numerator.reshape(-1), denominator.reshape(-1)))
-        picks = (drawn_seeds[:, :, None], drawn_episodes)
-        resampled = pool(
-            metric,
-            numerator[picks].reshape(num_resamples, -1),
-            denominator[picks].reshape(num_resamples, -1),
-        )
+        if episodes > units and metric.pool == "quantile":
+            resampled = _resampled_quantile(metric, numerator, denominator, drawn_seeds, rng)
+        else:
+            picks = (drawn_seeds[:, :, None], drawn_units)
+            resampled = pool(
+                metric,
+                _grouped(numerator, units)[picks].reshape(num_resamples, -1),
+                _grouped(denominator, units)[picks].reshape(num_resamples, -1),
+            )
         counted = resampled[~np.isnan(resampled)]
         low, high = np.quantile(counted, [0.025, 0.975]) if counted.size else (np.nan, np.nan)
         gap = None
@@ -442,6 +450,46 @@ def summarize(
             Estimate(metric.name, metric.unit, mean, float(low), float(high), gap, episodes, seeds)
         )
     return rows
+
+
+def _grouped(terms: np.ndarray, units: int) -> np.ndarray:
+    """Sums ``[seeds, units]`` of terms ``[seeds, episodes]`` over consecutive episodes."""
+    episodes = terms.shape[1]
+    if episodes == units:
+        return terms
+    return np.add.reduceat(terms, np.arange(units) * episodes // units, axis=1)
+
+
+def _resampled_quantile(
+    metric: Metric,
+    numerator: np.ndarray,
+    denominator: np.ndarray,
+    drawn_seeds: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """A quantile over episodes in every resample, from a histogram per seed of `MOST_UNITS` bins.
+
+    Bins hold equally many episodes, so a quantile is off by one bin, 1/`MOST_UNITS` in its level.
+    """
+    counted = denominator != 0
+    values = numerator / np.where(counted, denominator, 1.0)
+    if not counted.any():
+        return np.full(len(drawn_seeds), np.nan)
+    middle = (np.arange(MOST_UNITS) + 0.5) / MOST_UNITS
+    edges = np.quantile(values[counted], np.linspace(0, 1, MOST_UNITS + 1))
+    centres = np.quantile(values[counted], middle)
+    bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, MOST_UNITS - 1)
+    counts = [np.bincount(b[c], minlength=MOST_UNITS) for b, c in zip(bins, counted, strict=True)]
+    found = []
+    for drawn in drawn_seeds:
+        total = np.zeros(MOST_UNITS)
+        for seed in drawn:
+            size = counts[seed].sum()
+            total += rng.multinomial(size, counts[seed] / size) if size else 0
+        cumulative = np.cumsum(total)
+        place = np.searchsorted(cumulative, metric.level * cumulative[-1])
+        found.append(centres[place] if cumulative[-1] else np.nan)
+    return np.array(found)
 
 
 def bound_value(terms: EpisodeTerms) -> float:
