@@ -1,4 +1,4 @@
-"""Intervals of a mean, a ratio and a quantile over many episodes, against theory, in little memory."""
+"""Intervals of means, ratios and quantiles over many episodes: against theory, in little memory."""
 
 from __future__ import annotations
 
