@@ -25,7 +25,7 @@ STAMP := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
 .PHONY: help install train test test-deep test-optimized test-quick lint format test-oldest test-newest \
-	test-versions test-adapters example wheel clean
+	test-versions test-adapters example gpu wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -86,6 +86,10 @@ test-adapter-%: .venv-adapters-%/installed
 example:  ## another library's learner on ours, measured beside ours (EXAMPLE=rejax_train ARGS="--env partitioning")
 	$(MAKE) .venv-adapters-$(CLIENT)/installed
 	.venv-adapters-$(CLIENT)/bin/python examples/$(EXAMPLE).py $(ARGS)
+
+gpu:  ## what is worth a GPU: benchmarks, paper-scale trainings, checks; goes on where it stopped
+	$(MAKE) install EXTRAS=dev,cuda13
+	$(BIN)/python -m runs.gpu publish=docs/results $(ARGS)
 
 wheel: install  ## build dist/*.whl
 	rm -rf build
