@@ -15,7 +15,9 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from agents.spread import mesh_for, spread
 from jaxenv import spaces, struct
 from jaxenv.environment import Environment, Metric, as_key, cast_leaf
 from jaxenv.errors import ConfigError
@@ -201,15 +203,18 @@ def rollout(
     key: chex.PRNGKey,
     num_episodes: int,
     bound: Bound | None = None,
+    mesh: Mesh | None = None,
 ) -> EpisodeTerms:
     """Runs ``num_episodes`` whole episodes in parallel and sums the terms of every metric.
 
     Episode ``i`` is the same for every policy under one key: same arrivals, channels and noise.
+    mesh: of devices that share the episodes equally.
     """
-    return _rollout(env, params, policy, key, num_episodes, bound, (type(policy), type(bound)))
+    kinds = (type(policy), type(bound))
+    return _rollout(env, params, policy, key, num_episodes, bound, mesh, kinds)
 
 
-@partial(jax.jit, static_argnames=("env", "num_episodes", "kinds"))
+@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "kinds"))
 def _rollout(
     env: Environment,
     params: Any,
@@ -217,13 +222,24 @@ def _rollout(
     key: chex.PRNGKey,
     num_episodes: int,
     bound: Bound | None,
+    mesh: Mesh | None,
     kinds: tuple[type, type],
 ) -> EpisodeTerms:
     """`rollout`. kinds: the classes of policy and bound, which their trees may not tell apart."""
-    env = effective_env(env, policy)
-    key_episodes, key_policy = jax.random.split(as_key(key))
-    episode_keys = jax.random.split(key_episodes, num_episodes)
-    policy_keys = jax.random.split(key_policy, num_episodes)
+    keys = tuple(jax.random.split(k, num_episodes) for k in jax.random.split(as_key(key)))
+    run = partial(_episodes, effective_env(env, policy))
+    return spread(run, mesh, (None, None, None, 0))(params, policy, bound, keys)
+
+
+def _episodes(
+    env: Environment,
+    params: Any,
+    policy: Policy,
+    bound: Bound | None,
+    keys: tuple[chex.PRNGKey, chex.PRNGKey],
+) -> EpisodeTerms:
+    """Terms of the episodes of keys of episodes and of policies, ``[num_episodes]`` each."""
+    episode_keys, policy_keys = keys
     sources = sorted({s for m in env.metrics for s in (m.of, m.over) if s is not None})
 
     def start(episode_key: chex.PRNGKey, policy_key: chex.PRNGKey) -> dict[str, Any]:
@@ -270,7 +286,7 @@ def _rollout(
         lambda lanes: jax.vmap(step)(policy_keys, lanes),
         lanes,
     )
-    ones = jnp.ones((num_episodes,), env.float_dtype)
+    ones = jnp.ones(episode_keys.shape, env.float_dtype)
     numerator, denominator = {}, {}
     for metric in env.metrics:
         numerator[metric.name] = lanes["sums"][metric.of] * metric.scale
@@ -291,13 +307,14 @@ def rollout_seeds(
     key: chex.PRNGKey,
     num_episodes: int,
     bound: Bound | None = None,
+    mesh: Mesh | None = None,
 ) -> EpisodeTerms:
     """`rollout` of policies stacked along a leading axis, all on the same episodes."""
     kinds = (type(policies), type(bound))
-    return _rollout_seeds(env, params, policies, key, num_episodes, bound, kinds)
+    return _rollout_seeds(env, params, policies, key, num_episodes, bound, mesh, kinds)
 
 
-@partial(jax.jit, static_argnames=("env", "num_episodes", "kinds"))
+@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "kinds"))
 def _rollout_seeds(
     env: Environment,
     params: Any,
@@ -305,9 +322,10 @@ def _rollout_seeds(
     key: chex.PRNGKey,
     num_episodes: int,
     bound: Bound | None,
+    mesh: Mesh | None,
     kinds: tuple[type, type],
 ) -> EpisodeTerms:
-    run = lambda policy: rollout(env, params, policy, key, num_episodes, bound)  # noqa: E731
+    run = lambda policy: rollout(env, params, policy, key, num_episodes, bound, mesh)  # noqa: E731
     return jax.vmap(run)(policies)
 
 
@@ -330,7 +348,8 @@ def evaluate(
         key: two policies evaluated under one key meet the same episodes, for one ``chunk``.
         num_episodes: how many whole episodes.
         bound: evaluated on the same trace, if given.
-        chunk: episodes that run in parallel in one compiled call.
+        chunk: episodes that run in parallel in one compiled call, shared equally by as many devices
+            as divide it.
         on_chunk: called with the number of episodes just finished (for a progress bar).
         seeds: whether every leaf of ``policy`` has a leading axis of training seeds.
 
@@ -340,16 +359,22 @@ def evaluate(
     """
     if num_episodes < 1:
         raise ConfigError("num_episodes", num_episodes, "give a positive integer")
+    if len(jax.local_devices()) > 1:  # arrays of one device do not go where several compute
+        policy, params = jax.device_get((policy, params))
     parts, finished = [], 0
     while finished < num_episodes:
         size = min(chunk, num_episodes - finished)
         run = rollout_seeds if seeds else rollout
-        part = run(env, params, policy, jax.random.fold_in(as_key(key), finished), size, bound)
+        part_key = jax.random.fold_in(as_key(key), finished)
+        part = run(env, params, policy, part_key, size, bound, mesh_for(size))
         parts.append(jax.device_get(part))
         finished += size
         if on_chunk is not None:
             on_chunk(size)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
+
+
+MOST_UNITS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -392,24 +417,29 @@ def summarize(
 ) -> list[Estimate]:
     """Pools terms ``[num_seeds, num_episodes]`` (or ``[num_episodes]``) into estimates.
 
-    Intervals are percentile bootstraps over seeds, then over episodes within each drawn seed.
+    Intervals are percentile bootstraps over seeds, then over episodes within each drawn seed. Of
+    more than `MOST_UNITS` episodes, it is groups of consecutive ones that are drawn, and a quantile
+    is resampled from a histogram of as many bins: memory does not grow with the resamples.
     """
     rows = []
     rng = np.random.default_rng(seed)
-    first = np.atleast_2d(next(iter(terms.numerator.values())))
-    seeds, episodes = first.shape
+    seeds, episodes = np.atleast_2d(next(iter(terms.numerator.values()))).shape
+    units = min(episodes, MOST_UNITS)
     drawn_seeds = rng.integers(seeds, size=(num_resamples, seeds))
-    drawn_episodes = rng.integers(episodes, size=(num_resamples, seeds, episodes))
+    drawn_units = rng.integers(units, size=(num_resamples, seeds, units))
     for metric in metrics:
         numerator = np.atleast_2d(np.asarray(terms.numerator[metric.name], np.float64))
         denominator = np.atleast_2d(np.asarray(terms.denominator[metric.name], np.float64))
         mean = float(pool(metric, numerator.reshape(-1), denominator.reshape(-1)))
-        picks = (drawn_seeds[:, :, None], drawn_episodes)
-        resampled = pool(
-            metric,
-            numerator[picks].reshape(num_resamples, -1),
-            denominator[picks].reshape(num_resamples, -1),
-        )
+        if episodes > units and metric.pool == "quantile":
+            resampled = _resampled_quantile(metric, numerator, denominator, drawn_seeds, rng)
+        else:
+            picks = (drawn_seeds[:, :, None], drawn_units)
+            resampled = pool(
+                metric,
+                _grouped(numerator, units)[picks].reshape(num_resamples, -1),
+                _grouped(denominator, units)[picks].reshape(num_resamples, -1),
+            )
         counted = resampled[~np.isnan(resampled)]
         low, high = np.quantile(counted, [0.025, 0.975]) if counted.size else (np.nan, np.nan)
         gap = None
@@ -420,6 +450,46 @@ def summarize(
             Estimate(metric.name, metric.unit, mean, float(low), float(high), gap, episodes, seeds)
         )
     return rows
+
+
+def _grouped(terms: np.ndarray, units: int) -> np.ndarray:
+    """Sums ``[seeds, units]`` of terms ``[seeds, episodes]`` over consecutive episodes."""
+    episodes = terms.shape[1]
+    if episodes == units:
+        return terms
+    return np.add.reduceat(terms, np.arange(units) * episodes // units, axis=1)
+
+
+def _resampled_quantile(
+    metric: Metric,
+    numerator: np.ndarray,
+    denominator: np.ndarray,
+    drawn_seeds: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """A quantile over episodes in every resample, from a histogram per seed of `MOST_UNITS` bins.
+
+    Bins hold equally many episodes, so a quantile is off by one bin, 1/`MOST_UNITS` in its level.
+    """
+    counted = denominator != 0
+    values = numerator / np.where(counted, denominator, 1.0)
+    if not counted.any():
+        return np.full(len(drawn_seeds), np.nan)
+    middle = (np.arange(MOST_UNITS) + 0.5) / MOST_UNITS
+    edges = np.quantile(values[counted], np.linspace(0, 1, MOST_UNITS + 1))
+    centres = np.quantile(values[counted], middle)
+    bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, MOST_UNITS - 1)
+    counts = [np.bincount(b[c], minlength=MOST_UNITS) for b, c in zip(bins, counted, strict=True)]
+    found = []
+    for drawn in drawn_seeds:
+        total = np.zeros(MOST_UNITS)
+        for seed in drawn:
+            size = counts[seed].sum()
+            total += rng.multinomial(size, counts[seed] / size) if size else 0
+        cumulative = np.cumsum(total)
+        place = np.searchsorted(cumulative, metric.level * cumulative[-1])
+        found.append(centres[place] if cumulative[-1] else np.nan)
+    return np.array(found)
 
 
 def bound_value(terms: EpisodeTerms) -> float:

@@ -79,12 +79,15 @@ class Checkpoints:
         """The updates whose checkpoints are complete on disk, oldest first."""
         return sorted(self._manager.all_steps())
 
-    def restore(self, target: Any, which: int | str = "last") -> tuple[int, Any, list[str]]:
+    def restore(
+        self, target: Any, which: int | str = "last", sharding: Any = None
+    ) -> tuple[int, Any, list[str]]:
         """``(update, state, skipped)`` of a checkpoint.
 
         Args:
             target: the abstract state (`jax.eval_shape`) to restore into.
             which: ``last`` (the newest readable one), ``best``, or an update.
+            sharding: of every leaf, whatever it was when it was saved; None = on one device.
 
         Returns:
             The update, the state, and one line for every newer checkpoint that could not be read.
@@ -109,7 +112,7 @@ class Checkpoints:
         skipped, reason = [], ""
         for update in candidates:
             try:
-                return update, self._read(update, target), skipped
+                return update, self._read(update, target, sharding), skipped
             except ConfigError:
                 raise
             except Exception as error:  # whatever Orbax makes of a damaged folder
@@ -118,7 +121,7 @@ class Checkpoints:
         valid = f"it is damaged ({reason}) and no other is left"
         raise ConfigError("checkpoint", str(self.folder / str(candidates[0])), valid)
 
-    def _read(self, update: int, target: Any) -> Any:
+    def _read(self, update: int, target: Any, sharding: Any) -> Any:
         path = self.folder / str(update)
         restored = self._manager.restore(
             update, args=self._args.Composite(meta=self._args.JsonRestore())
@@ -133,7 +136,7 @@ class Checkpoints:
         if meta["leaves"] != wanted:
             valid = f"its state does not fit this configuration: {_difference(meta, wanted)}"
             raise ConfigError("checkpoint", str(path), valid)
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
         abstract = {
             number: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
             for number, leaf in _numbered(leaves)

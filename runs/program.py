@@ -108,10 +108,26 @@ def set_up(config: Config) -> None:
     if precision not in ("float32", "float64"):
         raise ConfigError("precision", precision, "choose float32 or float64")
     jax.config.update("jax_enable_x64", precision == "float64")
+    make_devices(config["devices"])
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxenv"
         jax.config.update("jax_compilation_cache_dir", str(cache))
     registry.load_plugins(_names("plugins", config["plugins"]))
+
+
+def make_devices(count: int | None) -> None:
+    """Has JAX make ``count`` devices of this machine's processor, where it has not started yet."""
+    import jax
+
+    if count is None:
+        return
+    check_integer({"devices": count}, "devices")
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # it runs already
+        if len(jax.devices("cpu")) != count:
+            valid = f"JAX runs already, with {len(jax.devices('cpu'))}"
+            raise ConfigError("devices", count, valid) from None
 
 
 # ---- the command line, before Hydra sees it ----------------------------------------------------
@@ -126,6 +142,7 @@ def _prepare(argv: list[str]) -> list[str]:
             raise ConfigError("argument", argument, valid)
         if argument.startswith(("+", "~")) and not argument[1:].startswith(("+hydra", "hydra")):
             raise ConfigError("argument", argument, "give the name of a setting, without + or ~")
+    make_devices(_override(argv, "devices"))
     stored_at = _override(argv, "resume") or _override(argv, "checkpoint")
     if isinstance(stored_at, str):
         argv = _adopt(argv, stored_at, resume=bool(_override(argv, "resume")))

@@ -20,9 +20,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from tqdm import tqdm
 
 from agents.learner import Learner, evaluate
+from agents.spread import mesh_for, sharding, spread
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 from runs import evaluate as evaluation
@@ -35,7 +37,7 @@ from runs.sweep import SweepFolder, write_sweep
 
 MAY_CHANGE = {
     *("num_updates", "eval_episodes", "eval_seed", "episodes_per_call", "baselines"),
-    *("keep_checkpoints", "plugins", "logger", "launcher"),
+    *("keep_checkpoints", "plugins", "logger", "launcher", "devices"),
 }
 PROGRESS = ("update", "seed", "metric", "unit", "mean", "episodes")
 
@@ -244,12 +246,14 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
     params, params_axes = stack_lanes([job.params for job in jobs], jobs[0].num_seeds)
     hp, hp_axes = stack_lanes([job.hp for job in jobs], jobs[0].num_seeds)
     axes = (0, params_axes, hp_axes)
-    init = jax.jit(jax.vmap(partial(strong_init, jobs[0].learner), in_axes=axes))
-    chunk = compiled_chunk(jobs[0].learner, axes, length)
-
     keys = lane_keys(jobs)
+    mesh = mesh_for(len(keys))
+    first = jax.vmap(partial(strong_init, jobs[0].learner), in_axes=axes)
+    init = jax.jit(spread(first, mesh, axes))
+    chunk = compiled_chunk(jobs[0].learner, axes, length, mesh)
+
     target = jax.eval_shape(init, keys, params, hp)
-    starts = [recorder.start(target) for recorder in recorders]
+    starts = [recorder.start(target, sharding(mesh)) for recorder in recorders]
     update, states = starts[0]  # a resumed job is alone
     if states is None:
         states = init(keys, params, hp)
@@ -282,7 +286,7 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
                 raise Interrupted
     if not learned:
         print(f"warning: nothing was learned: no gradient update in {total} updates; give more")
-    return states
+    return states if mesh is None else jax.device_put(states, sharding(None))
 
 
 def pooled(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -310,10 +314,13 @@ def strong_init(learner: Learner, key: chex.PRNGKey, params: Any, hp: Any) -> An
     return jax.tree.map(strong, learner.init(key, params, hp))
 
 
-def compiled_chunk(learner: Learner, axes: tuple[Any, Any, Any], length: int) -> Callable[..., Any]:
+def compiled_chunk(
+    learner: Learner, axes: tuple[Any, Any, Any], length: int, mesh: Mesh | None = None
+) -> Callable[..., Any]:
     """``(states, params, hp) -> (states, metrics)`` of ``length`` updates on every lane.
 
-    Metrics are means over the chunk of what is not NaN, ``[num_lanes]`` each.
+    mesh: of devices that share the lanes equally. Metrics are means over the chunk of what is not
+    NaN, ``[num_lanes]`` each.
     """
 
     def chunk(state: Any, params: Any, hp: Any) -> tuple[Any, dict[str, chex.Array]]:
@@ -323,7 +330,7 @@ def compiled_chunk(learner: Learner, axes: tuple[Any, Any, Any], length: int) ->
         state, metrics = jax.lax.scan(turn, state, None, length=length)
         return state, {name: jnp.nanmean(values, axis=0) for name, values in metrics.items()}
 
-    return jax.jit(over_lanes(chunk, axes), donate_argnums=0)
+    return jax.jit(spread(over_lanes(chunk, axes), mesh, axes), donate_argnums=0)
 
 
 def over_lanes(
@@ -406,12 +413,12 @@ class Recorder:
         )
         self._loggers: list[Logger] = []
 
-    def start(self, target: Any) -> tuple[int, Any]:
+    def start(self, target: Any, sharding: Any = None) -> tuple[int, Any]:
         """``(update, state)`` of the last readable checkpoint; ``(0, None)`` for a new run."""
         job, update, state = self.job, 0, None
         if job.config["resume"] is not None:
             if self._checkpoints.updates():
-                update, state, skipped = self._checkpoints.restore(target)
+                update, state, skipped = self._checkpoints.restore(target, sharding=sharding)
                 for line in skipped:
                     print(f"{line}; going on from update {update}")
             else:

@@ -25,6 +25,7 @@ PROGRAMS = (
     "profile",
     "traffic",
     "report",
+    "gpu",
 )
 
 pytestmark = pytest.mark.slow
