@@ -76,7 +76,7 @@ class Interrupted(Exception):
 
 
 class Diverged(Exception):
-    """No job has a policy without NaN left."""
+    """No job has a policy of finite numbers left."""
 
 
 class StopSignal:
@@ -217,7 +217,7 @@ def train(jobs: Sequence[Job]) -> None:
 
     Raises:
         SystemExit: status 130 after SIGINT or SIGTERM, with everything saved; 1 where a policy
-            became NaN, with the last good state saved and all other jobs finished.
+            is no longer finite, with the last good state saved and all other jobs finished.
     """
     recorders = [Recorder(job) for job in jobs]
     try:
@@ -274,20 +274,24 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
         valid = f"{jobs[0].folder} is at update {update} already; give at least that"
         raise ConfigError("num_updates", total, valid)
     learned = update > 0
-    unsound = jax.jit(jax.vmap(lambda state: nan_leaves(jobs[0].learner.policy(state))))
+    unsound = jax.jit(jax.vmap(lambda state: not_finite(jobs[0].learner.policy(state))))
+    meant = jax.device_get(unsound(states))  # a threshold of a policy may be infinite
     with StopSignal() as stop, tqdm(total=total, initial=update, unit="update") as bar:
         while update < total:
             states, metrics = chunk(states, params, hp)
             metrics = pooled(jax.device_get(metrics))
             update += length
             learned = learned or np.any(metrics.get("gradient_updates", 1))
-            means = {name: np.mean(values) for name, values in metrics.items() if "/" not in name}
+            with np.errstate(over="ignore"):
+                means = {k: np.mean(values) for k, values in metrics.items() if "/" not in k}
             shown = {name: f"{x:.4g}" for name, x in means.items() if np.isfinite(x)}
             shown = dict(list(shown.items())[:4])
             bar.set_postfix(shown, refresh=False)
             bar.update(length)
-            flags = split_lanes(jax.device_get(unsound(states)), jobs)
-            for recorder, own in zip(recorders, flags, strict=True):
+            flags = jax.tree.map(
+                lambda now, was: now & ~was, jax.device_get(unsound(states)), meant
+            )
+            for recorder, own in zip(recorders, split_lanes(flags, jobs), strict=True):
                 recorder.check(update, own)
             if all(recorder.diverged for recorder in recorders):
                 raise Diverged
@@ -310,11 +314,11 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
     return states if mesh is None else jax.device_put(states, sharding(None))
 
 
-def nan_leaves(tree: Any) -> dict[str, chex.Array]:
-    """Whether NaN is in each float leaf, by its name."""
+def not_finite(tree: Any) -> dict[str, chex.Array]:
+    """Whether NaN or infinity is in each float leaf, by its name."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): jnp.any(jnp.isnan(leaf))
+        jax.tree_util.keystr(path, simple=True, separator="/"): ~jnp.all(jnp.isfinite(leaf))
         for path, leaf in leaves
         if jnp.issubdtype(leaf.dtype, jnp.floating)
     }
@@ -473,7 +477,7 @@ class Recorder:
         append_csv(self.job.folder / "timing.csv", [row])
 
     def check(self, update: int, unsound: dict[str, np.ndarray]) -> None:
-        """Says so, once, if a seed's policy has become NaN; nothing is saved from then on."""
+        """Says so, once, if a seed's policy is no longer finite; nothing is saved from then on."""
         name = next((name for name, seeds in unsound.items() if np.any(seeds)), None)
         if name is None or self.diverged:
             return
@@ -482,8 +486,8 @@ class Recorder:
         good = self._checkpoints.updates()
         kept = f"the last good state is the checkpoint of update {good[-1]}" if good else ""
         tqdm.write(
-            f"error: {self.job.folder}: {name} of the policy of seed {seed} is NaN after update "
-            f"{update}; {kept or 'there is no checkpoint before that'}; give a smaller rate",
+            f"error: {self.job.folder}: {name} of the policy of seed {seed} is not finite after "
+            f"update {update}; {kept or 'there is no checkpoint before that'}; give a smaller rate",
             file=sys.stderr,
         )
 
