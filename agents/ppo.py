@@ -223,13 +223,13 @@ class PPO(Learner):
         start = jax.vmap(self._first_lane, (0, scenario_axes(self.env, params)))
         lanes = start(jax.random.split(key_lanes, self.num_envs), params)
         view = self._view(lanes.env_state, params)
-        seen = self._seen(view.observation)[0]
+        seen = self._seen(view["observation"])[0]
         if self._separate:
             keys = jax.random.split(key_actor, self.env.num_agents)
             actor = jax.vmap(self.actor.init)(keys, seen)
         else:
             actor = self.actor.init(key_actor, seen)
-        parameters = Parameters(actor, self.critic.init(key_critic, view.world[0]))
+        parameters = Parameters(actor, self.critic.init(key_critic, view["world"][0]))
         return PPOState(
             parameters=parameters,
             optimizer=_adam.init(parameters),
@@ -352,10 +352,10 @@ class PPO(Learner):
         def step(lanes: Lane, key: chex.PRNGKey) -> tuple[Lane, Any]:
             key_choice, key_resets = jax.random.split(key)
             view = self._view(lanes.env_state, params)
-            logits = self.logits(actor, view.observation)
-            choice = jax.random.categorical(key_choice, masked_logits(logits, view.mask), axis=-1)
+            logits, mask = self.logits(actor, view["observation"]), view["mask"]
+            choice = jax.random.categorical(key_choice, masked_logits(logits, mask), axis=-1)
             choice = choice.astype(jnp.int32)
-            _, log_probability = masked_policy(logits, view.mask)
+            _, log_probability = masked_policy(logits, mask)
             action = self.branches.action(choice)
             if self.env.num_agents == 1:
                 action = action[:, 0]
@@ -364,7 +364,7 @@ class PPO(Learner):
                 lanes, resets, action, params
             )
             record = Rollout(
-                **view._asdict(),
+                **view,
                 choice=choice,
                 log_probability=_joint(log_probability, choice),
                 **made,
@@ -400,16 +400,17 @@ class PPO(Learner):
     def _first_lane(self, key: chex.PRNGKey, params: Any) -> Lane:
         return Lane(self.env.reset(key, params)[1], jnp.asarray(True), tally.start(self.env))
 
-    def _view(self, states: Any, params: Any) -> team.View:
-        """What states with a leading axis show, ``[W, n, ...]`` and ``[W, ...]``."""
+    def _view(self, states: Any, params: Any) -> dict[str, chex.Array]:
+        """What states ``[W, ...]`` show: ``observation``, ``mask`` and ``world`` of `Rollout`."""
 
-        def one(state: Any, params: Any) -> team.View:
+        def one(state: Any, params: Any) -> dict[str, chex.Array]:
             observation = self.env.observe(state, params)
             mask = self.env.action_mask(state, params)
             world = self._world(observation, state, params)
             if self.env.num_agents == 1:
                 observation, mask = observation[None], mask[None]
-            return team.View(observation, self.branches.head_mask(mask), world)
+            mask = self.branches.head_mask(mask)
+            return {"observation": observation, "mask": mask, "world": world}
 
         return jax.vmap(one, (0, scenario_axes(self.env, params)))(states, params)
 
