@@ -57,7 +57,7 @@ class OnHost(Policy):
 
     def act(self, carry, key, observation, mask, state, params):
         def ask(observation: Any, mask: Any) -> np.ndarray:
-            observation, mask = np.asarray(observation), np.asarray(mask)
+            observation, mask = np.array(observation), np.array(mask)  # writable
             lead = mask.shape[:-1]
             chosen = self.choose(
                 observation.reshape(-1, observation.shape[-1]), mask.reshape(-1, mask.shape[-1])
