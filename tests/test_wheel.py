@@ -14,7 +14,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("jaxenv", "allocators", "agents", "conf", "runs")
-PROGRAMS = ("train", "evaluate", "reproduce", "benchmark", "render", "solve", "export", "profile", "traffic")
+PROGRAMS = (
+    "train",
+    "evaluate",
+    "reproduce",
+    "benchmark",
+    "render",
+    "solve",
+    "export",
+    "profile",
+    "traffic",
+)
 
 pytestmark = pytest.mark.slow
 
