@@ -38,7 +38,9 @@ def draw_episode(
     if it is rejected. Arguments are those of `jaxenv.rendering.splitting.draw_episode`.
     """
     grid = figure.add_gridspec(3, 2, width_ratios=(1.35, 1))
-    _graph(figure, figure.add_subplot(grid[:, 0]), env, steps[now], params)
+    loads = np.stack([computing_s(step, params) for step in steps])
+    axes = figure.add_subplot(grid[:, 0])
+    _graph(figure, axes, env, steps[now], params, loads[now], max(2.0, float(loads.max())))
     parts = column(steps, "reward_parts")
     axes = figure.add_subplot(grid[0, 1])
     names = ("accuracy", "minus delay", "minus cost")
@@ -69,34 +71,49 @@ def draw_episode(
     )
 
 
-def _graph(figure: Any, axes: Any, env: Services, step: Step, params: ServicesParams) -> None:
+def computing_s(step: Step, params: ServicesParams) -> np.ndarray:
+    """How long each server computes in a slot, ``[K]`` in s: what it has and what it accepts."""
+    config, model, server = np.asarray(step.action).T
+    service = np.asarray(params.service)
+    work = np.asarray(params.model_tflop)[service, model]
+    work = work * np.asarray(params.inferences)[service, config]
+    load = np.array(step.state.slot.system_tflop, float)
+    accepted = np.asarray(step.info["accepted"], bool)
+    np.add.at(load, server[accepted], work[accepted])
+    return load / np.asarray(params.compute_tflops)
+
+
+def _graph(
+    figure: Any,
+    axes: Any,
+    env: Services,
+    step: Step,
+    params: ServicesParams,
+    load_s: np.ndarray,
+    most_s: float,
+) -> None:
     place = layout(np.asarray(params.link_mbps))
     rate = np.asarray(params.link_mbps)
     for i, j in zip(*np.nonzero(np.triu(rate)), strict=True):
         width = 0.5 + 2.5 * rate[i, j] / rate.max()
         axes.plot(*place[[i, j]].T, color="#D8D8D8", linewidth=width, zorder=1)
-    slot, action = step.state.slot, np.asarray(step.action)
+    slot, server = step.state.slot, np.asarray(step.action)[:, 2]
     service = np.asarray(params.service)
     accepted = np.asarray(step.info["accepted"], bool)
-    config, model, server = action.T
-    work = np.asarray(params.model_tflop)[service, model]
-    work = work * np.asarray(params.inferences)[service, config]
-    load = np.array(slot.system_tflop, float)
-    np.add.at(load, server[accepted], work[accepted])
-    load_s = load / np.asarray(params.compute_tflops)
     nodes = axes.scatter(
         *place.T,
         c=load_s,
         cmap="YlOrBr",
         vmin=0,
-        vmax=max(2.0, float(load_s.max())),
+        vmax=most_s,
         s=130 * np.sqrt(np.asarray(params.memory_gb)),
         edgecolor=BLACK,
         linewidth=0.8,
         zorder=3,
     )
     for k, (x, y) in enumerate(place):
-        axes.text(x, y, str(k), fontsize=7, ha="center", va="center", zorder=4)
+        colour = "white" if load_s[k] > 0.6 * most_s else BLACK
+        axes.text(x, y, str(k), fontsize=7, ha="center", va="center", color=colour, zorder=4)
     span = np.ptp(place, axis=0).max()
     local = np.asarray(slot.local_server)
     for agent, (source, target) in enumerate(zip(local, server, strict=True)):
@@ -121,7 +138,8 @@ def _graph(figure: Any, axes: Any, env: Services, step: Step, params: ServicesPa
         axes.scatter(*start, s=30, marker="o", color=colour, edgecolor="white", lw=0.6, zorder=6)
         if not ok:
             axes.scatter(*start, s=60, marker="x", color=RED, linewidth=1.8, zorder=7)
-    bar = figure.colorbar(nodes, ax=axes, orientation="horizontal", shrink=0.55, pad=0.02)
+    place = axes.inset_axes([0.22, -0.2, 0.56, 0.025])
+    bar = figure.colorbar(nodes, cax=place, orientation="horizontal")
     bar.set_label("computing at the server [s]", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     _legend(axes, env)
