@@ -25,7 +25,7 @@ STAMP := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
 .PHONY: help install train test test-deep test-optimized test-quick lint format test-oldest test-newest \
-	test-versions test-adapters example gpu wheel clean
+	test-versions test-adapters example docs gpu wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -87,6 +87,10 @@ example:  ## another library's learner on ours, measured beside ours (EXAMPLE=re
 	$(MAKE) .venv-adapters-$(CLIENT)/installed
 	.venv-adapters-$(CLIENT)/bin/python examples/$(EXAMPLE).py $(ARGS)
 
+docs:  ## the documentation site, built strictly into site/
+	$(MAKE) install EXTRAS=$(EXTRAS),docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 gpu:  ## what is worth a GPU: benchmarks, paper-scale trainings, checks; goes on where it stopped
 	$(MAKE) install EXTRAS=dev,cuda13
 	$(BIN)/python -m runs.gpu publish=docs/results $(ARGS)
@@ -96,5 +100,5 @@ wheel: install  ## build dist/*.whl
 	$(BIN)/python -m build --wheel
 
 clean:  ## remove virtual environments and build outputs
-	rm -rf .venv .venv-oldest .venv-newest .venv-adapters-* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest .venv-adapters-* build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

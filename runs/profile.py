@@ -36,7 +36,7 @@ def run(config: Config, folder: Path) -> None:
     for name in ("warm_up", "seed"):
         check_integer(config, name, low=0)
     module, blocks, macs = chosen_model(config)
-    arguments = config["call_arguments"]
+    arguments = config["call_arguments"] or {}
     try:
         profile = dnn.profile_flax(module, config["input_shape"], blocks=blocks, **arguments)
     except (TypeError, ValueError) as error:
@@ -78,7 +78,7 @@ def chosen_model(config: Config) -> tuple[Any, Any, dnn.MacCounts | None]:
     whole = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
     if not whole or not shape:
         raise ConfigError("input_shape", shape, "give positive integers, images [height, width, c]")
-    if not isinstance(arguments, dict):
+    if arguments is not None and not isinstance(arguments, dict):
         valid = "give the further arguments of the module's call, call_arguments={train: false}"
         raise ConfigError("call_arguments", arguments, valid)
     if given is not None and not isinstance(given, dict):

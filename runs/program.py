@@ -147,11 +147,11 @@ def _prepare(argv: list[str]) -> list[str]:
             raise ConfigError("argument", argument, valid)
         if argument.startswith(("+", "~")) and not argument[1:].startswith(("+hydra", "hydra")):
             raise ConfigError("argument", argument, "give the name of a setting, without + or ~")
-    argv = sorted(argv, key=lambda argument: not argument.startswith("-"))
     make_devices(_override(argv, "devices"))
     stored_at = _override(argv, "resume") or _override(argv, "checkpoint")
     if isinstance(stored_at, str):
         argv = _adopt(argv, stored_at, resume=bool(_override(argv, "resume")))
+    argv = sorted(argv, key=lambda argument: not argument.startswith("-"))
     registry.load_plugins(_names("plugins", _override(argv, "plugins") or []))
     _store_plugin_nodes(_override(argv, "env"))
     return argv

@@ -1,0 +1,141 @@
+"""The pages of docs/: their code runs and does what they say, their commands are commands."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import re
+import shlex
+import shutil
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import agents.registry
+import jaxenv.registry
+from runs import reproductions
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+# Pages whose code runs elsewhere: it needs other libraries, other files or smaller sizes.
+ELSEWHERE = {"adapters.md": "tests/adapters", "export.md": "tests/runs", "gradients.md": "tests"}
+PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
+
+
+def blocks(page: str) -> list[str]:
+    """The Python blocks of a page."""
+    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL)
+
+
+WITH_CODE = [page for page in PAGES if blocks(page) and page not in ELSEWHERE]
+
+
+@pytest.fixture(autouse=True)
+def registries(monkeypatch) -> None:
+    """What a page registers is forgotten after it."""
+    for module, name in (
+        (jaxenv.registry, "_environments"),
+        (agents.registry, "_learners"),
+        (agents.registry, "_baselines"),
+    ):
+        monkeypatch.setattr(module, name, copy.deepcopy(getattr(module, name)))
+
+
+def falls_with_the_load(names: dict) -> bool:
+    means = names["sweep"](names["keys"], names["params"].replace(task_rate=names["loads"])).mean(1)
+    return bool((means[1:] < means[:-1]).all())
+
+
+def learns(names: dict) -> bool:
+    """The last policy measured is random; the learned one leaves less than half of its gap."""
+    gaps = []
+    for policy in (names["learner"].policy(names["state"]), names["policy"]):
+        args = (names["env"], names["params"], policy, names["key"], 32)
+        terms = names["evaluate"](*args, names["registry"].bound(names["env"]))
+        (reward,) = names["summarize"](names["env"].metrics[:1], terms, "reward")
+        gaps.append(reward.gap_to_bound)
+    return gaps[0] < gaps[1] / 2
+
+
+CLAIMS = {
+    "index.md": lambda names: float(names["reward"]) < 0,
+    "tutorials/environment.md": lambda names: names["env"].capacity == 8,
+    "tutorials/evaluation.md": lambda names: names["paired"] < names["unpaired"],
+    "tutorials/importing.md": falls_with_the_load,
+    "tutorials/learner.md": learns,
+    "tutorials/sweeps.md": lambda names: names["best"] in names["learned"],
+}
+
+
+@pytest.mark.parametrize("page", WITH_CODE)
+def test_the_code_of_a_page_runs(page, monkeypatch, capsys):
+    module = types.ModuleType("documented")
+    monkeypatch.setitem(sys.modules, module.__name__, module)  # its classes can be pickled
+    monkeypatch.chdir(ROOT)
+    for source in blocks(page):
+        exec(source, vars(module))
+    assert CLAIMS[page](vars(module))
+    text = (DOCS / page).read_text()
+    for output in re.findall(r"```\n\n((?:    .*\n)+)", text):
+        shown = re.sub(r"^    ", "", output, flags=re.MULTILINE)
+        assert shown in capsys.readouterr().out
+
+
+def commands() -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """``(page, program, arguments)`` of every command line of the README and the pages."""
+    seen = set()
+    for path in (ROOT / "README.md", *(DOCS / page for page in PAGES)):
+        for name, rest in re.findall(r"python -m runs\.([a-z]+)\b([^`\n]*)", path.read_text()):
+            arguments = tuple(shlex.split(rest, comments=True))
+            if (name, arguments) not in seen:
+                seen.add((name, arguments))
+                yield path.name, name, arguments
+
+
+def one_job(argument: str) -> str:
+    """The first job of a sweep's argument."""
+    name, _, value = argument.partition("=")
+    return argument if value[:1] in "[{'\"" else f"{name}={value.split(',')[0]}"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A working folder with a finished run and with the plugins of the pages."""
+    for name in ("outputs/train/RUN", "DIR"):
+        (tmp_path / name).mkdir(parents=True)
+        shutil.copy(DOCS / "results" / "robust_learning" / "training.yaml", tmp_path / name)
+        (tmp_path / name / "training.yaml").rename(tmp_path / name / "config.yaml")
+    readme = (ROOT / "README.md").read_text()
+    plugins = {
+        "my_plugin": re.findall(r"```python\n(# my_plugin.*?)```", readme, flags=re.DOTALL),
+        "my_sensor": blocks("tutorials/environment.md")[:2],
+        "my_learner": blocks("tutorials/learner.md")[:2],
+    }
+    for name, sources in plugins.items():
+        (tmp_path / f"{name}.py").write_text("\n".join(sources))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name in plugins:
+        sys.modules.pop(name, None)
+
+
+def test_every_command_is_understood(folder, capsys):
+    known = list(commands())
+    assert len(known) > 40
+    for page, name, arguments in known:
+        if not arguments:
+            continue
+        given = [one_job(argument) for argument in arguments if argument != "-m"]
+        main = importlib.import_module(f"runs.{name}").main
+        try:
+            main([*given, "--cfg=job"])
+        except SystemExit as stop:
+            pytest.fail(f"{page}: runs.{name} {' '.join(arguments)}: {stop}")
+        for argument in given:
+            if argument.startswith("figure="):
+                reproductions.selected(argument.removeprefix("figure="))
+    capsys.readouterr()
