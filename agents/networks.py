@@ -176,6 +176,46 @@ class ActorCritic(nn.Module):
         return logits, self.value(judged)[..., 0]
 
 
+class BranchActor(nn.Module):
+    """Logits of every head of a policy that has no network in common with a critic.
+
+    hidden: widths of the hidden layers. heads, outputs: softmax distributions and values of each.
+    rows: whether an observation has one row per head, all with the same weights.
+    """
+
+    hidden: Sequence[int]
+    heads: int
+    outputs: int
+    rows: bool = False
+    dtype: np.dtype = np.dtype(np.float32)
+
+    @nn.compact
+    def __call__(self, x: chex.Array) -> chex.Array:
+        """``[..., inputs]``, or ``[..., heads, inputs]`` of rows, to ``[..., heads, outputs]``."""
+        features = (RowTrunk if self.rows else Trunk)(self.hidden, self.dtype, name="trunk")(x)
+        types = {"dtype": self.dtype, "param_dtype": self.dtype, "kernel_init": _head_init(0.01)}
+        width = self.outputs * (1 if self.rows else self.heads)
+        logits = nn.Dense(width, name="logits", **types)(features)
+        return logits if self.rows else logits.reshape(*x.shape[:-1], self.heads, self.outputs)
+
+
+class StateCritic(nn.Module):
+    """The value of a state: of a vector, or of rows, through the mean of their features."""
+
+    hidden: Sequence[int]
+    rows: bool = False
+    dtype: np.dtype = np.dtype(np.float32)
+
+    @nn.compact
+    def __call__(self, x: chex.Array) -> chex.Array:
+        """``[..., inputs]``, or ``[..., rows, inputs]``, to ``[..., 1]``."""
+        features = (RowTrunk if self.rows else Trunk)(self.hidden, self.dtype, name="trunk")(x)
+        if self.rows:
+            features = jnp.mean(features, axis=-2)
+        types = {"dtype": self.dtype, "param_dtype": self.dtype, "kernel_init": _head_init(0.01)}
+        return nn.Dense(1, name="values", **types)(features)
+
+
 def _embed(x: chex.Array, groups: Sequence[int], width: int, dtype: np.dtype) -> chex.Array:
     """Consecutive groups of the last axis, each through a layer of its own, side by side."""
     ends = np.cumsum(groups)[:-1]

@@ -15,6 +15,7 @@ _learners: dict[str, type[Learner] | str] = {
     "dqn": "agents.dqn:DQN",
     "happo": "agents.happo:Happo",
     "hisper": "agents.hisper:Hisper",
+    "ppo": "agents.ppo:PPO",
     "sac_discrete": "agents.sac_discrete:SACDiscrete",
 }
 _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {

@@ -53,7 +53,7 @@ def lanes_of(env: JaxMARLEnv, num_envs: int) -> tuple[Any, Any]:
 
 
 def main() -> None:
-    given = measure.arguments(__doc__).parse_args()
+    given = measure.arguments(__doc__, steps=40_000, ours=20).parse_args()
     env, params = jaxenv.make("services", preset="percent")
     adapted = to_jaxmarl(env, params)
     num_envs = 16
@@ -64,7 +64,7 @@ def main() -> None:
         steps=25,
         width=64,
     )
-    updates = max((given.steps or 40_000) // (num_envs * config.steps), 1)
+    updates = max(given.steps // (num_envs * config.steps), 1)
     config = dataclasses.replace(config, updates=updates)
     train = make_train(config, *lanes_of(adapted, num_envs))
     key = jax.random.key(given.seed)
@@ -77,10 +77,9 @@ def main() -> None:
 
     policy = measure.Foreign(measure.one_seed(weights), choose, adapted.env)
     learned = {"jaxmarl_ippo": policy}
-    updates = given.ours or 20
-    learned |= measure.train_ours("happo", env, params, updates, given.seed, discount=0.0)
+    learned |= measure.train_ours("happo", env, params, given.ours, given.seed, discount=0.0)
     baselines = ("Random", "Heuristic")
-    measure.report(given, "jaxmarl_ippo", env, params, learned, baselines)
+    measure.report(given, "jaxmarl_ippo", env, params, learned, baselines, ("jaxmarl",))
 
 
 if __name__ == "__main__":

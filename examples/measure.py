@@ -7,6 +7,7 @@ A policy trained elsewhere becomes an `agents.learner.Policy` and is measured by
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from agents.learner import Policy
 from jaxenv import struct
 from jaxenv.adapters.actions import chooser
 from jaxenv.environment import Environment
+from runs import program
 from runs.evaluate import measure
 
 
@@ -55,7 +57,7 @@ class OnHost(Policy):
 
     def act(self, carry, key, observation, mask, state, params):
         def ask(observation: Any, mask: Any) -> np.ndarray:
-            observation, mask = np.asarray(observation), np.asarray(mask)
+            observation, mask = np.array(observation), np.array(mask)  # writable
             lead = mask.shape[:-1]
             chosen = self.choose(
                 observation.reshape(-1, observation.shape[-1]), mask.reshape(-1, mask.shape[-1])
@@ -90,14 +92,15 @@ def train_ours(
     return {name: one_seed(timed(name, lambda: train(jax.random.key(seed))))}
 
 
-def arguments(description: str) -> argparse.ArgumentParser:
-    """The options of every example; an example has its own defaults where None."""
+def arguments(description: str, **defaults: int) -> argparse.ArgumentParser:
+    """The options of every example. defaults: of ``steps`` and ``ours``."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--steps", type=int, default=None, help="environment steps of training")
+    parser.add_argument("--steps", type=int, help="environment steps of training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--episodes", type=int, default=32, help="episodes of the table")
-    parser.add_argument("--ours", type=int, default=None, help="updates of our own learner")
-    parser.add_argument("--folder", type=Path, default=None, help="where evaluation.csv is written")
+    parser.add_argument("--ours", type=int, help="updates of this library's learner")
+    parser.add_argument("--folder", type=Path, help="where evaluation.csv is written")
+    parser.set_defaults(**defaults)
     return parser
 
 
@@ -116,12 +119,17 @@ def report(
     params: Any,
     learned: dict[str, Policy],
     baselines: tuple[str, ...],
+    packages: tuple[str, ...],
 ) -> None:
     """Measures policies (stacked over seeds), baselines and the bound; writes and shows the table.
 
-    ``evaluation.csv`` is in ``given.folder``, by default ``outputs/examples/NAME``.
+    ``evaluation.csv`` is in ``given.folder``, by default ``outputs/examples/NAME``, beside the
+    options in use, the versions of ``packages`` and the hardware.
     """
     folder = given.folder or Path("outputs/examples") / name
     folder.mkdir(parents=True, exist_ok=True)
+    used = {key: value for key, value in vars(given).items() if key != "folder"}
+    clients = {package: importlib.metadata.version(package) for package in packages}
+    program.write_records(folder, {"example": name, **used, "clients": clients})
     config = {"scenario": env.name, "eval_seed": 0, "episodes_per_call": 64}
     measure(config, folder, env, params, learned, baselines, given.episodes)

@@ -231,12 +231,12 @@ def lanes_of(
 
 
 def main() -> None:
-    given = measure.arguments(__doc__).parse_args()
+    given = measure.arguments(__doc__, steps=384_000, ours=8000).parse_args()
     env, params = jaxenv.make("partitioning", observation="compact")
     adapted, adapted_params = to_gymnax(env, params, api="1.x")
     heads, choices = len(env.action_space.num_values), max(env.action_space.num_values)
     config = Config(lanes=128, heads=heads, choices=choices)
-    updates = max((given.steps or 384_000) // (config.lanes * config.steps), 1)
+    updates = max(given.steps // (config.lanes * config.steps), 1)
     config = dataclasses.replace(config, updates=updates)
     train = make_train(config, *lanes_of(adapted, adapted_params, config.lanes))
     key = jax.random.key(given.seed)
@@ -245,10 +245,9 @@ def main() -> None:
     policy = measure.Foreign(measure.one_seed(weights), greedy(config), env)
     learned = {"purejaxrl_ppo": policy}
     options = {"synchronous": True, "trace_decay": 0.0, "lr": 2e-3, "entropy_weight": 0.01}
-    updates = given.ours or 8000
-    learned |= measure.train_ours("a3c", env, params, updates, given.seed, **options)
-    baselines = ("RPDI", "APDI", "GreedyEFT", "LocalSearch")
-    measure.report(given, "purejaxrl_ppo", env, params, learned, baselines)
+    learned |= measure.train_ours("a3c", env, params, given.ours, given.seed, **options)
+    baselines = ("RPDI", "APDI", "GreedyEFT")
+    measure.report(given, "purejaxrl_ppo", env, params, learned, baselines, ("gymnax",))
 
 
 if __name__ == "__main__":

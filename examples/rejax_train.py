@@ -24,7 +24,7 @@ SYSTEMS = {
         "gamma": 0.0,
         "steps": 200_000,
         "ours": ("sac_discrete", 200, {"discount": 0.0, "lr": 3e-3}),
-        "baselines": ("Local", "Edge", "DSL", "Aware"),
+        "baselines": ("Local", "Edge", "Aware"),
     },
     "partitioning": {
         "options": {"observation": "compact"},
@@ -35,7 +35,7 @@ SYSTEMS = {
             8000,
             {"synchronous": True, "trace_decay": 0.0, "lr": 2e-3, "entropy_weight": 0.01},
         ),
-        "baselines": ("RPDI", "APDI", "GreedyEFT", "LocalSearch"),
+        "baselines": ("RPDI", "APDI", "GreedyEFT"),
     },
 }
 ALGORITHMS = {
@@ -69,12 +69,13 @@ def main() -> None:
     system = SYSTEMS[given.env]
     env, params = jaxenv.make(given.env, **system["options"])
     adapted, adapted_params = to_gymnax(env, params, api="0.x", actions="sequential", repair=True)
-    steps = given.steps or system["steps"]
+    ours, updates, options = system["ours"]
+    given.steps, given.ours = given.steps or system["steps"], given.ours or updates
     algorithm = rejax.get_algo(given.algorithm).create(
         env=adapted,
         env_params=adapted_params,
-        total_timesteps=steps,
-        eval_freq=steps,
+        total_timesteps=given.steps,
+        eval_freq=given.steps,
         skip_initial_evaluation=True,
         gamma=system["gamma"],
         normalize_observations=True,
@@ -96,9 +97,9 @@ def main() -> None:
         return algorithm.make_act(view)(observation, key)
 
     learned = {name: measure.Foreign(measure.one_seed(weights), choose, adapted.env)}
-    ours, updates, options = system["ours"]
-    learned |= measure.train_ours(ours, env, params, given.ours or updates, given.seed, **options)
-    measure.report(given, f"{name}_{given.env}", env, params, learned, system["baselines"])
+    learned |= measure.train_ours(ours, env, params, given.ours, given.seed, **options)
+    baselines, packages = system["baselines"], ("rejax", "gymnax")
+    measure.report(given, f"{name}_{given.env}", env, params, learned, baselines, packages)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from jaxenv.adapters.sb3 import to_sb3
 
 
 def main() -> None:
-    given = measure.arguments(__doc__).parse_args()
+    given = measure.arguments(__doc__, steps=200_000, ours=200).parse_args()
     env, params = jaxenv.make("vehicular", reward_mode="marginal")
     venv = VecNormalize(to_sb3(env, params, num_envs=256), gamma=0.0)
     venv.seed(given.seed)
@@ -30,19 +30,19 @@ def main() -> None:
         seed=given.seed,
         device="cpu",
     )
-    measure.timed("MaskablePPO", lambda: model.learn(given.steps or 200_000) and None)
+    measure.timed("MaskablePPO", lambda: model.learn(given.steps) and None)
 
     def choose(observations: np.ndarray, masks: np.ndarray) -> np.ndarray:
         observations = venv.normalize_obs(observations)
         return model.predict(observations, action_masks=masks, deterministic=True)[0]
 
     learned = {"MaskablePPO": measure.OnHost(jnp.asarray([given.seed]), choose)}
-    updates = given.ours or 200
     learned |= measure.train_ours(
-        "sac_discrete", env, params, updates, given.seed, discount=0.0, lr=3e-3
+        "sac_discrete", env, params, given.ours, given.seed, discount=0.0, lr=3e-3
     )
-    baselines = ("Local", "Edge", "DSL", "Aware")
-    measure.report(given, "sb3_maskable_ppo", env, params, learned, baselines)
+    baselines = ("Local", "Edge", "Aware")
+    packages = ("stable-baselines3", "sb3-contrib", "torch", "gymnasium")
+    measure.report(given, "sb3_maskable_ppo", env, params, learned, baselines, packages)
 
 
 if __name__ == "__main__":

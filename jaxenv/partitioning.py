@@ -462,6 +462,12 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
         """100 s: a slot of the published scenario costs about 30 s."""
         return jnp.full((), 100.0, self.float_dtype)
 
+    def draw_episode(self, figure: Any, steps: Any, now: int, params: PartitioningParams) -> None:
+        """Draws an episode up to step ``now``; see `jaxenv.rendering.partitioning`."""
+        from jaxenv.rendering.partitioning import draw_episode
+
+        draw_episode(figure, self, steps, now, params)
+
 
 def _chosen(here: list[chex.Array], values: chex.Array) -> chex.Array:
     """The value at each block's place, ``[M]``; here: for every place, the blocks on it.

@@ -390,6 +390,12 @@ class Robust(Environment[RobustState, RobustParams]):
     def action_space(self) -> spaces.MultiDiscrete:
         return spaces.MultiDiscrete((NUM_POINTS,) * self.max_devices)
 
+    def draw_episode(self, figure: Any, steps: Any, now: int, params: RobustParams) -> None:
+        """Draws an episode up to step ``now``; see `jaxenv.rendering.robust`."""
+        from jaxenv.rendering.robust import draw_episode
+
+        draw_episode(figure, self, steps, now, params)
+
 
 def least_total_bandwidth_mhz(state: RobustState) -> chex.Array:
     """Least total bandwidth at which the instance is feasible, MHz; +inf where none is."""

@@ -829,6 +829,12 @@ class Services(Environment[ServicesState, ServicesParams]):
         links = params.link_mbps[np.triu_indices(self.num_servers, 1)]
         return jnp.concatenate([slot.system_tflop / 0.3, slot.used_mb / 900, links / 400])
 
+    def draw_episode(self, figure: Any, steps: Any, now: int, params: ServicesParams) -> None:
+        """Draws an episode up to step ``now``; see `jaxenv.rendering.services`."""
+        from jaxenv.rendering.services import draw_episode
+
+        draw_episode(figure, self, steps, now, params)
+
 
 Accepted = tuple[chex.Array, chex.Array, chex.Array]
 

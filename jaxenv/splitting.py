@@ -851,6 +851,12 @@ class Splitting(Environment[SplittingState, SplittingParams]):
             return jax.lax.scan(following, before, times)[1]
         return jax.vmap(lambda time: self._draw(key_data, time, row, None, params))(times)
 
+    def draw_episode(self, figure: Any, steps: Any, now: int, params: SplittingParams) -> None:
+        """Draws an episode up to step ``now``; see `jaxenv.rendering.splitting`."""
+        from jaxenv.rendering.splitting import draw_episode
+
+        draw_episode(figure, self, steps, now, params)
+
 
 # ---- splitting points ----------------------------------------------------------------------------
 

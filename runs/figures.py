@@ -39,6 +39,23 @@ def new_figure(panels: int, columns: int = 3, size: tuple[float, float] = PANEL)
     return figure, axes[:panels]
 
 
+def blank_figure(size: tuple[float, float]) -> Any:
+    """A figure without axes, off screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def style() -> Any:
+    """Within it, axes are made and saved in the style of all figures."""
+    from matplotlib import rc_context
+
+    return rc_context(STYLE)
+
+
 def save_figure(figure: Any, path: Path) -> None:
     """Writes a figure as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -67,6 +67,11 @@ def run_program(
         after()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         fail(_explain(error, name, argv))
+    except RuntimeError as error:
+        if "slurm" not in str(error):
+            raise
+        valid = "this machine has no SLURM; add hydra/launcher=submitit_local, or choose joblib"
+        fail(str(ConfigError("launcher", _override(argv, "launcher"), valid)))
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     finally:

@@ -1,10 +1,14 @@
-"""``python -m runs.render checkpoint=DIR|baseline=NAME``: one episode as GIF or PNG."""
+"""``python -m runs.render checkpoint=DIR|baseline=NAME``: one episode as GIF, MP4 or PNG."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib.util
+import itertools
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,11 +18,14 @@ from agents import registry as agents_registry
 from agents.learner import Policy, effective_env
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
+from jaxenv.rendering.base import Step
 from runs import evaluate, figures, program
 from runs.program import Config, check_integer
 
-SIZE_IN, DPI = (9.0, 5.2), 100
+FORMATS = ("gif", "mp4", "png")
+SIZE_IN, HISTORY_SIZE_IN, DPI = (9.0, 5.2), (10.0, 6.4), 100
 LEAST_MS = 20  # viewers slow down what is shorter
+MOST_PER_S = 60
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -27,32 +34,38 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run(config: Config, folder: Path) -> None:
-    """Draws an episode of a trained policy or of a baseline, frame by frame.
+    """Draws an episode of a trained policy or of a baseline.
 
-    The environment draws itself: it has a method ``draw(axes, state, params)``. It may have two
-    more: ``event_states(state, action, params)``, the states up to and with the next decision, else
-    there is one frame per decision; and ``frames_held(state, following, params)``, for how many
-    frame times of 1/frames_per_s a state is shown before the following one (None: it is the last),
-    so that the film follows the simulated time, else each is shown for one.
+    The environment draws itself, in one of two ways.
+
+    ``draw_episode(figure, steps, now, params)`` draws the episode (`jaxenv.rendering.base.Step`) up
+    to step ``now`` into an empty figure; a PNG is its last step, a film has a frame per step.
+
+    ``draw(axes, state, params)`` draws one state; a PNG is the last one. It may come with two more:
+    ``event_states(state, action, params)``, the states up to and with the next decision, else there
+    is one frame per decision; and ``frames_held(state, following, params)``, for how many frame
+    times of 1/frames_per_s a state is shown before the following one (None: it is the last), so
+    that the film follows the simulated time, else each is shown for one.
     """
     for name in ("max_frames", "frames_per_s"):
         check_integer(config, name)
     for name in ("episode_seed", "training_seed"):
         check_integer(config, name, low=0)
-    if config["format"] not in ("gif", "png"):
-        raise ConfigError("format", config["format"], "choose gif or png (the last frame)")
+    if config["format"] not in FORMATS:
+        raise ConfigError("format", config["format"], "choose gif, mp4 or png (the last frame)")
     check_choice(config)
     env, params, policy = chosen_policy(config)
     env = effective_env(env, policy)
-    if not callable(getattr(env, "draw", None)):
+    if not callable(getattr(env, "draw", None) or getattr(env, "draw_episode", None)):
         raise ConfigError("env", env.name, "it has no method draw(axes, state, params)")
+    film = ffmpeg() if config["format"] == "mp4" else None
     program.claim_folder(folder)
     program.write_records(folder, config)
-    states = episode_states(env, params, policy, config["episode_seed"], config["max_frames"])
     path = folder / "figures" / f"episode.{config['format']}"
     title = f"{env.name}: {config['baseline'] or 'policy of ' + str(config['checkpoint'])}"
-    draw_episode(env, params, states, path, config["frames_per_s"], title)
-    print(f"{len(states)} frames written to {path}")
+    frames = frames_of(env, params, policy, config["episode_seed"], config["max_frames"], title)
+    write_frames(frames, path, config["frames_per_s"], film)
+    print(f"{len(frames.held)} frames written to {path}")
 
 
 def check_choice(config: Config) -> None:
@@ -77,71 +90,158 @@ def chosen_policy(config: Config) -> tuple[Environment, Any, Policy]:
     return env, params, jax.tree.map(lambda leaf: leaf[seed], policies)
 
 
-def episode_states(
-    env: Environment, params: Any, policy: Policy, seed: int, max_frames: int
-) -> list[Any]:
-    """The states to draw of one episode from its first decision on, at most ``max_frames``."""
+class Frames(NamedTuple):
+    """What is to be drawn. held: for how many frame times each frame is shown."""
+
+    figure: Any
+    draw: Callable[[int], None]
+    held: list[float]
+
+
+def frames_of(
+    env: Any, params: Any, policy: Policy, seed: int, max_frames: int, title: str
+) -> Frames:
+    """At most ``max_frames`` frames of one episode, from its first decision on."""
+    if not callable(getattr(env, "draw_episode", None)):
+        states = episode_states(env, params, policy, seed, max_frames)
+        return state_frames(env, params, states, title)
+    steps = [Step(*step) for step, _ in episode(env, params, policy, seed, max_frames)]
+    figure, plain = figures.blank_figure(HISTORY_SIZE_IN), jax.device_get(params)
+
+    def draw(now: int) -> None:
+        figure.clear()
+        env.draw_episode(figure, steps, now, plain)
+
+    return Frames(figure, draw, [1.0] * len(steps))
+
+
+def state_frames(env: Any, params: Any, states: Sequence[Any], title: str) -> Frames:
+    """A frame per state, of an environment that draws states."""
+    figure, (axes,) = figures.new_figure(1, size=SIZE_IN)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+
+    def draw(now: int) -> None:
+        axes.clear()
+        env.draw(axes, states[now], params)
+
+    held = [1.0] * len(states)
+    if hasattr(env, "frames_held"):
+        following = [*states[1:], None]
+        held = [env.frames_held(*pair, params) for pair in zip(states, following, strict=True)]
+    return Frames(figure, draw, held)
+
+
+def episode(
+    env: Environment, params: Any, policy: Policy, seed: int, max_steps: int
+) -> Iterator[tuple[tuple[Any, Any, dict[str, Any]], Any]]:
+    """``((state, action, info), following state)`` of the first steps of one episode."""
     key_episode, key_policy = jax.random.split(jax.random.key(seed))
 
     @jax.jit
     def step(carry: Any, key: jax.Array, observation: Any, state: Any) -> tuple[Any, ...]:
         mask = env.action_mask(state, params)
         action, carry = policy.act(carry, key, observation, mask, state, params)
-        observation, state, _, terminated, truncated, _ = env.transition(state, action, params)
-        return carry, action, observation, state, terminated | truncated
+        observation, state, _, terminated, truncated, info = env.transition(state, action, params)
+        return carry, action, observation, state, terminated | truncated, info
 
     observation, state = jax.jit(env.reset)(key_episode, params)
     carry = policy.init(key_policy, env, params)
-    states, done, decisions = [state], False, 0
-    while not done and len(states) < max_frames:
-        key = jax.random.fold_in(key_policy, decisions)
+    for decision in range(max_steps):
+        key = jax.random.fold_in(key_policy, decision)
         before = state
-        carry, action, observation, state, done = step(carry, key, observation, state)
-        decisions += 1
+        carry, action, observation, state, done, info = step(carry, key, observation, state)
+        yield jax.device_get((before, action, info)), state
+        if done:
+            return
+
+
+def episode_states(
+    env: Environment, params: Any, policy: Policy, seed: int, max_frames: int
+) -> list[Any]:
+    """The states to draw of one episode from its first decision on, at most ``max_frames``."""
+    states: list[Any] = []
+    for (before, action, _), following in episode(env, params, policy, seed, max_frames):
+        states = states or [before]
+        if len(states) >= max_frames:
+            break
         if hasattr(env, "event_states"):
             states += env.event_states(before, action, params)
         else:
-            states.append(state)
+            states.append(following)
     return states[:max_frames]
 
 
-def draw_episode(
-    env: Any, params: Any, states: list[Any], path: Path, frames_per_s: int, title: str
-) -> None:
-    """Writes frames as a GIF, or the last one as a PNG, by the suffix of ``path``.
+def write_frames(frames: Frames, path: Path, frames_per_s: int, film: str | None = None) -> None:
+    """Writes frames as a GIF or an MP4, or the last one as a PNG, by the suffix of ``path``.
 
     All frames of a GIF share one palette, so a colour means the same from the first to the last.
+    film: the path of ffmpeg, for an MP4.
     """
-    figure, (axes,) = figures.new_figure(1, size=SIZE_IN)
-    figure.set_dpi(DPI)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    figure, count = frames.figure, len(frames.held)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".png":
-        env.draw(axes, states[-1], params)
-        figures.save_figure(figure, path)
-        return
+    with figures.style():
+        if path.suffix == ".png":
+            frames.draw(count - 1)
+            figures.save_figure(figure, path)
+            return
+        figure.set_dpi(DPI)
 
-    def picture(state: Any) -> np.ndarray:
-        axes.clear()
-        env.draw(axes, state, params)
-        figure.canvas.draw()
-        return np.array(figure.canvas.buffer_rgba())[..., :3]
+        def picture(index: int) -> np.ndarray:
+            frames.draw(index)
+            figure.canvas.draw()
+            return np.array(figure.canvas.buffer_rgba())[..., :3]
 
-    sample = [states[i] for i in np.unique(np.linspace(0, len(states) - 1, 8).astype(int))]
-    palette = common_palette([picture(state) for state in sample])
-    shown = [with_palette(picture(state), palette) for state in tqdm(states, unit="frame")]
-    held = [1.0] * len(states)
-    if hasattr(env, "frames_held"):
-        following = [*states[1:], None]
-        held = [env.frames_held(*pair, params) for pair in zip(states, following, strict=True)]
+        bar = tqdm(range(count), unit="frame")
+        if path.suffix == ".mp4":
+            _write_mp4((picture(index) for index in bar), frames.held, path, frames_per_s, film)
+            return
+        sample = np.unique(np.linspace(0, count - 1, 8).astype(int))
+        palette = common_palette([picture(index) for index in sample])
+        shown = [with_palette(picture(index), palette) for index in bar]
     shown[0].save(
         path,
         save_all=True,
         append_images=shown[1:],
-        duration=[max(round(count * 1000 / frames_per_s), LEAST_MS) for count in held],
+        duration=[max(round(held * 1000 / frames_per_s), LEAST_MS) for held in frames.held],
         loop=0,
         optimize=False,
     )
+
+
+def ffmpeg() -> str:
+    """The path of ffmpeg: of the package imageio-ffmpeg, else the system's."""
+    if importlib.util.find_spec("imageio_ffmpeg") is not None:
+        import imageio_ffmpeg
+
+        return imageio_ffmpeg.get_ffmpeg_exe()
+    found = shutil.which("ffmpeg")
+    if found is None:
+        raise ConfigError("format", "mp4", "it needs ffmpeg: pip install 'jaxenv[video]'")
+    return found
+
+
+def _write_mp4(
+    pictures: Iterator[np.ndarray], held: Sequence[float], path: Path, frames_per_s: int, film: str
+) -> None:
+    """H.264 at a rate at which the shortest frame is one; others are repeated."""
+    shortest = min(held)
+    first = next(pictures)
+    height, width = (size - size % 2 for size in first.shape[:2])
+    rate = min(frames_per_s / shortest, MOST_PER_S)
+    command = [
+        *(film, "-y", "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24"),
+        *("-s", f"{width}x{height}", "-r", f"{rate:g}", "-i", "-", "-an"),
+        *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "18", str(path)),
+    ]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        for picture, times in zip(itertools.chain([first], pictures), held, strict=True):
+            data = np.ascontiguousarray(picture[:height, :width]).tobytes()
+            for _ in range(max(round(times * rate / frames_per_s), 1)):
+                process.stdin.write(data)
+        process.stdin.close()
+        message = process.stderr.read().decode()
+    if process.returncode:
+        raise ConfigError("format", "mp4", f"ffmpeg failed: {message[:200]}")
 
 
 def common_palette(pictures: Sequence[np.ndarray]) -> np.ndarray:

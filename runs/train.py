@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -72,6 +73,10 @@ class Job:
 
 class Interrupted(Exception):
     """A signal stopped training after a checkpoint."""
+
+
+class Diverged(Exception):
+    """No job has a policy of finite numbers left."""
 
 
 class StopSignal:
@@ -211,7 +216,8 @@ def train(jobs: Sequence[Job]) -> None:
     """Trains jobs of one compiled program together, then measures each on its own.
 
     Raises:
-        SystemExit: status 130 after SIGINT or SIGTERM, with everything saved.
+        SystemExit: status 130 after SIGINT or SIGTERM, with everything saved; 1 where a policy
+            is no longer finite, with the last good state saved and all other jobs finished.
     """
     recorders = [Recorder(job) for job in jobs]
     try:
@@ -220,10 +226,15 @@ def train(jobs: Sequence[Job]) -> None:
         for job in jobs:
             print(f"saved; go on with: resume={job.folder}")
         raise SystemExit(130) from None
+    except Diverged:
+        raise SystemExit(1) from None
     finally:
         for recorder in recorders:
             recorder.close()
-    for job, state in zip(jobs, split_lanes(states, jobs), strict=True):
+    parts = split_lanes(states, jobs)
+    for job, recorder, state in zip(jobs, recorders, parts, strict=True):
+        if recorder.diverged:
+            continue
         figures.training_figure(
             tables.read_csv(job.folder / "metrics.csv"), job.folder / "figures" / "training.png"
         )
@@ -237,6 +248,8 @@ def train(jobs: Sequence[Job]) -> None:
         except KeyboardInterrupt:
             print(f"trained but not measured; go on with: resume={job.folder}")
             raise
+    if any(recorder.diverged for recorder in recorders):
+        raise SystemExit(1)
 
 
 def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
@@ -261,17 +274,27 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
         valid = f"{jobs[0].folder} is at update {update} already; give at least that"
         raise ConfigError("num_updates", total, valid)
     learned = update > 0
+    unsound = jax.jit(jax.vmap(lambda state: not_finite(jobs[0].learner.policy(state))))
+    meant = jax.device_get(unsound(states))  # a threshold of a policy may be infinite
     with StopSignal() as stop, tqdm(total=total, initial=update, unit="update") as bar:
         while update < total:
             states, metrics = chunk(states, params, hp)
             metrics = pooled(jax.device_get(metrics))
             update += length
             learned = learned or np.any(metrics.get("gradient_updates", 1))
-            means = {name: np.mean(values) for name, values in metrics.items() if "/" not in name}
+            with np.errstate(over="ignore"):
+                means = {k: np.mean(values) for k, values in metrics.items() if "/" not in k}
             shown = {name: f"{x:.4g}" for name, x in means.items() if np.isfinite(x)}
             shown = dict(list(shown.items())[:4])
             bar.set_postfix(shown, refresh=False)
             bar.update(length)
+            flags = jax.tree.map(
+                lambda now, was: now & ~was, jax.device_get(unsound(states)), meant
+            )
+            for recorder, own in zip(recorders, split_lanes(flags, jobs), strict=True):
+                recorder.check(update, own)
+            if all(recorder.diverged for recorder in recorders):
+                raise Diverged
             due = update % config["checkpoint_interval"] == 0
             stopping = stop.requested  # read once: a later signal waits for the next chunk
             save = due or stopping or update >= total
@@ -279,6 +302,8 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
             for recorder, own, state in zip(
                 recorders, split_lanes(metrics, jobs), parts, strict=True
             ):
+                if recorder.diverged:
+                    continue
                 recorder.log(update, own)
                 if save:
                     recorder.save(update, state, measured=due)
@@ -287,6 +312,16 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
     if not learned:
         print(f"warning: nothing was learned: no gradient update in {total} updates; give more")
     return states if mesh is None else jax.device_put(states, sharding(None))
+
+
+def not_finite(tree: Any) -> dict[str, chex.Array]:
+    """Whether NaN or infinity is in each float leaf, by its name."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): ~jnp.all(jnp.isfinite(leaf))
+        for path, leaf in leaves
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    }
 
 
 def pooled(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -412,6 +447,7 @@ class Recorder:
             metrics[0].direction if metrics else "min",
         )
         self._loggers: list[Logger] = []
+        self.diverged = False
 
     def start(self, target: Any, sharding: Any = None) -> tuple[int, Any]:
         """``(update, state)`` of the last readable checkpoint; ``(0, None)`` for a new run."""
@@ -439,6 +475,21 @@ class Recorder:
         rate = (update - self._first) / seconds
         row = {"update": update, "seconds": f"{seconds:.3f}", "updates_per_s": f"{rate:.4g}"}
         append_csv(self.job.folder / "timing.csv", [row])
+
+    def check(self, update: int, unsound: dict[str, np.ndarray]) -> None:
+        """Says so, once, if a seed's policy is no longer finite; nothing is saved from then on."""
+        name = next((name for name, seeds in unsound.items() if np.any(seeds)), None)
+        if name is None or self.diverged:
+            return
+        self.diverged = True
+        seed = int(np.argmax(unsound[name]))
+        good = self._checkpoints.updates()
+        kept = f"the last good state is the checkpoint of update {good[-1]}" if good else ""
+        tqdm.write(
+            f"error: {self.job.folder}: {name} of the policy of seed {seed} is not finite after "
+            f"update {update}; {kept or 'there is no checkpoint before that'}; give a smaller rate",
+            file=sys.stderr,
+        )
 
     def save(self, update: int, state: Any, measured: bool) -> None:
         """A checkpoint; where ``measured``, ranked by the policy's mean first metric."""

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+import jaxenv
+from agents import registry
 from runs import tables, train
 
 ROOT = Path(__file__).parents[1]
@@ -64,3 +66,15 @@ def test_the_tables_are_those_of_the_published_results():
     for source, shown in found:
         path, *metrics = source.split()
         assert shown == tables.markdown_table(ROOT / path, metrics)
+
+
+def test_the_table_of_learners_is_that_of_the_registry():
+    (shown,) = re.findall(r"<!-- compatibility -->\n(.*?)\n<!-- end -->", README, flags=re.DOTALL)
+    header, _, *rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in shown.split("\n")
+    ]
+    fits = registry.compatibility({name: jaxenv.make(name)[0] for name in header[1:]})
+    assert {row[0]: row[1:] for row in rows} == {
+        name: ["" if reason else "yes" for reason in reasons.values()]
+        for name, reasons in fits.items()
+    }

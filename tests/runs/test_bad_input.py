@@ -86,7 +86,7 @@ OTHER_CASES = [
     ("benchmark", ["repeats=0"], "repeats: 0 is not valid; give an integer of at least 1"),
     ("render", [], "checkpoint: None is not valid; give either checkpoint=DIR or baseline=NAME"),
     ("render", ["baseline=best"], "baseline: 'best' is not valid; choose one of random, constant"),
-    ("render", ["baseline=random", "format=bmp"], "format: 'bmp' is not valid; choose gif or png"),
+    ("render", ["baseline=random", "format=bmp"], "format: 'bmp' is not valid; choose gif, mp4 "),
     ("reproduce", ["figure=guess/fig99"], "figure: 'guess/fig99' is not valid; choose one of "),
     ("reproduce", ["scale=huge"], "scale: 'huge' is not valid; choose one of smoke, paper"),
     ("reproduce", ["num_seeds=0"], "num_seeds: 0 is not valid; give an integer of at least 1"),

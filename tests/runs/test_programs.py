@@ -198,3 +198,14 @@ def test_operations_of_a_gradient_are_those_of_its_layers():
     backwards = 3 * (first + 2 * second) + 2 * head
     by_hand = 2 * batch * (forwards + backwards)
     assert gradient_operations(learner, state, hp) == pytest.approx(by_hand, rel=0.1)
+
+
+def test_a_launcher_that_finds_no_slurm_is_one_line(workplace, capsys):
+    def task(config, folder):
+        raise RuntimeError('Could not detect "srun", are you indeed on a slurm cluster?')
+
+    with pytest.raises(SystemExit) as stop:
+        program.run_program("solve", task, [])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: launcher: None is not valid; this machine has no SLURM; add ")

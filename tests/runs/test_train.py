@@ -366,3 +366,34 @@ def test_what_was_never_counted_has_no_mean():
     one = EpisodeTerms({"cost": np.array([6.0, 0])}, {"cost": np.array([3.0, 0])})
     (estimate,) = summarize((metric,), one)
     assert (estimate.mean, estimate.ci_low, estimate.ci_high) == (2.0, 2.0, 2.0)
+
+
+def test_a_policy_that_is_not_finite_ends_the_run_with_the_last_good_state(workplace, capsys):
+    """Steps of 3e38 leave float32 at the second."""
+    train.main([*TRAIN, "schedule_updates=40", "num_seeds=2", "hydra.run.dir=run"])
+    before = {path.name: path.read_bytes() for path in (workplace / "run").glob("*.csv")}
+    config = (workplace / "run/config.yaml").read_text()
+    assert "lr: null" in config
+    (workplace / "run/config.yaml").write_text(config.replace("lr: null", "lr: 3.0e+38"))
+    with pytest.raises(SystemExit) as stop:
+        train.main(["resume=run", "num_updates=40"])
+    assert stop.value.code == 1
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert "weights of the policy of seed 0 is not finite after update" in error
+    assert "the last good state is the checkpoint of update" in error
+    assert "Traceback" not in error
+    state = final_state(
+        workplace / "run", 2, int(error.split("checkpoint of update ")[1].split(";")[0])
+    )
+    assert np.isfinite(state.weights).all()
+    assert (workplace / "run/evaluation.csv").read_bytes() == before["evaluation.csv"]
+
+
+def test_jobs_beside_one_that_is_not_finite_are_finished(workplace, capsys):
+    sweep = [*TRAIN, "-m", "agent.lr=0.1,3e38", "launcher=vmap", "num_updates=12"]
+    with pytest.raises(SystemExit) as stop:
+        train.main([*sweep, "log_interval=4", "hydra.sweep.dir=sweep"])
+    assert stop.value.code == 1
+    assert "sweep/1: weights of the policy of seed 0 is not finite" in capsys.readouterr().err
+    assert (workplace / "sweep/0/evaluation.csv").exists()
+    assert not (workplace / "sweep/1/evaluation.csv").exists()

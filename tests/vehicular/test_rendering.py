@@ -90,7 +90,7 @@ class Gradients:
 
 def test_all_frames_share_one_palette_and_keep_the_strong_colours(tmp_path):
     path = tmp_path / "film.gif"
-    render.draw_episode(Gradients(), None, [0, 1, 2], path, 10, "title")
+    render.write_frames(render.state_frames(Gradients(), None, [0, 1, 2], "title"), path, 10)
     colours = set()
     with Image.open(path) as film:
         assert film.n_frames == 3
