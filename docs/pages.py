@@ -1,7 +1,8 @@
 """What the pages of the site take from ``docs/results`` when it is built, so no number is copied.
 
 A line ``<!-- table: docs/results/NAME/evaluation.csv METRIC ... -->`` of a page becomes that table,
-``<!-- verdicts: docs/results/NAME -->`` the verdicts of that folder that do not hold, and a link to
+``<!-- verdicts: docs/results/NAME -->`` the verdicts of that folder that do not hold,
+``<!-- compatibility: all -->`` the table of learners and environments, and a link to
 ``results/NAME`` one to its page, which shows all there is of that run. Equations become MathML, so
 that a browser needs nothing more.
 """
@@ -20,10 +21,12 @@ sys.path.insert(0, str(ROOT))
 from latex2mathml.converter import convert  # noqa: E402
 from mkdocs.structure.files import File, Files  # noqa: E402
 
+from agents.registry import compatibility  # noqa: E402
+from jaxenv.registry import environment_class, environments  # noqa: E402
 from runs import tables  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
-MARKER = re.compile(r"^<!-- (table|verdicts): (\S+) ?(.*?) -->$", flags=re.MULTILINE)
+MARKER = re.compile(r"^<!-- (table|verdicts|compatibility): (\S+) ?(.*?) -->$", flags=re.MULTILINE)
 EQUATION = re.compile(
     r'<(?:span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</(?:span|div)>', flags=re.DOTALL
 )
@@ -59,6 +62,8 @@ def equation(tex: re.Match[str]) -> str:
 def expand(marker: re.Match[str]) -> str:
     """The Markdown that a marker stands for."""
     kind, path, rest = marker.groups()
+    if kind == "compatibility":
+        return compatibility_table()
     if kind == "table":
         return tables.markdown_table(ROOT / path, rest.split())
     return verdicts_table(ROOT / path, failing=True)
@@ -85,6 +90,17 @@ def results_page(folder: Path) -> str:
         parts += ["## Figures", *[f"![{path.stem}](figures/{path.name})" for path in figures]]
     files = sorted(path.name for path in folder.iterdir() if path.is_file())
     return "\n\n".join([*parts, "## Files", "\n".join(f"- [{name}]({name})" for name in files)])
+
+
+def compatibility_table() -> str:
+    """Which learner fits which environment, and why not."""
+    envs = {name: environment_class(name)() for name in environments()}
+    rows = [
+        [f"`{learner}`", *[why or "yes" for why in reasons.values()]]
+        for learner, reasons in compatibility(envs).items()
+    ]
+    lines = [["learner", *[f"`{name}`" for name in envs]], ["---"] * (len(envs) + 1), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def verdicts_table(folder: Path, failing: bool = False) -> str:

@@ -77,6 +77,7 @@ def test_the_code_of_a_page_runs(page, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     for source in blocks(page):
         exec(source, vars(module))
+    assert page in CLAIMS, "say in CLAIMS what the page shows"
     assert CLAIMS[page](vars(module))
     text = (DOCS / page).read_text()
     for output in re.findall(r"```\n\n((?:    .*\n)+)", text):
