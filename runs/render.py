@@ -62,8 +62,8 @@ def run(config: Config, folder: Path) -> None:
     program.claim_folder(folder)
     program.write_records(folder, config)
     path = folder / "figures" / f"episode.{config['format']}"
-    title = f"{env.name}: {config['baseline'] or 'policy of ' + str(config['checkpoint'])}"
-    frames = frames_of(env, params, policy, config["episode_seed"], config["max_frames"], title)
+    name = config["baseline"] or f"policy of {config['checkpoint']}"
+    frames = frames_of(env, params, policy, config["episode_seed"], config["max_frames"], name)
     write_frames(frames, path, config["frames_per_s"], film)
     print(f"{len(frames.held)} frames written to {path}")
 
@@ -99,18 +99,23 @@ class Frames(NamedTuple):
 
 
 def frames_of(
-    env: Any, params: Any, policy: Policy, seed: int, max_frames: int, title: str
+    env: Any, params: Any, policy: Policy, seed: int, max_frames: int, name: str
 ) -> Frames:
-    """At most ``max_frames`` frames of one episode, from its first decision on."""
+    """At most ``max_frames`` frames of one episode, from its first decision on.
+
+    name: of the policy, for the title.
+    """
     if not callable(getattr(env, "draw_episode", None)):
         states = episode_states(env, params, policy, seed, max_frames)
-        return state_frames(env, params, states, title)
+        return state_frames(env, params, states, f"{env.name}: {name}")
     steps = [Step(*step) for step, _ in episode(env, params, policy, seed, max_frames)]
     figure, plain = figures.blank_figure(HISTORY_SIZE_IN), jax.device_get(params)
 
     def draw(now: int) -> None:
         figure.clear()
         env.draw_episode(figure, steps, now, plain)
+        title = f"{name} in {figure.get_suptitle()}"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
 
     return Frames(figure, draw, [1.0] * len(steps))
 

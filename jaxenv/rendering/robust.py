@@ -87,9 +87,11 @@ def draw_episode(
         axes.set_xticks(there, [str(n) for n in there])
         axes.set_xlabel("device")
         axes.grid(axis="x", visible=False)
+        axes.set_xlim(there[0] - 0.7, there[-1] + 0.7)
+        axes.set_ylim(bottom=0)
         if not feasible:
             axes.text(
-                *(0.5, 0.5, "deadlines cannot be met"),
+                *(0.5, 0.55, "deadlines cannot be met"),
                 transform=axes.transAxes,
                 ha="center",
                 color=RED,

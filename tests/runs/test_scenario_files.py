@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from runs import evaluate, program, traffic
 from runs.tables import read_csv
-from tests.runs.conftest import PROBE
+from tests.runs.conftest import PROBE, ROOT
 
 FILE = """
 guess:
@@ -34,6 +36,15 @@ INPUTS = {
     "net.csv": "layer,work [FLOP],output [element],parameters [count],mean [s],variance [s^2]\n"
     "input,0,100,0,0,0\nall,2e9,10,5,0.02,1e-6\n",
 }
+
+
+def test_the_file_of_the_documentation_names_settings_that_there_are(workplace):
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/data.md").read_text(), flags=re.DOTALL)
+    (workplace / "city.yaml").write_text(text)
+    sections = program.stored_yaml(workplace / "city.yaml")
+    assert set(sections) == {"vehicular", "services", "splitting", "robust", "partitioning"}
+    for name in sections:
+        assert settings("city.yaml", name).items() >= sections[name].items()
 
 
 @pytest.fixture
