@@ -246,7 +246,7 @@ def main() -> None:
     learned = {"purejaxrl_ppo": policy}
     options = {"synchronous": True, "trace_decay": 0.0, "lr": 2e-3, "entropy_weight": 0.01}
     learned |= measure.train_ours("a3c", env, params, given.ours, given.seed, **options)
-    baselines = ("RPDI", "APDI", "GreedyEFT")
+    baselines = ("RPDI", "APDI", "GreedyEFT", "LocalSearch")
     measure.report(given, "purejaxrl_ppo", env, params, learned, baselines, ("gymnax",))
 
 
