@@ -29,11 +29,11 @@ def check_sizes(learner: Any, names: Sequence[str]) -> None:
             raise ConfigError(name, getattr(learner, name), "give a positive integer")
 
 
-def check_schedule(learner: Any, name: str = "schedule_updates") -> None:
-    """Refuses a field of a learner, a number of updates, that is no integer, 0 or more."""
-    value = getattr(learner, name)
+def check_schedule(learner: Any) -> None:
+    """Refuses a ``schedule_updates`` that is no integer, 0 or more."""
+    value = learner.schedule_updates
     if not is_positive_int(value) and (value != 0 or isinstance(value, bool)):
-        raise ConfigError(name, value, "give a positive integer, or 0")
+        raise ConfigError("schedule_updates", value, "give a positive integer, or 0")
 
 
 def check_choices(learner: Any, choices: dict[str, tuple[Any, ...]]) -> None:

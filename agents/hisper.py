@@ -20,9 +20,9 @@ Reinforcement Learning", NeurIPS 2017. Where the paper cannot be meant literally
   actors' loss is in units of the reward, so that the temperature is too;
 - policies see what their agent observes, not the global state (Algorithm 1).
 
-What the paper prescribes learns slowly; ``cell``, ``standardise``, ``critics`` and ``gradient`` have
-a faster choice each, of which the last is the only one that changes what is ascended: the slope of
-a critic at the drawn action says little of what another action is worth.
+What the paper prescribes learns slowly; ``cell``, ``standardise``, ``critics`` and ``gradient``
+have a faster choice each. The last changes what is ascended: the slope of a critic at the drawn
+action says little of what another action is worth.
 """
 
 from __future__ import annotations
@@ -52,11 +52,12 @@ class Hyperparameters:
     """Traced scalars; a grid of them trains as one program.
 
     lr_actor, lr_critic, lr_alpha: of Adam. alpha: temperature, in units of the reward. first_alpha:
-    that of the start, from which it falls geometrically over the schedule, or is learned; without
-    both it is ``alpha`` from the start. entropy_share: target of a learned temperature, in shares
-    of the entropy of the uniform policy. discount: per step (phi). target_decay: share of the
-    target networks that an update keeps (tau in (34)). max_gradient_norm: of an actor. value_decay:
-    of the running mean and deviation of the targets. relaxation: temperature of the Gumbel-softmax.
+    that of the start, from which it falls geometrically over ``fall_share`` of the schedule, or is
+    learned; without both it is ``alpha`` from the start. entropy_share: target of a learned
+    temperature, in shares of the entropy of the uniform policy. discount: per step (phi).
+    target_decay: share of the target networks that an update keeps (tau in (34)).
+    max_gradient_norm: of an actor. value_decay: of the running mean and deviation of the targets.
+    relaxation: temperature of the Gumbel-softmax.
     """
 
     lr_actor: chex.Array
@@ -64,6 +65,7 @@ class Hyperparameters:
     lr_alpha: chex.Array
     alpha: chex.Array
     first_alpha: chex.Array
+    fall_share: chex.Array
     entropy_share: chex.Array
     discount: chex.Array
     target_decay: chex.Array
@@ -148,8 +150,8 @@ class Hisper(Learner):
     evaluated, not differentiated, and where values are right the gradient is unbiased. draws: of
     the sub-actions before the last, per row, with ``expected``; the mean of the others is the
     baseline of each. cell: of an actor, ``lstm`` or ``dense``. standardise: whether networks see
-    the distances of their inputs from the mean of the prefill, in deviations. embedding: width of an
-    embedded group. actor_hidden, critic_hidden: widths of the layers. lstm_width: of a cell.
+    the distances of their inputs from the mean of the prefill, in deviations. embedding: width of
+    an embedded group. actor_hidden, critic_hidden: widths of the layers. lstm_width: of a cell.
     num_envs: that collect. rounds: steps of each per `update`. gradient_updates: of all actors per
     `update`. critic_steps: of the critics for each of them. batch_size, buffer_size, prefill:
     transitions, the last by random actions before the first `update`. bootstrap: False where the
@@ -159,7 +161,6 @@ class Hisper(Learner):
     its draw (``sample``) or its distribution (``probs``). temperature: ``fixed``, or ``learned``
     for each agent, so that its entropy is ``entropy_share`` of the largest. schedule_updates: calls
     of `update` after which the learning rates have fallen linearly to a twentieth; 0 = constant.
-    temperature_updates: those after which a fixed temperature is ``alpha``; 0 = as many.
     """
 
     hybrid_reward: bool = True
@@ -186,12 +187,12 @@ class Hisper(Learner):
     feed: Literal["sample", "probs"] = "sample"
     temperature: Literal["fixed", "learned"] = "fixed"
     schedule_updates: int = 0
-    temperature_updates: int = 0
 
     name: ClassVar[str] = "hisper"
 
     def __post_init__(self) -> None:
         sizes = (
+            "draws",
             "embedding",
             "lstm_width",
             "num_envs",
@@ -204,8 +205,6 @@ class Hisper(Learner):
             object.__setattr__(self, name, checks.hidden_widths(getattr(self, name), name))
         checks.check_choices(self, _CHOICES)
         checks.check_schedule(self)
-        checks.check_schedule(self, "temperature_updates")
-        checks.check_sizes(self, ("draws",))
         if self.gradient == "expected" and self.draws < 2:
             raise ConfigError("draws", self.draws, "give at least 2")
         if self.buffer_size < self.prefill or self.buffer_size < self.num_envs:
@@ -231,6 +230,7 @@ class Hisper(Learner):
                 lr_alpha=3e-4,
                 alpha=2.0,
                 first_alpha=2.0,
+                fall_share=1.0,
                 entropy_share=0.3,
                 discount=0.99 if self.bootstrap else 0.0,
                 target_decay=0.995,
@@ -246,7 +246,11 @@ class Hisper(Learner):
             raise ConfigError("hybrid_reward", self.hybrid_reward, valid)
         positive = ("lr_actor", "lr_critic", "lr_alpha", "alpha", "first_alpha", "relaxation")
         rules = dict.fromkeys((*positive, "max_gradient_norm"), checks.POSITIVE)
-        rules |= {"entropy_share": checks.UNIT, "target_decay": checks.UNIT}
+        rules |= {
+            "fall_share": checks.SHARE,
+            "entropy_share": checks.UNIT,
+            "target_decay": checks.UNIT,
+        }
         rules |= {"discount": checks.UNIT, "value_decay": checks.BELOW_ONE}
         checks.check_hyperparameters(hp, rules)
         if not self.bootstrap and np.any(np.asarray(hp.discount) != 0):
@@ -712,7 +716,9 @@ class Hisper(Learner):
 
         def value(last: chex.Array) -> chex.Array:
             own = one_hot.at[..., -1, :].set(last)
-            output = self._by_row(judge(learned.critics, replaced(learned.critics, acted, own, agent)))
+            output = self._by_row(
+                judge(learned.critics, replaced(learned.critics, acted, own, agent))
+            )
             return jnp.sum(self._least(learned.scale, output), axis=-1)
 
         return jax.vmap(value, out_axes=-1)(jnp.eye(choices, dtype=one_hot.dtype))
@@ -764,9 +770,9 @@ class Hisper(Learner):
         if self.temperature == "learned":
             return hp, state.learned
         log_alpha = jnp.log(hp.alpha)
-        fall = self.temperature_updates or self.schedule_updates
-        if fall:
-            left = steps.left(fall, state.updates, self.env.float_dtype)
+        if self.schedule_updates:
+            left = steps.left(self.schedule_updates, state.updates, self.env.float_dtype)
+            left = jnp.maximum(1 - (1 - left) / hp.fall_share, 0.0)
             log_alpha += left * (jnp.log(hp.first_alpha) - log_alpha)
         log_alpha = jnp.full_like(state.learned.log_alpha, log_alpha)
         return hp, state.learned.replace(log_alpha=log_alpha)

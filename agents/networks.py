@@ -506,7 +506,7 @@ class PairwiseCritic(nn.Module):
         Returns:
             ``[..., choices, outputs]``.
         """
-        head, choices = self.shared_choice, action.shape[-1]
+        head = self.shared_choice
         features = prepared.features[agent][..., None, :]
         rest = self._linear(
             prepared.rows[agent], prepared.choices, action.at[..., head, :].set(0.0)
@@ -555,9 +555,7 @@ class PairwiseCritic(nn.Module):
         x = jnp.concatenate([nn.relu(features + acted), features * acted], axis=-1)
         return nn.relu(self.deeper(x))
 
-    def _linear(
-        self, rows: chex.Array, choices: chex.Array, actions: chex.Array
-    ) -> chex.Array:
+    def _linear(self, rows: chex.Array, choices: chex.Array, actions: chex.Array) -> chex.Array:
         """What is linear in the actions: themselves, their products with rows and choices."""
         one_hots = _flat(actions)
         acted = self.actions(one_hots)

@@ -72,7 +72,9 @@ def test_alternatives_are_what_all_computed_anew_with_each_choice_gives():
     state = jnp.asarray(rng.normal(size=(50, AGENTS * ROW + CHOICES + 2)), jnp.float32)
     actions, other = case(batch=50)[1], case(seed=5, batch=50)[1]
     parameters = critic.init(jax.random.key(1), state, actions)
-    noise = [jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype) for x in jax.tree.leaves(parameters)]
+    noise = [
+        jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype) for x in jax.tree.leaves(parameters)
+    ]
     treedef = jax.tree.structure(parameters)
     parameters = jax.tree.map(jnp.add, parameters, jax.tree.unflatten(treedef, noise))
     prepared = critic.apply(parameters, state, actions, method="prepare")

@@ -615,7 +615,9 @@ def test_actors_learn_in_a_fresh_order_against_the_new_actions_of_those_before(d
     assert orders[0] != orders[1] and sorted(orders[0]) == [0, 1, 2]
 
 
-@pytest.mark.parametrize(("autoregressive", "cell"), [(True, "dense"), (True, "lstm"), (False, "lstm")])
+@pytest.mark.parametrize(
+    ("autoregressive", "cell"), [(True, "dense"), (True, "lstm"), (False, "lstm")]
+)
 def test_the_expected_gradient_is_that_of_the_soft_value_of_all_actions(
     autoregressive, cell, double
 ):
@@ -635,9 +637,7 @@ def test_the_expected_gradient_is_that_of_the_soft_value_of_all_actions(
     for first, last in itertools.product(range(3), repeat=2):
         taken = joint.copy()
         taken[n] = np.eye(3)[[first, last]]
-        values[:, first, last] = slow_value(
-            learner, old.critics, old.scale, world, taken
-        ).sum(-1)
+        values[:, first, last] = slow_value(learner, old.critics, old.scale, world, taken).sum(-1)
 
     def exact(actor):
         value = 0.0
@@ -725,9 +725,9 @@ def test_rates_and_the_temperature_fall():
         now, learned = learner._scheduled(hp, state.replace(updates=jnp.int32(updates)))
         assert (float(now.lr_actor), float(now.lr_critic)) == pytest.approx((share, 2 * share))
         np.testing.assert_allclose(np.exp(learned.log_alpha), alpha, rtol=1e-5)
-    sooner = dataclasses.replace(learner, temperature_updates=50)
+    sooner = hp.replace(fall_share=jnp.float32(0.5))
     for updates, alpha in [(25, 1.0), (50, 0.5), (80, 0.5)]:
-        learned = sooner._scheduled(hp, state.replace(updates=jnp.int32(updates)))[1]
+        learned = learner._scheduled(sooner, state.replace(updates=jnp.int32(updates)))[1]
         np.testing.assert_allclose(np.exp(learned.log_alpha), alpha, rtol=1e-5)
     own = dataclasses.replace(learner, temperature="learned")
     kept = own._scheduled(hp, state.replace(updates=jnp.int32(50)))[1]
@@ -892,7 +892,8 @@ def test_it_fits_the_services():
         ({"gradient": "expected", "draws": 1}, "draws: 1 is not valid; give at least 2"),
         ({"cell": "gru"}, "cell: 'gru' is not valid; choose lstm or dense"),
         ({"standardise": 1}, "standardise: 1 is not valid; choose false or true"),
-        ({"temperature_updates": -1}, "temperature_updates: -1 is not valid; give a positive inte"),
+        ({"draws": 0}, "draws: 0 is not valid; give a positive integer"),
+        ({"fall_share": 0}, r"fall_share: 0.0 is not valid; give a number in \(0, 1\]"),
         ({"temperature": "auto"}, "temperature: 'auto' is not valid; choose fixed or learned"),
         ({"schedule_updates": -1}, "schedule_updates: -1 is not valid; give a positive integer"),
         ({"lr_actor": 0.0}, "lr_actor: 0.0 is not valid; give a positive finite number"),
