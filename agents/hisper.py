@@ -19,6 +19,10 @@ Reinforcement Learning", NeurIPS 2017. Where the paper cannot be meant literally
 - values are normalised per component, so that small ones are learned beside large ones, and the
   actors' loss is in units of the reward, so that the temperature is too;
 - policies see what their agent observes, not the global state (Algorithm 1).
+
+What the paper prescribes learns slowly; ``cell``, ``standardise``, ``critics`` and ``gradient``
+have a faster choice each. The last changes what is ascended: the slope of a critic at the drawn
+action says little of what another action is worth.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ import optax
 from agents import checks, replay, steps, team
 from agents.branches import Branches
 from agents.learner import Learner, Policy, scenario_axes
-from agents.networks import JointCritic, PairwiseCritic, SequentialActor
+from agents.networks import JointCritic, PairwiseCritic, SequentialActor, standardised
 from agents.team import Lane, Scale, Team, View
 from jaxenv import struct
 from jaxenv.environment import Environment, as_key
@@ -48,11 +52,12 @@ class Hyperparameters:
     """Traced scalars; a grid of them trains as one program.
 
     lr_actor, lr_critic, lr_alpha: of Adam. alpha: temperature, in units of the reward. first_alpha:
-    that of the start, from which it falls geometrically over the schedule, or is learned; without
-    both it is ``alpha`` from the start. entropy_share: target of a learned temperature, in shares
-    of the entropy of the uniform policy. discount: per step (phi). target_decay: share of the
-    target networks that an update keeps (tau in (34)). max_gradient_norm: of an actor. value_decay:
-    of the running mean and deviation of the targets. relaxation: temperature of the Gumbel-softmax.
+    that of the start, from which it falls geometrically over ``fall_share`` of the schedule, or is
+    learned; without both it is ``alpha`` from the start. entropy_share: target of a learned
+    temperature, in shares of the entropy of the uniform policy. discount: per step (phi).
+    target_decay: share of the target networks that an update keeps (tau in (34)).
+    max_gradient_norm: of an actor. value_decay: of the running mean and deviation of the targets.
+    relaxation: temperature of the Gumbel-softmax.
     """
 
     lr_actor: chex.Array
@@ -60,6 +65,7 @@ class Hyperparameters:
     lr_alpha: chex.Array
     alpha: chex.Array
     first_alpha: chex.Array
+    fall_share: chex.Array
     entropy_share: chex.Array
     discount: chex.Array
     target_decay: chex.Array
@@ -138,8 +144,14 @@ class Hisper(Learner):
     sub-actions see those before them. critics: layers over all agents side by side (``joint``), or
     values of the agents with messages between those that choose the same (``pairwise``). credit:
     values are learned from the rewards of the team, or, with pairwise critics, of each agent, where
-    ``env.paid_by_agent``; either way an actor ascends the value of the team. embedding: width of an
-    embedded group. actor_hidden, critic_hidden: widths of the layers. lstm_width: of a cell.
+    ``env.paid_by_agent``; either way an actor ascends the value of the team. gradient: of an actor,
+    through the critics at its draw (``straight_through``), or (``expected``) of the mean value over
+    all choices of its last sub-action, with the score function for those before it: critics are
+    evaluated, not differentiated, and where values are right the gradient is unbiased. draws: of
+    the sub-actions before the last, per row, with ``expected``; the mean of the others is the
+    baseline of each. cell: of an actor, ``lstm`` or ``dense``. standardise: whether networks see
+    the distances of their inputs from the mean of the prefill, in deviations. embedding: width of
+    an embedded group. actor_hidden, critic_hidden: widths of the layers. lstm_width: of a cell.
     num_envs: that collect. rounds: steps of each per `update`. gradient_updates: of all actors per
     `update`. critic_steps: of the critics for each of them. batch_size, buffer_size, prefill:
     transitions, the last by random actions before the first `update`. bootstrap: False where the
@@ -155,6 +167,10 @@ class Hisper(Learner):
     autoregressive: bool = True
     critics: Literal["joint", "pairwise"] = "joint"
     credit: Literal["team", "agents"] = "team"
+    gradient: Literal["straight_through", "expected"] = "straight_through"
+    draws: int = 2
+    cell: Literal["lstm", "dense"] = "lstm"
+    standardise: bool = False
     embedding: int = 32
     actor_hidden: tuple[int, ...] = (256, 256)
     critic_hidden: tuple[int, ...] = (512, 512, 256, 256, 128)
@@ -176,6 +192,7 @@ class Hisper(Learner):
 
     def __post_init__(self) -> None:
         sizes = (
+            "draws",
             "embedding",
             "lstm_width",
             "num_envs",
@@ -188,6 +205,8 @@ class Hisper(Learner):
             object.__setattr__(self, name, checks.hidden_widths(getattr(self, name), name))
         checks.check_choices(self, _CHOICES)
         checks.check_schedule(self)
+        if self.gradient == "expected" and self.draws < 2:
+            raise ConfigError("draws", self.draws, "give at least 2")
         if self.buffer_size < self.prefill or self.buffer_size < self.num_envs:
             least = max(self.prefill, self.num_envs)
             raise ConfigError("buffer_size", self.buffer_size, f"give at least {least}")
@@ -211,6 +230,7 @@ class Hisper(Learner):
                 lr_alpha=3e-4,
                 alpha=2.0,
                 first_alpha=2.0,
+                fall_share=1.0,
                 entropy_share=0.3,
                 discount=0.99 if self.bootstrap else 0.0,
                 target_decay=0.995,
@@ -226,7 +246,11 @@ class Hisper(Learner):
             raise ConfigError("hybrid_reward", self.hybrid_reward, valid)
         positive = ("lr_actor", "lr_critic", "lr_alpha", "alpha", "first_alpha", "relaxation")
         rules = dict.fromkeys((*positive, "max_gradient_norm"), checks.POSITIVE)
-        rules |= {"entropy_share": checks.UNIT, "target_decay": checks.UNIT}
+        rules |= {
+            "fall_share": checks.SHARE,
+            "entropy_share": checks.UNIT,
+            "target_decay": checks.UNIT,
+        }
         rules |= {"discount": checks.UNIT, "value_decay": checks.BELOW_ONE}
         checks.check_hyperparameters(hp, rules)
         if not self.bootstrap and np.any(np.asarray(hp.discount) != 0):
@@ -247,8 +271,11 @@ class Hisper(Learner):
 
         fill_keys = jax.random.split(keys[1], rounds)
         (lanes, buffer), _ = jax.lax.scan(fill, (lanes, buffer), fill_keys)
+        learned = self._first_learned(keys[2], keys[3], hp)
+        if self.standardise:
+            learned = self._standardised(learned, buffer, params)
         return HisperState(
-            learned=self._first_learned(keys[2], keys[3], hp),
+            learned=learned,
             replay=buffer,
             lanes=lanes,
             updates=jnp.int32(0),
@@ -325,18 +352,24 @@ class Hisper(Learner):
             autoregressive=self.autoregressive,
             feed=self.feed,
             dtype=self.env.float_dtype,
+            cell=self.cell,
+            standardise=self.standardise,
         )
 
     @property
     def critic(self) -> JointCritic | PairwiseCritic:
         """From the global state and all actions to the normalised value of each component."""
-        kind = PairwiseCritic if self.critics == "pairwise" else JointCritic
+        shape = self._team.critic_shape()
+        kind = JointCritic
+        if self.critics == "pairwise":
+            kind, shape = PairwiseCritic, shape | self._team.meeting()
         return kind(
-            **self._team.critic_shape(),
+            **shape,
             embedding=self.embedding,
             hidden=self.critic_hidden,
             outputs=self._team.num_parts,
             dtype=self.env.float_dtype,
+            standardise=self.standardise,
         )
 
     @property
@@ -364,6 +397,18 @@ class Hisper(Learner):
             scale=Scale.start(self._team.num_parts, dtype),
             log_alpha=log_alpha,
             alpha_optimizer=jax.vmap(_adam.init)(log_alpha),
+        )
+
+    def _standardised(self, learned: Learned, buffer: replay.Replay, params: Any) -> Learned:
+        """Networks that see their inputs as they are spread over the newest rows of a buffer."""
+        count = min(self.prefill, self.buffer_size, STANDARD_ROWS)
+        rows = jax.tree.map(lambda leaf: leaf[:count], buffer.rows)
+        view = self._view(rows.state, rows.lane, params)
+        critics = standardised(learned.critics, view.world)
+        return learned.replace(
+            actors=standardised(learned.actors, view.observation),
+            critics=critics,
+            targets=jax.tree.map(jnp.copy, critics),
         )
 
     # ---- collecting ---------------------------------------------------------------------------
@@ -578,26 +623,28 @@ class Hisper(Learner):
         largest = jnp.sum(jnp.mean(jnp.log(jnp.sum(view.mask, axis=-1)), axis=1), axis=-1)
         goal = hp.entropy_share * largest.astype(self.env.float_dtype)
         critics = learned.critics
-        prepare, replaced, judge = (
-            jax.vmap(partial(self.critic.apply, method=name), axes)
-            for name, axes in (
-                ("prepare", (0, None, None)),
-                ("replaced", (0, 0, None, None)),
-                ("judge", (0, 0)),
-            )
-        )
+        prepare, replaced, judge = self._methods
 
         def one(carry: tuple[Any, ...], item: tuple[Any, ...]) -> tuple[Any, Any]:
             actors, optimizers, acted, log_alpha, alpha_optimizers = carry
             n, key_own, key_new = item
             observation, mask, alpha = view.observation[n], view.mask[n], jnp.exp(log_alpha[n])
 
-            def loss(actor: Any) -> tuple[chex.Array, chex.Array]:
+            def straight_through(actor: Any) -> tuple[chex.Array, chex.Array]:
                 own, log_probability = self._draw_one(actor, observation, mask, key_own, hp)
                 output = self._by_row(judge(critics, replaced(critics, acted, own, n)))
                 value = self._least(learned.scale, output)
                 gain = jnp.sum(value, axis=-1) - alpha * log_probability
                 return -jnp.mean(gain) / unit, jnp.mean(log_probability)
+
+            def expected(actor: Any) -> tuple[chex.Array, chex.Array]:
+                values = partial(self._values_of_last, learned, acted, n)
+                gain, log_probability = self._expected_gain(
+                    actor, observation, mask, values, key_own, alpha
+                )
+                return -jnp.mean(gain) / unit, jnp.mean(log_probability)
+
+            loss = expected if self.gradient == "expected" else straight_through
 
             actor, optimizer = jax.tree.map(lambda x: x[n], (actors, optimizers))
             (cost, log_probability), gradient = jax.value_and_grad(loss, has_aux=True)(actor)
@@ -636,6 +683,84 @@ class Hisper(Learner):
         )
         return learned, {name: jnp.mean(value) for name, value in metrics.items()}
 
+    @property
+    def _methods(self) -> tuple[Any, Any, Any]:
+        """`prepare`, `replaced` and `judge` of both critics."""
+        return tuple(
+            jax.vmap(partial(self.critic.apply, method=name), axes)
+            for name, axes in (
+                ("prepare", (0, None, None)),
+                ("replaced", (0, 0, None, None)),
+                ("judge", (0, 0)),
+            )
+        )
+
+    def _values_of_last(
+        self, learned: Learned, acted: Any, agent: chex.Array, one_hot: chex.Array
+    ) -> chex.Array:
+        """What the team values each choice of an agent's last sub-action at, ``[B, choices]``.
+
+        acted: what both critics prepared of all agents. one_hot: ``[B, heads, choices]``, of the
+        agent; its last row does not matter.
+        """
+        heads, choices = one_hot.shape[-2:]
+        if self.critics == "pairwise" and self.env.shared_choice == heads - 1:
+            alternatives = jax.vmap(
+                partial(self.critic.apply, method="alternatives"), (0, 0, None, None)
+            )
+            output = alternatives(learned.critics, acted, one_hot, agent)
+            count = self.env.num_agents if self.credit == "agents" else 1
+            value = _smaller(count * learned.scale.value(output))
+            return jnp.sum(value, axis=-1)
+        _, replaced, judge = self._methods
+
+        def value(last: chex.Array) -> chex.Array:
+            own = one_hot.at[..., -1, :].set(last)
+            output = self._by_row(
+                judge(learned.critics, replaced(learned.critics, acted, own, agent))
+            )
+            return jnp.sum(self._least(learned.scale, output), axis=-1)
+
+        return jax.vmap(value, out_axes=-1)(jnp.eye(choices, dtype=one_hot.dtype))
+
+    def _expected_gain(
+        self,
+        actor: Any,
+        observation: chex.Array,
+        mask: chex.Array,
+        values: Any,
+        key: chex.PRNGKey,
+        alpha: chex.Array,
+    ) -> tuple[chex.Array, chex.Array]:
+        """An estimate of the soft value of one actor whose gradient is one of its gradient.
+
+        Args:
+            actor: of one agent.
+            observation, mask: ``[B, ...]``.
+            values: of all choices of the last sub-action ``[B, choices]``, given one-hots
+                ``[B, heads, choices]``.
+            key: of the draws.
+            alpha: the temperature.
+
+        Returns:
+            The mean over the last sub-action of value - alpha log pi, and of log pi, ``[K, B]``.
+        """
+        shape = (self.draws, *mask.shape)
+        noise = jax.random.gumbel(key, shape, self.env.float_dtype)
+        draw = jax.vmap(lambda noise: self.actor.apply(actor, observation, mask, noise))
+        one_hot, logs = draw(noise)
+        one_hot = jax.lax.stop_gradient(one_hot)
+        value = jax.lax.stop_gradient(jax.vmap(values)(one_hot))
+        probability = jnp.where(mask[:, -1], jnp.exp(logs[..., -1, :]), 0.0)
+        earlier = jnp.sum((one_hot * logs)[..., :-1, :], axis=(-2, -1))
+        entropy = -jnp.sum(probability * logs[..., -1, :], axis=-1)
+        gain = jnp.sum(probability * value, axis=-1) + alpha * entropy
+        whole = jax.lax.stop_gradient(gain - alpha * earlier)
+        others = (jnp.sum(whole, axis=0) - whole) / (self.draws - 1)
+        score = (whole - others) * earlier
+        gain += score - jax.lax.stop_gradient(score + alpha * earlier)
+        return gain, earlier - entropy
+
     def _scheduled(
         self, hp: Hyperparameters, state: HisperState
     ) -> tuple[Hyperparameters, Learned]:
@@ -647,12 +772,15 @@ class Hisper(Learner):
         log_alpha = jnp.log(hp.alpha)
         if self.schedule_updates:
             left = steps.left(self.schedule_updates, state.updates, self.env.float_dtype)
+            left = jnp.maximum(1 - (1 - left) / hp.fall_share, 0.0)
             log_alpha += left * (jnp.log(hp.first_alpha) - log_alpha)
         log_alpha = jnp.full_like(state.learned.log_alpha, log_alpha)
         return hp, state.learned.replace(log_alpha=log_alpha)
 
 
 _adam = optax.scale_by_adam()
+
+STANDARD_ROWS = 20_000
 
 
 def _smaller(values: chex.Array) -> chex.Array:
@@ -674,6 +802,9 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "autoregressive": (False, True),
     "critics": ("joint", "pairwise"),
     "credit": ("team", "agents"),
+    "gradient": ("straight_through", "expected"),
+    "cell": ("lstm", "dense"),
+    "standardise": (False, True),
     "bootstrap": (False, True),
     "entropy_split": ("third", "full", "none"),
     "feed": ("sample", "probs"),

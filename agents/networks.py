@@ -187,6 +187,9 @@ class BranchActor(nn.Module):
     heads: int
     outputs: int
     rows: bool = False
+class Inputs(nn.Module):
+    """Inputs as distances from their mean in deviations, both of which `standardised` sets.
+    They are parameters that no gradient moves: mean 0, deviation 1 until they are set.
     dtype: np.dtype = np.dtype(np.float32)
 
     @nn.compact
@@ -214,6 +217,31 @@ class StateCritic(nn.Module):
             features = jnp.mean(features, axis=-2)
         types = {"dtype": self.dtype, "param_dtype": self.dtype, "kernel_init": _head_init(0.01)}
         return nn.Dense(1, name="values", **types)(features)
+        """``[..., inputs]`` to the same."""
+        mean = self.param("mean", nn.initializers.zeros, x.shape[-1:], self.dtype)
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], self.dtype)
+        return (x - jax.lax.stop_gradient(mean)) * jax.lax.stop_gradient(scale)
+def standardised(parameters: Any, inputs: chex.Array) -> Any:
+    """Parameters of a network whose `Inputs` are those of a sample.
+    Entries that are 0 or 1 in all rows stay as they are; other constant ones become 0.
+    Args:
+        parameters: of one network, or with a leading axis of networks.
+        inputs: ``[rows, D]``, or ``[networks, rows, D]``.
+    Returns:
+        The parameters.
+    """
+    mean, deviation = jnp.mean(inputs, axis=-2), jnp.std(inputs, axis=-2)
+    least = 1e-6 * (1 + jnp.abs(mean))
+    scale = jnp.where(deviation > least, 1 / jnp.maximum(deviation, least), 0.0)
+    binary = jnp.all((inputs == 0) | (inputs == 1), axis=-2)
+    mean, scale = jnp.where(binary, 0.0, mean), jnp.where(binary, 1.0, scale)
+    layers = parameters["params"]
+    set_to = jax.tree.map(
+        lambda new, old: jnp.broadcast_to(new, old.shape),
+        {"mean": mean, "scale": scale},
+        layers["inputs"],
+    )
+    return {"params": layers | {"inputs": set_to}}
 
 
 def _embed(x: chex.Array, groups: Sequence[int], width: int, dtype: np.dtype) -> chex.Array:
@@ -232,8 +260,11 @@ class SequentialActor(nn.Module):
     eqs (24), (25).
 
     groups: entries of the observation with an embedding of their own. embedding: its width. hidden:
-    widths of the layers. width: of the LSTM cells. heads, choices: sub-actions, values of each.
-    feed: a cell gets the sub-action drawn before (``sample``), or its distribution (``probs``).
+    widths of the layers. width: of the cells. heads, choices: sub-actions, values of each. cell:
+    ``lstm``, or a ``dense`` layer that gets the features and all sub-actions before: with few
+    sub-actions there is nothing to forget, and it learns several times faster. feed: a cell gets
+    the sub-action drawn before (``sample``), or its distribution (``probs``). standardise: whether
+    there are `Inputs`.
     """
 
     groups: Sequence[int]
@@ -245,6 +276,8 @@ class SequentialActor(nn.Module):
     autoregressive: bool = True
     feed: str = "sample"
     dtype: np.dtype = np.dtype(np.float32)
+    cell: str = "lstm"
+    standardise: bool = False
 
     @nn.compact
     def __call__(
@@ -267,6 +300,8 @@ class SequentialActor(nn.Module):
             log pi(a|o) ``[..., heads, choices]`` of all values, 0 where masked.
         """
         types = {"dtype": self.dtype, "param_dtype": self.dtype}
+        if self.standardise:
+            observation = Inputs(self.dtype, name="inputs")(observation)
         features = _embed(observation, self.groups, self.embedding, self.dtype)
         features = Trunk(self.hidden, self.dtype)(features)
         small = _head_init(0.01)
@@ -278,17 +313,22 @@ class SequentialActor(nn.Module):
         zero = jnp.zeros((*features.shape[:-1], self.width), self.dtype)
         carry, drawn = (zero, zero), []
         previous = jnp.zeros((*features.shape[:-1], self.choices), self.dtype)
+        before = features
         for head in range(self.heads):
-            # Flax's default for the recurrent weights is orthogonal: QR decompositions that run
-            # beside each other under vmap can block all threads of a CPU for ever.
-            init = {"recurrent_kernel_init": _head_init(1.0)}
-            cell = nn.OptimizedLSTMCell(self.width, **init, **types)
-            carry, h = cell(carry, jnp.concatenate([features, previous], axis=-1))
+            if self.cell == "dense":
+                h = Trunk((self.width,), self.dtype)(before)
+            else:
+                # Flax's default for the recurrent weights is orthogonal: QR decompositions that
+                # run beside each other under vmap can block all threads of a CPU for ever.
+                init = {"recurrent_kernel_init": _head_init(1.0)}
+                cell = nn.OptimizedLSTMCell(self.width, **init, **types)
+                carry, h = cell(carry, jnp.concatenate([features, previous], axis=-1))
             logits = nn.Dense(self.choices, kernel_init=small, **types)(h)
             one_hot, probability, log_probability = _straight_through(
                 logits, mask[..., head, :], noise[..., head, :], temperature
             )
             previous = one_hot if self.feed == "sample" else probability
+            before = jnp.concatenate([before, previous], axis=-1)
             drawn.append((one_hot, log_probability))
         one_hots, log_probabilities = zip(*drawn, strict=True)
         return jnp.stack(one_hots, axis=-2), jnp.stack(log_probabilities, axis=-2)
@@ -314,7 +354,7 @@ class JointCritic(nn.Module):
 
     num_agents, row: agents, and entries of each at the start of the state, 0 = none. groups: the
     other entries, by embedding. embedding: its width. hidden: widths of the layers. outputs:
-    values.
+    values. standardise: whether there are `Inputs`.
     """
 
     num_agents: int
@@ -325,9 +365,11 @@ class JointCritic(nn.Module):
     outputs: int
     acting: bool = True
     dtype: np.dtype = np.dtype(np.float32)
+    standardise: bool = False
 
     def setup(self) -> None:
         types = {"dtype": self.dtype, "param_dtype": self.dtype}
+        self.inputs = Inputs(self.dtype)
         owned = (self.num_agents if self.row else 0) + len(self.groups)
         acted = self.num_agents if self.acting else 0
         shape = (self.embedding * (owned + acted), self.hidden[0])
@@ -347,6 +389,8 @@ class JointCritic(nn.Module):
         self, state: chex.Array, actions: chex.Array | None = None
     ) -> tuple[chex.Array, Any]:
         """The first hidden layer before its ReLU, ``[..., hidden[0]]``, and the actions."""
+        if self.standardise:
+            state = self.inputs(state)
         owned = self.num_agents * self.row
         parts = []
         if owned:
@@ -385,9 +429,14 @@ class PairwiseCritic(nn.Module):
     """Like `JointCritic`, but a value for every agent, which sees who chose the same.
 
     An agent's features are those of its row, of its action and of their products; agents that chose
-    the same value of a sub-action send each other messages. All agents share the weights, so what
-    `JointCritic` has to learn for each pair of agents and each choice, a collision, is learned
-    once.
+    the same value of a sub-action send each other messages, which count as much as a weight of the
+    two agents says: those admitted first may not feel those after them. All agents share the other
+    weights, so what `JointCritic` has to learn for each pair of agents and each choice, a
+    collision, is learned once.
+
+    shared_choice: the sub-action by which agents meet; None = any of them. choice_groups: so many
+    of the first ``groups`` have one entry for each of its values, of which an agent sees that of
+    its choice.
     """
 
     num_agents: int
@@ -396,20 +445,28 @@ class PairwiseCritic(nn.Module):
     embedding: int
     hidden: Sequence[int]
     outputs: int
+    shared_choice: int | None = None
+    choice_groups: int = 0
     dtype: np.dtype = np.dtype(np.float32)
+    standardise: bool = False
 
     def setup(self) -> None:
         def dense(width: int, scale: nn.initializers.Initializer = _hidden_init) -> nn.Dense:
             return nn.Dense(width, dtype=self.dtype, param_dtype=self.dtype, kernel_init=scale)
 
         shape = (self.num_agents, self.embedding)
+        self.inputs = Inputs(self.dtype)
         self.identity = self.param("identity", _head_init(1.0), shape, self.dtype)
         self.rows = dense(self.embedding)
         self.shared = dense(self.embedding)
         self.actions = dense(self.embedding)
         self.products = dense(self.embedding)
+        self.chosen = dense(self.embedding)
+        self.deeper = dense(self.embedding)
         self.own = dense(self.embedding)
         self.message = dense(self.embedding // 2)
+        shape = (self.num_agents, self.num_agents, self.embedding // 2)
+        self.weights = self.param("weights", nn.initializers.ones, shape, self.dtype)
         self.rest = Trunk(self.hidden, self.dtype)
         self.values = dense(self.outputs, _head_init(1.0))
 
@@ -419,6 +476,8 @@ class PairwiseCritic(nn.Module):
 
     def prepare(self, state: chex.Array, actions: chex.Array) -> _Prepared:
         """What all agents put into the sum."""
+        if self.standardise:
+            state = self.inputs(state)
         owned = self.num_agents * self.row
         features = self.identity.reshape(self.num_agents, *(1,) * (state.ndim - 1), -1)
         rows = state[..., :owned].reshape(*state.shape[:-1], self.num_agents, self.row)
@@ -427,13 +486,21 @@ class PairwiseCritic(nn.Module):
             features = features + self.rows(rows)
         if self.groups:
             features = features + self.shared(state[..., owned:])
-        return _Prepared(rows, features, actions, *self._acted(rows, features, actions))
+        size = sum(self.groups[: self.choice_groups])
+        choices = state[..., owned : owned + size]
+        if size:
+            choices = choices.reshape(*state.shape[:-1], self.choice_groups, -1)
+        return _Prepared(
+            rows, features, choices, actions, *self._acted(rows, features, choices, actions)
+        )
 
     def replaced(
         self, prepared: _Prepared, action: chex.Array, agent: chex.Array | int
     ) -> _Prepared:
         """`prepare` with one agent's one-hots ``[..., heads, choices]`` in place of its own."""
-        own, message = self._acted(prepared.rows[agent], prepared.features[agent], action)
+        own, message = self._acted(
+            prepared.rows[agent], prepared.features[agent], prepared.choices, action
+        )
         return prepared._replace(
             actions=prepared.actions.at[agent].set(action),
             own=prepared.own.at[agent].set(own),
@@ -442,31 +509,123 @@ class PairwiseCritic(nn.Module):
 
     def judge(self, prepared: _Prepared) -> chex.Array:
         """Values ``[agents, ..., outputs]`` of what was prepared."""
-        actions = prepared.actions
-        alike = jnp.einsum("n...hk,m...hk->nm...h", actions, actions)
+        meeting = self._meeting(prepared.actions)
+        alike = jnp.einsum("n...hk,m...hk->nm...h", meeting, meeting)
         other = ~np.eye(self.num_agents, dtype=bool)
         alike = alike * other.reshape(*other.shape, *(1,) * (alike.ndim - 2))
-        received = jnp.einsum("nm...h,m...e->n...he", alike, prepared.message)
-        x = nn.relu(jnp.concatenate([prepared.own, _flat(received)], axis=-1))
-        return self.values(self.rest(x))
+        received = jnp.einsum("nm...h,nme,m...e->n...he", alike, self.weights, prepared.message)
+        return self._value(prepared.own, _flat(received))
+
+    def alternatives(
+        self, prepared: _Prepared, action: chex.Array, agent: chex.Array | int
+    ) -> chex.Array:
+        """Mean values of all agents for every choice of one in the sub-action by which they meet.
+
+        It needs ``shared_choice``, and computes anew only what a choice changes: the agent's own
+        value, and of the others once with and once without it.
+
+        Args:
+            prepared: of all agents.
+            action: one-hots ``[..., heads, choices]`` of the agent, in place of its own.
+            agent: which.
+
+        Returns:
+            ``[..., choices, outputs]``.
+        """
+        head = self.shared_choice
+        features = prepared.features[agent][..., None, :]
+        rest = self._linear(
+            prepared.rows[agent], prepared.choices, action.at[..., head, :].set(0.0)
+        )
+        x = self._seen(features, rest[..., None, :] + self._by_choice(prepared, agent, action))
+        own, message = self.own(x), self.message(x)
+
+        here = prepared.actions[..., head, :]
+        absent = jnp.arange(self.num_agents) == agent
+        others = jnp.where(absent.reshape(-1, *(1,) * (here.ndim - 1)), 0.0, here)
+        received = jnp.einsum(
+            "m...k,me,m...e->...ke", others, self.weights[agent], prepared.message
+        )
+        mine = self._value(own, received)
+
+        alike = jnp.einsum("n...k,m...k->nm...", others, others)
+        other = ~np.eye(self.num_agents, dtype=bool)
+        alike = alike * other.reshape(*other.shape, *(1,) * (alike.ndim - 2))
+        without = jnp.einsum("nm...,nme,m...e->n...e", alike, self.weights, prepared.message)
+        joined = without + jnp.einsum(
+            "n...k,ne,...ke->n...e", others, self.weights[:, agent], message
+        )
+        alone, met = self._value(prepared.own, without), self._value(prepared.own, joined)
+        alone = jnp.where(absent.reshape(-1, *(1,) * (alone.ndim - 1)), 0.0, alone)
+        change = jnp.einsum("n...k,n...o->...ko", others, met - alone)
+        total = mine + jnp.sum(alone, axis=0)[..., None, :] + change
+        return total / self.num_agents
+
+    def _meeting(self, actions: chex.Array) -> chex.Array:
+        """Of one-hots ``[..., heads, choices]`` the sub-actions by which agents meet."""
+        if self.shared_choice is None:
+            return actions
+        return actions[..., self.shared_choice : self.shared_choice + 1, :]
+
+    def _value(self, own: chex.Array, received: chex.Array) -> chex.Array:
+        return self.values(self.rest(nn.relu(jnp.concatenate([own, received], axis=-1))))
 
     def _acted(
-        self, rows: chex.Array, features: chex.Array, actions: chex.Array
+        self, rows: chex.Array, features: chex.Array, choices: chex.Array, actions: chex.Array
     ) -> tuple[chex.Array, chex.Array]:
         """Own part and message of agents from their rows, features and actions."""
-        actions = _flat(actions)
-        acted = self.actions(actions)
-        if self.row:
-            acted += self.products(_flat(rows[..., None] * actions[..., None, :]))
-        x = jnp.concatenate([nn.relu(features + acted), features * acted], axis=-1)
+        x = self._seen(features, self._linear(rows, choices, actions))
         return self.own(x), self.message(x)
+
+    def _seen(self, features: chex.Array, acted: chex.Array) -> chex.Array:
+        x = jnp.concatenate([nn.relu(features + acted), features * acted], axis=-1)
+        return nn.relu(self.deeper(x))
+
+    def _linear(self, rows: chex.Array, choices: chex.Array, actions: chex.Array) -> chex.Array:
+        """What is linear in the actions: themselves, their products with rows and choices."""
+        one_hots = _flat(actions)
+        acted = self.actions(one_hots)
+        if self.row:
+            acted += self.products(_flat(rows[..., None] * one_hots[..., None, :]))
+        if self.choice_groups:
+            taken = actions[..., self.shared_choice, None, : choices.shape[-1]] * choices
+            taken = jnp.concatenate([jnp.sum(taken, axis=-1), _flat(taken)], axis=-1)
+            acted += self.chosen(taken)
+        return acted
+
+    def _by_choice(
+        self, prepared: _Prepared, agent: chex.Array | int, action: chex.Array
+    ) -> chex.Array:
+        """What each value of ``shared_choice`` adds to `_linear`, ``[..., choices, embedding]``."""
+        heads, choices = action.shape[-2:]
+
+        def kernel(layer: nn.Dense, *shape: int) -> chex.Array:
+            return layer.variables["params"]["kernel"].reshape(*shape, self.embedding)
+
+        acted = kernel(self.actions, heads, choices)[self.shared_choice]
+        if self.row:
+            products = kernel(self.products, self.row, heads, choices)[:, self.shared_choice]
+            acted = acted + jnp.einsum("...r,rke->...ke", prepared.rows[agent], products)
+        if self.choice_groups:
+            values = prepared.choices
+            weights = kernel(self.chosen, -1)
+            each = weights[self.choice_groups :].reshape(*values.shape[-2:], self.embedding)
+            each = each + weights[: self.choice_groups, None]
+            more = jnp.einsum("...gk,gke->...ke", values, each)
+            spare = [(0, 0)] * (more.ndim - 2) + [(0, choices - more.shape[-2]), (0, 0)]
+            acted = acted + jnp.pad(more, spare)
+        return acted
 
 
 class _Prepared(NamedTuple):
-    """Of all agents: rows of the state, features of these, actions, own parts and messages."""
+    """Of all agents: rows of the state, features of these, actions, own parts and messages.
+
+    choices: of the values of the sub-action by which agents meet, ``[..., groups, values]``.
+    """
 
     rows: chex.Array
     features: chex.Array
+    choices: chex.Array
     actions: chex.Array
     own: chex.Array
     message: chex.Array

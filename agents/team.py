@@ -104,6 +104,11 @@ class Team:
         groups = env.state_groups or ((rest,) if rest else ())
         return {"num_agents": env.num_agents, "row": env.state_row, "groups": groups}
 
+    def meeting(self) -> dict[str, Any]:
+        """How a `networks.PairwiseCritic` sees agents that share what they chose."""
+        env = self.env
+        return {"shared_choice": env.shared_choice, "choice_groups": env.choice_groups}
+
     def actor_shape(self) -> dict[str, Any]:
         """How a `networks.SequentialActor` reads an observation, and what it chooses."""
         groups = self.env.observation_groups or (self.env.observation_space.size,)

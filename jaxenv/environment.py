@@ -77,7 +77,9 @@ class Environment(Generic[TState, TParams]):
     ``[num_agents, parts]``, says what each agent adds to them; observation_groups, the sizes of
     consecutive parts of an observation that belong together, () = one part; state_row, the entries
     of each agent, one after the other, at the start of the global state; state_groups, the parts of
-    the rest.
+    the rest; shared_choice, the sub-action by which agents meet: those that choose the same value
+    of it share what it names; choice_groups, how many of the first state_groups have one entry for
+    each of its values.
     """
 
     dtype: str = "float32"
@@ -90,6 +92,8 @@ class Environment(Generic[TState, TParams]):
     observation_groups: ClassVar[tuple[int, ...]] = ()
     state_row: ClassVar[int] = 0
     state_groups: ClassVar[tuple[int, ...]] = ()
+    shared_choice: ClassVar[int | None] = None
+    choice_groups: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
         check_dtype(self.dtype)

@@ -339,6 +339,8 @@ class Services(Environment[ServicesState, ServicesParams]):
     name: ClassVar[str] = "services"
     reward_parts: ClassVar[tuple[str, ...]] = ("accuracy", "delay", "cost")
     paid_by_agent: ClassVar[bool] = True
+    shared_choice: ClassVar[int | None] = 2  # the server
+    choice_groups: ClassVar[int] = 2  # its work and memory in use
 
     # ---- sizes and scenario -------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import pytest
 
 import jaxenv
 from agents.hisper import Hisper
-from agents.networks import JointCritic, PairwiseCritic
+from agents.networks import JointCritic, PairwiseCritic, standardised
 from jaxenv.errors import ConfigError
 from tests.toy_environments import Crew
 
@@ -63,6 +63,58 @@ def test_agents_hear_those_alone_that_chose_the_same():
         met = ((choice[agent] == choice[2]) | (choice[agent] == moved)).any(axis=-1)
         assert not changed[agent][~met].any() and not met.all()
         assert changed[agent][met].mean() > 0.5  # a ReLU may silence some
+
+
+def test_alternatives_are_what_all_computed_anew_with_each_choice_gives():
+    meeting = dict(groups=(CHOICES, 2), shared_choice=1, choice_groups=1, standardise=True)
+    critic = PairwiseCritic(**SHAPE | meeting)
+    rng = np.random.default_rng(3)
+    state = jnp.asarray(rng.normal(size=(50, AGENTS * ROW + CHOICES + 2)), jnp.float32)
+    actions, other = case(batch=50)[1], case(seed=5, batch=50)[1]
+    parameters = critic.init(jax.random.key(1), state, actions)
+    noise = [
+        jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype) for x in jax.tree.leaves(parameters)
+    ]
+    treedef = jax.tree.structure(parameters)
+    parameters = jax.tree.map(jnp.add, parameters, jax.tree.unflatten(treedef, noise))
+    prepared = critic.apply(parameters, state, actions, method="prepare")
+    for agent in (0, 2):
+        found = critic.apply(parameters, prepared, other[agent], agent, method="alternatives")
+        for choice in range(CHOICES):
+            own = other[agent].at[:, 1].set(jax.nn.one_hot(choice, CHOICES))
+            anew = critic.apply(parameters, state, actions.at[agent].set(own))
+            expected = jnp.mean(anew, axis=0)
+            np.testing.assert_allclose(found[:, choice], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_critic_hears_only_those_before_it_where_the_weights_say_so():
+    critic = PairwiseCritic(**SHAPE)
+    state, actions, choice = case(batch=200)
+    parameters = critic.init(jax.random.key(1), state, actions)
+    earlier = jnp.tril(jnp.ones((AGENTS, AGENTS)), -1)[..., None]
+    weights = parameters["params"]["weights"] * earlier
+    parameters = {"params": parameters["params"] | {"weights": weights}}
+    before = critic.apply(parameters, state, actions)
+    moved = jax.nn.one_hot((choice[1] + 1) % CHOICES, CHOICES)
+    after = critic.apply(parameters, state, actions.at[1].set(moved))
+    changed = np.abs(after - before).max(axis=-1) > 1e-6
+    assert not changed[0].any() and changed[1].all() and changed[2].any()
+
+
+def test_networks_see_inputs_as_they_are_spread():
+    critic = JointCritic(**SHAPE, standardise=True)
+    state, actions, _ = case(batch=400)
+    state = state.at[:, 0].set(7.0).at[:, 1].set(state[:, 1] > 0).at[:, 2].multiply(1e-3)
+    parameters = standardised(critic.init(jax.random.key(1), state, actions), state)
+    inputs = parameters["params"]["inputs"]
+    seen = (state - inputs["mean"]) * inputs["scale"]
+    np.testing.assert_array_equal(seen[:, 0], 0.0)  # constant
+    np.testing.assert_array_equal(seen[:, 1], state[:, 1])  # 0 or 1
+    np.testing.assert_allclose(np.mean(seen[:, 2:], axis=0), 0.0, atol=1e-4)
+    np.testing.assert_allclose(np.std(seen[:, 2:], axis=0), 1.0, rtol=1e-3)
+    gradient = jax.grad(lambda p: jnp.sum(critic.apply(p, state, actions)))(parameters)
+    assert not np.any(gradient["params"]["inputs"]["mean"])
+    assert not np.any(gradient["params"]["inputs"]["scale"])
 
 
 def built(**options):

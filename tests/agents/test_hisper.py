@@ -193,6 +193,18 @@ def test_policies_are_the_soft_best_responses_to_each_other(paper):
     assert metrics["actor_loss"].mean() * unit == pytest.approx(-soft, abs=0.1)
 
 
+def test_the_expected_gradient_coordinates_where_critics_are_networks():
+    """On the game that `test_networks_coordinate` may miss."""
+    options = dict(alpha=0.7, bootstrap=False, gradient="expected", cell="dense")
+    learner, hp = Hisper.build(TEAM, **SIZES, **RATES, **options)
+    state, metrics = train(learner, GAME, hp, 60)
+    assert greedy(learner, state, GAME) == BEST
+    expected = soft_best(servers().sum(-1), VALID[:, 0], 0.7)
+    np.testing.assert_allclose(policies(learner, state, GAME)[:, 0], expected, atol=0.06)
+    entropy = -sum(p[p > 0] @ np.log(p[p > 0]) for p in expected) / 3
+    assert metrics["entropy"].mean() == pytest.approx(entropy, abs=0.06)
+
+
 @pytest.mark.deep
 def test_networks_coordinate():
     """A network's slope at an action is not its rise to the next: the best action may be missed."""
@@ -603,6 +615,64 @@ def test_actors_learn_in_a_fresh_order_against_the_new_actions_of_those_before(d
     assert orders[0] != orders[1] and sorted(orders[0]) == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("autoregressive", "cell"), [(True, "dense"), (True, "lstm"), (False, "lstm")]
+)
+def test_the_expected_gradient_is_that_of_the_soft_value_of_all_actions(
+    autoregressive, cell, double
+):
+    """Against the sum over all of an agent's actions, each with its own probability."""
+    learner, old, params, batch, _ = a_run(
+        np.random.default_rng(4),
+        gradient="expected",
+        autoregressive=autoregressive,
+        cell=cell,
+        draws=4000,
+    )
+    observation, mask, world = slow_view(learner, batch.state, params)
+    alpha, n = 0.7, 1
+    joint = np.moveaxis(np.eye(3)[np.asarray(batch.action)], 1, 0)
+    actor = member(old.actors, n)
+    values = np.zeros((6, 3, 3))
+    for first, last in itertools.product(range(3), repeat=2):
+        taken = joint.copy()
+        taken[n] = np.eye(3)[[first, last]]
+        values[:, first, last] = slow_value(learner, old.critics, old.scale, world, taken).sum(-1)
+
+    def exact(actor):
+        value = 0.0
+        for first in range(3):
+            noise = np.zeros((6, 2, 3)) + 1e3 * np.eye(3)[first] * np.array([[1], [0]])
+            _, logs = learner.actor.apply(actor, observation[n], mask[n], noise)
+            p = jnp.where(mask[n], jnp.exp(logs), 0.0)
+            inner = jnp.sum(p[:, 1] * (values[:, first] - alpha * logs[:, 1]), axis=-1)
+            value += p[:, 0, first] * (inner - alpha * logs[:, 0, first])
+        return jnp.mean(value)
+
+    prepare, _, _ = learner._methods
+    acted = prepare(old.critics, world, jnp.asarray(joint))
+    of_last = partial(learner._values_of_last, old, acted, n)
+    first_of_all = np.broadcast_to(np.eye(3)[[2, 0]], (6, 2, 3))
+    np.testing.assert_allclose(of_last(jnp.asarray(first_of_all)), values[:, 2], rtol=1e-9)
+
+    @jax.jit
+    def estimated(actor, key):
+        gain, log_probability = learner._expected_gain(
+            actor, observation[n], mask[n], of_last, key, alpha
+        )
+        return jnp.mean(gain), jnp.mean(log_probability)
+
+    (gain, log_probability), gradient = jax.value_and_grad(estimated, has_aux=True)(
+        actor, jax.random.key(3)
+    )
+    slope = jax.grad(exact)(actor)
+    assert float(gain) == pytest.approx(float(exact(actor)), rel=0.02)
+    norm = np.sqrt(dot(slope, slope))
+    error = jax.tree.map(jnp.subtract, gradient, slope)
+    assert np.sqrt(dot(error, error)) < 0.05 * norm
+    assert -np.log(9) < float(log_probability) < 0
+
+
 def test_gradients_of_actors_are_clipped_by_their_global_norm(double):
     norms = []
     for limit in (1e9, 1e-3):
@@ -654,6 +724,10 @@ def test_rates_and_the_temperature_fall():
     for updates, share, alpha in [(0, 1.0, 2.0), (50, 0.525, 1.0), (200, 0.05, 0.5)]:
         now, learned = learner._scheduled(hp, state.replace(updates=jnp.int32(updates)))
         assert (float(now.lr_actor), float(now.lr_critic)) == pytest.approx((share, 2 * share))
+        np.testing.assert_allclose(np.exp(learned.log_alpha), alpha, rtol=1e-5)
+    sooner = hp.replace(fall_share=jnp.float32(0.5))
+    for updates, alpha in [(25, 1.0), (50, 0.5), (80, 0.5)]:
+        learned = learner._scheduled(sooner, state.replace(updates=jnp.int32(updates)))[1]
         np.testing.assert_allclose(np.exp(learned.log_alpha), alpha, rtol=1e-5)
     own = dataclasses.replace(learner, temperature="learned")
     kept = own._scheduled(hp, state.replace(updates=jnp.int32(50)))[1]
@@ -814,6 +888,12 @@ def test_it_fits_the_services():
         ({"hybrid_reward": 1}, "hybrid_reward: 1 is not valid; choose false or true"),
         ({"entropy_split": "half"}, "entropy_split: 'half' is not valid; choose third or full or"),
         ({"feed": "soft"}, "feed: 'soft' is not valid; choose sample or probs"),
+        ({"gradient": "exact"}, "gradient: 'exact' is not valid; choose straight_through or expe"),
+        ({"gradient": "expected", "draws": 1}, "draws: 1 is not valid; give at least 2"),
+        ({"cell": "gru"}, "cell: 'gru' is not valid; choose lstm or dense"),
+        ({"standardise": 1}, "standardise: 1 is not valid; choose false or true"),
+        ({"draws": 0}, "draws: 0 is not valid; give a positive integer"),
+        ({"fall_share": 0}, r"fall_share: 0.0 is not valid; give a number in \(0, 1\]"),
         ({"temperature": "auto"}, "temperature: 'auto' is not valid; choose fixed or learned"),
         ({"schedule_updates": -1}, "schedule_updates: -1 is not valid; give a positive integer"),
         ({"lr_actor": 0.0}, "lr_actor: 0.0 is not valid; give a positive finite number"),
