@@ -187,9 +187,6 @@ class BranchActor(nn.Module):
     heads: int
     outputs: int
     rows: bool = False
-class Inputs(nn.Module):
-    """Inputs as distances from their mean in deviations, both of which `standardised` sets.
-    They are parameters that no gradient moves: mean 0, deviation 1 until they are set.
     dtype: np.dtype = np.dtype(np.float32)
 
     @nn.compact
@@ -217,16 +214,33 @@ class StateCritic(nn.Module):
             features = jnp.mean(features, axis=-2)
         types = {"dtype": self.dtype, "param_dtype": self.dtype, "kernel_init": _head_init(0.01)}
         return nn.Dense(1, name="values", **types)(features)
+
+
+class Inputs(nn.Module):
+    """Inputs as distances from their mean in deviations, both of which `standardised` sets.
+
+    They are parameters that no gradient moves: mean 0, deviation 1 until they are set.
+    """
+
+    dtype: np.dtype = np.dtype(np.float32)
+
+    @nn.compact
+    def __call__(self, x: chex.Array) -> chex.Array:
         """``[..., inputs]`` to the same."""
         mean = self.param("mean", nn.initializers.zeros, x.shape[-1:], self.dtype)
         scale = self.param("scale", nn.initializers.ones, x.shape[-1:], self.dtype)
         return (x - jax.lax.stop_gradient(mean)) * jax.lax.stop_gradient(scale)
+
+
 def standardised(parameters: Any, inputs: chex.Array) -> Any:
     """Parameters of a network whose `Inputs` are those of a sample.
+
     Entries that are 0 or 1 in all rows stay as they are; other constant ones become 0.
+
     Args:
         parameters: of one network, or with a leading axis of networks.
         inputs: ``[rows, D]``, or ``[networks, rows, D]``.
+
     Returns:
         The parameters.
     """
