@@ -35,7 +35,13 @@ import optax
 from agents import branches, checks, steps, tally
 from agents.branches import Branches
 from agents.distributions import draw, masked_logits, masked_policy
-from agents.learner import Learner, Policy, scenario_axes, unsupported_observation
+from agents.learner import (
+    Learner,
+    Policy,
+    scenario_axes,
+    unsupported_observation,
+    unsupported_reward,
+)
 from agents.networks import ActorCritic
 from jaxenv import struct
 from jaxenv.environment import Environment, as_key
@@ -195,9 +201,7 @@ class A3C(Learner):
 
     @classmethod
     def unsupported(cls, env: Environment) -> str | None:
-        reason = unsupported_observation(env)
-        if reason is None and getattr(env, "reward_mode", None) == "own":
-            reason = 'it learns from the scalar reward, which is 0 with reward_mode="own"'
+        reason = unsupported_observation(env) or unsupported_reward(env)
         return reason or branches.unsupported(env.action_space)
 
     def default_hp(self) -> Hyperparameters:

@@ -169,6 +169,13 @@ def unsupported_observation(env: Environment) -> str | None:
     return None
 
 
+def unsupported_reward(env: Environment) -> str | None:
+    """Why the scalar reward of ``env`` teaches nothing, or None where it does."""
+    if getattr(env, "reward_mode", None) == "own":
+        return 'it learns from the scalar reward, which is 0 with reward_mode="own"'
+    return None
+
+
 def scenario_axes(env: Environment, params: Any) -> Any:
     """Per leaf, 0 where ``params`` carries a leading axis of environments, else None."""
     return jax.tree.map(

@@ -29,7 +29,13 @@ import optax
 from agents import branches, checks, steps, tally, team
 from agents.branches import Branches
 from agents.distributions import masked_logits, masked_policy
-from agents.learner import Learner, Policy, scenario_axes, unsupported_observation
+from agents.learner import (
+    Learner,
+    Policy,
+    scenario_axes,
+    unsupported_observation,
+    unsupported_reward,
+)
 from agents.networks import BranchActor, StateCritic
 from agents.team import Scale
 from jaxenv import struct
@@ -191,9 +197,7 @@ class PPO(Learner):
     def unsupported(cls, env: Environment) -> str | None:
         if env.num_agents > 1:
             return team.unsupported(env)
-        reason = unsupported_observation(env)
-        if reason is None and getattr(env, "reward_mode", None) == "own":
-            reason = 'it learns from the scalar reward, which is 0 with reward_mode="own"'
+        reason = unsupported_observation(env) or unsupported_reward(env)
         return reason or branches.unsupported(env.action_space)
 
     def default_hp(self) -> Hyperparameters:

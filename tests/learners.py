@@ -12,6 +12,12 @@ def start(learner, key, params, hp):
     return learner.init(key, params, hp)
 
 
+@partial(jax.jit, static_argnames=("learner", "length"), donate_argnames="state")
+def chunk(learner, state, params, hp, length=50):
+    """``length`` updates, and the metrics of each."""
+    return jax.lax.scan(lambda s, _: learner.update(s, params, hp), state, length=length)
+
+
 def check_dtypes(learner, hp):
     """An update keeps shapes and dtypes of the state; the dtypes of state and metrics."""
     params, key = learner.env.default_params(), jax.random.key(0)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import chex
 import jax
 import jax.numpy as jnp
@@ -14,7 +12,7 @@ from agents.a3c import A3C, Rollout, Spread
 from jaxenv.errors import ConfigError
 from jaxenv.robust import Robust
 from jaxenv.vehicular import Vehicular
-from tests.learners import check_dtypes, start
+from tests.learners import check_dtypes, chunk, start
 from tests.probes import Bandit, Convoy, Corridor, Placement
 
 BANDIT = Bandit(num_contexts=2)
@@ -31,19 +29,13 @@ def double():
         yield
 
 
-@partial(jax.jit, static_argnames="learner", donate_argnames="state")
-def chunk(learner, state, params, hp):
-    """``CHUNK`` updates, and the metrics of each."""
-    return jax.lax.scan(lambda s, _: learner.update(s, params, hp), state, length=CHUNK)
-
-
 def train(learner, params, hp, updates, state=None):
     """The state after so many updates, a multiple of ``CHUNK``, and the metrics of each."""
     parts = []
     if state is None:
         state = start(learner, jax.random.key(0), params, hp)
     for _ in range(updates // CHUNK):
-        state, metrics = chunk(learner, state, params, hp)
+        state, metrics = chunk(learner, state, params, hp, CHUNK)
         parts.append(metrics)
     return state, jax.tree.map(lambda *x: np.concatenate(x), *parts)
 

@@ -17,7 +17,7 @@ from agents.team import Scale
 from jaxenv.errors import ConfigError
 from jaxenv.services import Services
 from runs.checkpoint import Checkpoints
-from tests.learners import check_dtypes, start
+from tests.learners import check_dtypes, chunk, start
 from tests.probes import NO_TEAMS, Team
 from tests.toy_environments import Crew
 
@@ -32,12 +32,6 @@ def double():
     """64-bit mode."""
     with jax.enable_x64(True):
         yield
-
-
-@partial(jax.jit, static_argnames="learner", donate_argnames="state")
-def chunk(learner, state, params, hp):
-    """50 updates, and the metrics of each."""
-    return jax.lax.scan(lambda s, _: learner.update(s, params, hp), state, length=50)
 
 
 def train(learner, params, hp, chunks):
