@@ -141,21 +141,50 @@ class PPOState:
     key: chex.PRNGKey
 
 
+@dataclasses.dataclass(frozen=True)
+class Actors:
+    """The actors of ``agents`` agents; separate: whether each has parameters of its own."""
+
+    network: BranchActor
+    agents: int
+    separate: bool
+
+    def seen(self, observation: chex.Array) -> chex.Array:
+        """What the network sees of observations ``[B, n, ...]``; a shared one, also who it is."""
+        if self.network.rows:
+            return observation
+        size = observation.shape[0]
+        observation = observation.reshape(size, self.agents, -1)
+        if self.agents == 1 or self.separate:
+            return observation
+        number = jnp.eye(self.agents, dtype=observation.dtype)
+        number = jnp.broadcast_to(number, (size, *number.shape))
+        return jnp.concatenate([observation, number], axis=-1)
+
+    def logits(self, parameters: Any, observation: chex.Array) -> chex.Array:
+        """Observations ``[B, n, ...]`` of all agents to ``[B, n, heads, outputs]``."""
+        seen = self.seen(observation)
+        if self.separate:
+            return jax.vmap(self.network.apply, (0, 1), 1)(parameters, seen)
+        return self.network.apply(parameters, seen)
+
+
 @struct.dataclass
 class PPOPolicy(Policy):
     """The learned policy: the most probable valid value of every sub-action."""
 
-    actor: Any
-    learner: PPO = struct.field(pytree_node=False)
+    parameters: Any
+    actors: Actors = struct.field(pytree_node=False)
+    branches: Branches = struct.field(pytree_node=False)
 
     def act(self, carry, key, observation, mask, state, params):
-        learner = self.learner
-        if learner.env.num_agents == 1:
+        alone = self.actors.agents == 1
+        if alone:
             observation, mask = observation[None], mask[None]
-        mask = learner.branches.head_mask(mask)
-        logits = masked_logits(learner.logits(self.actor, observation[None])[0], mask)
-        action = learner.branches.action(jnp.argmax(logits, axis=-1).astype(jnp.int32))
-        return (action[0] if learner.env.num_agents == 1 else action), carry
+        logits = self.actors.logits(self.parameters, observation[None])[0]
+        logits = masked_logits(logits, self.branches.head_mask(mask))
+        action = self.branches.action(jnp.argmax(logits, axis=-1).astype(jnp.int32))
+        return (action[0] if alone else action), carry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,7 +256,7 @@ class PPO(Learner):
         start = jax.vmap(self._first_lane, (0, scenario_axes(self.env, params)))
         lanes = start(jax.random.split(key_lanes, self.num_envs), params)
         view = self._view(lanes.env_state, params)
-        seen = self._seen(view["observation"])[0]
+        seen = self.actors.seen(view["observation"])[0]
         if self._separate:
             keys = jax.random.split(key_actor, self.env.num_agents)
             actor = jax.vmap(self.actor.init)(keys, seen)
@@ -288,7 +317,7 @@ class PPO(Learner):
         return state, {name: jnp.mean(x) for name, x in losses.items()} | metrics
 
     def policy(self, state: PPOState) -> PPOPolicy:
-        return PPOPolicy(state.parameters.actor, self)
+        return PPOPolicy(state.parameters.actor, self.actors, self.branches)
 
     # ---- networks -----------------------------------------------------------------------------
 
@@ -318,23 +347,14 @@ class PPO(Learner):
         """Steps of all environments in a rollout."""
         return self.num_envs * self.rollout_length
 
+    @property
+    def actors(self) -> Actors:
+        """How the actors of all agents are read."""
+        return Actors(self.actor, self.env.num_agents, self._separate)
+
     def logits(self, actor: Any, observation: chex.Array) -> chex.Array:
         """Observations ``[B, n, ...]`` of all agents to ``[B, n, heads, outputs]``."""
-        seen = self._seen(observation)
-        if self._separate:
-            return jax.vmap(self.actor.apply, (0, 1), 1)(actor, seen)
-        return self.actor.apply(actor, seen)
-
-    def _seen(self, observation: chex.Array) -> chex.Array:
-        """What the actor sees of observations ``[B, n, ...]``; shared, also the agent's number."""
-        if self._rows:
-            return observation
-        size, agents = observation.shape[0], self.env.num_agents
-        observation = observation.reshape(size, agents, -1)
-        if agents == 1 or self._separate:
-            return observation
-        number = jnp.broadcast_to(jnp.eye(agents, dtype=observation.dtype), (size, agents, agents))
-        return jnp.concatenate([observation, number], axis=-1)
+        return self.actors.logits(actor, observation)
 
     @property
     def _rows(self) -> bool:

@@ -513,6 +513,16 @@ def test_one_row_per_branch_is_learned_with_the_same_weights():
     assert logits.shape == (1, 1, 3, 10) and value.shape == (1,)
 
 
+def test_a_policy_is_measured_wherever_its_sizes_fit():
+    trees = []
+    for mode in ("common", "mixed"):
+        env = Robust(max_devices=2, mode=mode)
+        learner, hp = PPO.build(env, hidden=(4,), num_envs=4, rollout_length=1)
+        state = jax.eval_shape(learner.init, jax.random.key(0), env.default_params(), hp)
+        trees.append(jax.tree.structure(learner.policy(state)))
+    assert trees[0] == trees[1]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
