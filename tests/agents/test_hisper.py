@@ -627,7 +627,7 @@ def test_the_expected_gradient_is_that_of_the_soft_value_of_all_actions(
         gradient="expected",
         autoregressive=autoregressive,
         cell=cell,
-        draws=4000,
+        draws=16_000,
     )
     observation, mask, world = slow_view(learner, batch.state, params)
     alpha, n = 0.7, 1
