@@ -354,6 +354,7 @@ class Hisper(Learner):
             dtype=self.env.float_dtype,
             cell=self.cell,
             standardise=self.standardise,
+            relaxed=self.gradient == "straight_through",
         )
 
     @property

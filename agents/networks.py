@@ -278,7 +278,7 @@ class SequentialActor(nn.Module):
     ``lstm``, or a ``dense`` layer that gets the features and all sub-actions before: with few
     sub-actions there is nothing to forget, and it learns several times faster. feed: a cell gets
     the sub-action drawn before (``sample``), or its distribution (``probs``). standardise: whether
-    there are `Inputs`.
+    there are `Inputs`. relaxed: whether gradients pass through draws.
     """
 
     groups: Sequence[int]
@@ -292,6 +292,7 @@ class SequentialActor(nn.Module):
     dtype: np.dtype = np.dtype(np.float32)
     cell: str = "lstm"
     standardise: bool = False
+    relaxed: bool = True
 
     @nn.compact
     def __call__(
@@ -341,6 +342,8 @@ class SequentialActor(nn.Module):
             one_hot, probability, log_probability = _straight_through(
                 logits, mask[..., head, :], noise[..., head, :], temperature
             )
+            if not self.relaxed:
+                one_hot = jax.lax.stop_gradient(one_hot)
             previous = one_hot if self.feed == "sample" else probability
             before = jnp.concatenate([before, previous], axis=-1)
             drawn.append((one_hot, log_probability))

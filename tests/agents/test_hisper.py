@@ -195,11 +195,12 @@ def test_policies_are_the_soft_best_responses_to_each_other(paper):
 
 def test_the_expected_gradient_coordinates_where_critics_are_networks():
     """On the game that `test_networks_coordinate` may miss."""
-    options = dict(alpha=0.7, bootstrap=False, gradient="expected", cell="dense")
-    learner, hp = Hisper.build(TEAM, **SIZES, **RATES, **options)
+    options = dict(alpha=1.0, bootstrap=False, gradient="expected", cell="dense")
+    sizes = SIZES | dict(embedding=16, critic_hidden=(32, 32))
+    learner, hp = Hisper.build(TEAM, **sizes, **RATES, **options)
     state, metrics = train(learner, GAME, hp, 60)
     assert greedy(learner, state, GAME) == BEST
-    expected = soft_best(servers().sum(-1), VALID[:, 0], 0.7)
+    expected = soft_best(servers().sum(-1), VALID[:, 0], 1.0)
     np.testing.assert_allclose(policies(learner, state, GAME)[:, 0], expected, atol=0.06)
     entropy = -sum(p[p > 0] @ np.log(p[p > 0]) for p in expected) / 3
     assert metrics["entropy"].mean() == pytest.approx(entropy, abs=0.06)
