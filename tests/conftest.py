@@ -6,8 +6,12 @@ long.
 
 from __future__ import annotations
 
+import gc
 import os
 from importlib.metadata import version
+from pathlib import Path
+
+MOST_MAPPINGS = 20_000
 
 OPTIMIZED = os.environ.get("JAXENV_TEST_OPTIMIZED") == "1"
 EMITTERS_ARE_OPTIONAL = tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 12)
@@ -45,3 +49,14 @@ def fast_compilation(request):
         jax.config.update("jax_disable_most_optimizations", unoptimized)
         yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgotten_programs():
+    """A compiled program takes some twenty mappings of memory, of which Linux allows a process
+    65,530: a worker that kept all programs of all modules would end in a segmentation fault."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
