@@ -175,6 +175,7 @@ def test_the_game_needs_coordination():
     assert reward.max() == pytest.approx(4.45)
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize("paper", [False, True])
 def test_policies_are_the_soft_best_responses_to_each_other(paper):
     switches = dict(hybrid_reward=paper, autoregressive=paper, bootstrap=False)

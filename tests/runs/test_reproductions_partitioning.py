@@ -106,6 +106,7 @@ def test_as_many_workers_train_at_every_point(group, number):
         )
 
 
+@pytest.mark.deep
 def test_measured_together_is_measured_alone():
     env, params = Partitioning.build(num_blocks=2, num_servers=2, max_steps=3)
     ((_, places),) = system.families("rate")

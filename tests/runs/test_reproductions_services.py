@@ -412,6 +412,7 @@ def test_temperatures_are_one_program(small, tmp_path):
     assert system.uniform_entropy(jobs[0]) == pytest.approx(np.log(16 * 4 * 2))
 
 
+@pytest.mark.deep
 def test_figures_from_training_to_file(small, tmp_path):
     result = system.fig07(CONFIG)
     write_reproduction(tmp_path, "services/fig07", result)

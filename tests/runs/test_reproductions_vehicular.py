@@ -112,6 +112,7 @@ def test_disabled_vehicles_leave_the_tasks_of_a_smaller_fleet():
         np.testing.assert_array_equal(of_small.denominator[metric], of_large.denominator[metric])
 
 
+@pytest.mark.deep
 def test_seeds_and_points_are_leading_axes():
     env, params = Vehicular.build(max_steps=4, num_vehicles=2, arrival_probability=0.9)
     learner = agents_registry.learner_class("sac_discrete")(env, hidden=(4,), num_envs=2)

@@ -320,7 +320,7 @@ def vehicular_state(folder: Path):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.deep
 def test_the_scheduler_killed_after_20_of_40_updates_ends_bitwise_the_same(workplace):
     train.main([*VEHICLES, "hydra.run.dir=whole"])
     metrics = workplace / "killed/metrics.csv"
