@@ -77,4 +77,5 @@ def test_the_table_of_learners_is_that_of_the_registry():
     assert {row[0]: row[1:] for row in rows} == {
         name: ["" if reason else "yes" for reason in reasons.values()]
         for name, reasons in fits.items()
+        if registry.learner_class(name).__module__.startswith("agents.")  # not of another test
     }
