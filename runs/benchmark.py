@@ -1,15 +1,25 @@
-"""``python -m runs.benchmark suite=env|train|allocators``: measured speed as JSON and a table."""
+"""``python -m runs.benchmark suite=env|train|allocators|all``: speed as JSON, table and figure."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
+from tqdm import tqdm
+
 from jaxenv.errors import ConfigError
-from runs import benchmarks, program, tables
+from runs import benchmarks, figures, program, tables
 from runs.benchmarks import Measurement
+from runs.gpu import chosen
 from runs.program import Config, check_integer
+
+ALL = "all"
+FILE = "benchmark.json"
+SHARED = ("seed", "repeats", "num_envs", "num_steps", "reference_s")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -21,21 +31,46 @@ def run(config: Config, folder: Path) -> None:
     """Runs the benchmarks of a suite and writes ``benchmark.json``."""
     for name in ("num_steps", "num_seeds", "num_updates", "repeats", "num_instances"):
         check_integer(config, name)
-    for name in ("seed", "mobile_env_s", "num_reference"):
+    for name in ("seed", "reference_s", "num_reference"):
         check_integer(config, name, low=0)
     for name in ("num_envs", "num_devices", "batch_sizes"):
         sizes = config[name]
         if not isinstance(sizes, list) or not all(isinstance(n, int) and n > 0 for n in sizes):
             raise ConfigError(name, sizes, "give a list of positive integers")
-    functions = benchmarks.suite_benchmarks(config["suite"])
-    if not functions:
+    every = config["suite"] == ALL
+    functions = {} if every else benchmarks.suite_benchmarks(config["suite"])
+    if not every and not functions:
         raise ConfigError("suite", config["suite"], "no benchmark is registered in it")
     program.claim_folder(folder)
     program.write_records(folder, config)
-    measurements = [m for function in functions.values() for m in function(config)]
-    write_benchmark(folder / "benchmark.json", measurements)
+    if every:
+        measurements = run_pieces(config, folder)
+    else:
+        measurements = [m for function in functions.values() for m in function(config)]
+    write_benchmark(folder / FILE, measurements)
     print(measurement_table(measurements))
+    curves = throughputs(measurements)
+    if curves:
+        throughput_figure(curves, folder / "figures" / "throughput.png")
     print(f"written to {folder}")
+
+
+def run_pieces(config: Config, folder: Path) -> list[Measurement]:
+    """What each piece measures in a process of its own, in its folder in ``folder``.
+
+    ``SHARED`` settings hold in every piece that has no own one.
+    """
+    given = [f"{name}={json.dumps(config[name])}" for name in SHARED]
+    measurements = []
+    for name, own in tqdm(chosen(config).items(), unit="piece", disable=None):
+        place = folder / name
+        arguments = [*given, *own, f"hydra.run.dir={place}"]
+        status = subprocess.run([sys.executable, "-m", "runs.benchmark", *arguments]).returncode
+        if status:
+            print(f"{name} failed with status {status}: its measurements are missing")
+            continue
+        measurements += read_benchmark(place / FILE)
+    return measurements
 
 
 def write_benchmark(path: Path, measurements: list[Measurement]) -> None:
@@ -44,6 +79,41 @@ def write_benchmark(path: Path, measurements: list[Measurement]) -> None:
     where = {"hardware": versions.pop("hardware"), "versions": versions}
     records = [dataclasses.asdict(measurement) | where for measurement in measurements]
     path.write_text(json.dumps(records, indent=2) + "\n")
+
+
+def read_benchmark(path: Path) -> list[Measurement]:
+    """What `write_benchmark` wrote."""
+    names = [field.name for field in dataclasses.fields(Measurement)]
+    records = json.loads(path.read_text())
+    return [Measurement(**{k: r[k] for k in names if k in r}) for r in records]
+
+
+def throughputs(measurements: list[Measurement]) -> dict[str, dict[int, Measurement]]:
+    """By system, decisions per second by number of environments."""
+    curves: dict[str, dict[int, Measurement]] = {}
+    for m in measurements:
+        match = re.fullmatch(r"(\w+) at (\d+)", m.name)
+        if match:
+            curves.setdefault(match[1], {})[int(match[2])] = m
+    return curves
+
+
+def throughput_figure(curves: dict[str, dict[int, Measurement]], path: Path) -> None:
+    """Decisions per second over the number of environments, with the range of the repetitions."""
+    figure, (ax,) = figures.new_figure(1, size=(4.8, 3.2))
+    for index, (name, curve) in enumerate(curves.items()):
+        sizes = sorted(curve)
+        value, least, most = (
+            [getattr(curve[n], field) for n in sizes] for field in ("value", "least", "most")
+        )
+        ax.plot(sizes, value, marker="o", markersize=3, color=f"C{index}", label=name)
+        ax.fill_between(sizes, least, most, color=f"C{index}", alpha=0.2, linewidth=0)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xlabel("environments in one call")
+    ax.set_ylabel("decisions per second")
+    ax.legend(frameon=False, fontsize=8)
+    figures.save_figure(figure, path)
 
 
 def measurement_table(measurements: list[Measurement]) -> str:

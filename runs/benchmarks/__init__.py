@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -23,7 +23,7 @@ class Measurement:
     """One measured number.
 
     ratio_to: the name of the measurement in the same run that ``ratio`` compares it with.
-    median_of: how many repetitions ``value`` is the median of.
+    median_of: how many repetitions ``value`` is the median of. least, most: of them.
     """
 
     name: str
@@ -32,6 +32,17 @@ class Measurement:
     median_of: int = 1
     ratio_to: str | None = None
     ratio: float | None = None
+    least: float | None = None
+    most: float | None = None
+
+    @classmethod
+    def over(
+        cls, name: str, values: Sequence[float], unit: str, against: Measurement | None = None
+    ) -> Measurement:
+        """The median of repetitions, their range, and the ratio to another measurement."""
+        value = statistics.median(values)
+        ratio = (against.name, value / against.value) if against is not None else (None, None)
+        return cls(name, value, unit, len(values), *ratio, min(values), max(values))
 
 
 Benchmark = Callable[[dict[str, Any]], list[Measurement]]
@@ -67,11 +78,27 @@ def suite_benchmarks(suite: str) -> dict[str, Benchmark]:
     return {name: load_object(target) for name, target in _benchmarks[suite].items()}
 
 
-def median_seconds(call: Callable[[], Any], repeats: int) -> float:
-    """The median wall time of ``call``, each waited for; call it once before to compile."""
+def repeated_seconds(call: Callable[[], Any], repeats: int) -> list[float]:
+    """Wall times of ``call``, each waited for; call it once before to compile."""
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
         jax.block_until_ready(call())
         seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds)
+    return seconds
+
+
+def median_seconds(call: Callable[[], Any], repeats: int) -> float:
+    """The median of `repeated_seconds`."""
+    return statistics.median(repeated_seconds(call, repeats))
+
+
+def counted_rates(count: Callable[[], int], seconds: float, repeats: int) -> list[float]:
+    """How much ``count`` adds up to per second, called for ``seconds`` in each repetition."""
+    rates = []
+    for _ in range(repeats):
+        made, began = 0, time.perf_counter()
+        while time.perf_counter() - began < seconds:
+            made += count()
+        rates.append(made / (time.perf_counter() - began))
+    return rates

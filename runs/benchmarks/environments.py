@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
-import time
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import chex
@@ -13,9 +11,9 @@ import jax.numpy as jnp
 
 from jaxenv.environment import Environment
 from runs import program
-from runs.benchmarks import Measurement, median_seconds
+from runs.benchmarks import Measurement, others, repeated_seconds, slow
 
-MOBILE_ENV = "mobile-medium-central-v0"
+RATE = "decisions/s"
 
 
 @partial(jax.jit, static_argnames=("env", "num_steps"))
@@ -58,55 +56,49 @@ def _plain(leaf: chex.Array) -> chex.Array:
     return jax.random.key_data(leaf) if is_key else leaf
 
 
-def measure_mobile_env(config: dict[str, Any]) -> Measurement | None:
-    """Steps per second of mobile-env, a Python simulator, under random actions, resets counted.
-
-    None where its package (extra ``bench``) is not installed.
-    """
-    try:
-        import gymnasium
-        import mobile_env  # noqa: F401  (registers its environments)
-    except ImportError:
-        print("mobile-env is not installed; compare with it after: pip install 'jaxenv[bench]'")
-        return None
-    env = gymnasium.make(MOBILE_ENV)
-    env.reset(seed=config["seed"])
-    env.action_space.seed(config["seed"])
-    rates = []
-    for _ in range(config["repeats"]):
-        steps, began = 0, time.perf_counter()
-        while time.perf_counter() - began < config["mobile_env_s"]:
-            _, _, terminated, truncated, _ = env.step(env.action_space.sample())
-            steps += 1
-            if terminated or truncated:
-                env.reset()
-        rates.append(steps / (time.perf_counter() - began))
-    name = f"mobile-env {MOBILE_ENV}"
-    return Measurement(name, statistics.median(rates), "steps/s", config["repeats"])
-
-
 def benchmark_steps(config: dict[str, Any]) -> list[Measurement]:
     """Decisions per second at each of ``num_envs``, after ``num_steps`` unmeasured steps.
 
-    Ratios are to mobile-env, in steps per second, or else to the first size.
+    Each is compared with mobile-env and the slow NumPy version, or else with the first size, and,
+    at the same size, with a game of gymnax. The floor is the rate at which the state of an
+    environment could be read and written once per step.
     """
     env, params = program.build_env(config)
-    repeats, num_steps = config["repeats"], config["num_steps"]
-    key = jax.random.key(config["seed"])
-    first = measure_mobile_env(config) if config["mobile_env_s"] else None
-    measurements = [] if first is None else [first]
+    repeats, num_steps, seed = config["repeats"], config["num_steps"], config["seed"]
+    reference_s = config["reference_s"]
+    key = jax.random.key(seed)
+    theirs = others.measure_mobile_env(reference_s, repeats, seed)
+    plain = slow.measure_slow(env.name, reference_s, repeats, seed)
+    against = [measurement for measurement in (theirs, plain) if measurement is not None]
+    measurements = [*against]
+    bandwidth = Measurement.over("memory", copy_bandwidths(repeats), "GB/s")
+    state = jax.eval_shape(lambda k: env.reset(k, params)[1], key)
+    moved = state_bytes(state)
+    measurements.append(bandwidth)
+    measurements.append(Measurement(f"{env.name} state", moved, "bytes/environment"))
+    floor = Measurement(f"{env.name}, floor by memory", 1e9 * bandwidth.value / (2 * moved), RATE)
+    measurements.append(floor)
     for size in config["num_envs"]:
         keys = jax.random.split(key, size)
         _, states = jax.jit(jax.vmap(lambda k: env.reset(k, params)))(keys)
         states, *_ = random_steps(env, params, key, states, num_steps)
         decided = int(random_steps(env, params, key, states, num_steps)[1])
         call = partial(random_steps, env, params, key, states, num_steps)
-        rate = decided / median_seconds(call, repeats)
+        rates = [decided / seconds for seconds in repeated_seconds(call, repeats)]
+        game = others.measure_gymnax(size, num_steps, repeats, seed) if reference_s else None
+        compared = [*against, game, floor] if game is not None else [*against, floor]
+        measurements += [game] if game is not None else []
         name = f"{env.name} at {size}"
-        ratio = rate / first.value if first else None
-        against = first.name if first else None
-        measurements.append(Measurement(name, rate, "decisions/s", repeats, against, ratio))
-        first = first or measurements[0]
-    state = jax.eval_shape(lambda k: env.reset(k, params)[1], key)
-    measurements.append(Measurement(f"{env.name} state", state_bytes(state), "bytes/environment"))
+        measurements += [Measurement.over(name, rates, RATE, other) for other in compared]
+        against = against or [measurements[-1]]
     return measurements
+
+
+@lru_cache
+def copy_bandwidths(repeats: int) -> tuple[float, ...]:
+    """GB/s at which the device reads and writes an array of 256 MiB."""
+    array = jnp.zeros(2**26, jnp.float32)
+    add = jax.jit(lambda x: x + 1)
+    jax.block_until_ready(add(array))
+    taken = repeated_seconds(partial(add, array), repeats)
+    return tuple(2e-9 * array.nbytes / seconds for seconds in taken)

@@ -14,37 +14,36 @@ import numpy as np
 from agents.baselines.splitting import DriftPlusPenalty
 from jaxenv.splitting import Splitting
 from runs import program
-from runs.benchmarks import Measurement, median_seconds
-from runs.benchmarks.environments import state_bytes
+from runs.benchmarks import Measurement, repeated_seconds, slow
 
 NUMPY_RUNS = 165  # as many as figure 2 has: eleven V, three availabilities, five seeds
+RATE = "slot decisions/s"
 SHAPES = ((5, 33), (32, 128), (4096, 1))  # seeds, scenarios
 
 
 def benchmark_simulation(config: dict[str, Any]) -> list[Measurement]:
-    """Slot decisions per second of drift plus penalty, and bytes of an environment's state.
+    """Slot decisions per second of drift plus penalty.
 
     Measured on figure 2 (165 runs) and on 4,096 runs in one call, once of 32 seeds and 128
-    scenarios and once of as many seeds; the ratios are to NumPy in float64, one slot of one run at
-    a time and 165 runs at a time.
+    scenarios and once of as many seeds; the ratios are to NumPy in float64: tuned, one slot of one
+    run at a time and 165 runs at a time, and the slow version that the tests compare with. All draw
+    the images, fading and availability of each slot.
     """
     env, params = program.build_env(config)
     if env.name != "splitting":
         return []
     repeats = config["repeats"]
-    scalar = Measurement(
-        "NumPy, one slot of one run at a time",
-        1 / numpy_seconds_per_slot(env, params, None, 400, repeats),
-        "slot decisions/s",
-        repeats,
+    scalar = Measurement.over(
+        "NumPy, one slot of one run at a time", numpy_rates(env, params, None, 400, repeats), RATE
     )
-    wide = Measurement(
+    wide = Measurement.over(
         f"NumPy, {NUMPY_RUNS} runs at a time",
-        NUMPY_RUNS / numpy_seconds_per_slot(env, params, NUMPY_RUNS, 400, repeats),
-        "slot decisions/s",
-        repeats,
+        numpy_rates(env, params, NUMPY_RUNS, 400, repeats),
+        RATE,
     )
-    measurements = [scalar, wide]
+    plain = slow.measure_slow(env.name, config["reference_s"], repeats, config["seed"])
+    measurements = [scalar, wide] + ([plain] if plain else [])
+    references = tuple(measurements)
     policy = DriftPlusPenalty(env)
     for seeds, scenarios in SHAPES:
         length = 2_000 if seeds * scenarios > 1_000 else 20_000
@@ -58,36 +57,28 @@ def benchmark_simulation(config: dict[str, Any]) -> list[Measurement]:
         run = jax.jit(short.simulate).lower(policy, swept, keys).compile()
         compile_s = time.perf_counter() - began
         jax.block_until_ready(run(policy, swept, keys))
-        seconds = median_seconds(lambda run=run, p=swept, k=keys: run(policy, p, k), repeats)
-        value = seeds * scenarios * length / seconds
+        taken = repeated_seconds(lambda run=run, p=swept, k=keys: run(policy, p, k), repeats)
+        rates = [seeds * scenarios * length / seconds for seconds in taken]
         name = f"splitting, {seeds} seeds x {scenarios} scenarios in one call"
-        for other in (scalar, wide):
-            measurements.append(
-                Measurement(
-                    name, value, "slot decisions/s", repeats, other.name, value / other.value
-                )
-            )
+        measurements += [Measurement.over(name, rates, RATE, other) for other in references]
         measurements.append(Measurement(f"{name}: compile time", compile_s, "s"))
-    state = jax.eval_shape(lambda key: env.reset(key, params)[1], jax.random.key(0))
-    measurements.append(Measurement("splitting state", state_bytes(state), "bytes/environment"))
     return measurements
 
 
-def numpy_seconds_per_slot(
+def numpy_rates(
     env: Splitting, params: Any, runs: int | None, slots: int, repeats: int
-) -> float:
-    """The median time of a slot of `NumpyRuns`; ``runs`` None: of `NumpyRun`."""
-    seconds = []
+) -> list[float]:
+    """Slots of all runs per second of `NumpyRuns`, draws included; ``runs`` None: of `NumpyRun`."""
+    rates = []
     for repeat in range(repeats):
         rng = np.random.default_rng(repeat)
         system = NumpyRun(env, params) if runs is None else NumpyRuns(env, params, runs)
-        shape = (slots,) if runs is None else (slots, runs)
-        draws = rng.poisson(10, shape), rng.exponential(size=shape), 1 - rng.random(shape)
         began = time.perf_counter()
-        for row in zip(*draws, strict=True):
-            system.step(*row)
-        seconds.append((time.perf_counter() - began) / slots)
-    return float(np.median(seconds))
+        for _ in range(slots):
+            images, fading = rng.poisson(10, runs), rng.exponential(size=runs)
+            system.step(images, fading, 1 - rng.random(runs))
+        rates.append(slots * (runs or 1) / (time.perf_counter() - began))
+    return rates
 
 
 class NumpyRuns:

@@ -16,7 +16,8 @@ from jax.experimental.compilation_cache import compilation_cache
 from agents import replay
 from agents.sac_discrete import SACDiscrete
 from runs import program
-from runs.benchmarks import Measurement, median_seconds
+from runs.benchmarks import Measurement, median_seconds, others, repeated_seconds
+from runs.benchmarks.environments import RATE
 from runs.train import compiled_chunk, strong_init
 
 DECISIONS = "decisions"  # the metric of a learner that counts those it took in an update
@@ -26,7 +27,8 @@ WARM_UP = 40  # updates before the parts of one are timed
 def benchmark_updates(config: dict[str, Any]) -> list[Measurement]:
     """Times ``num_updates`` updates of ``num_seeds`` vmapped seeds, compiled afresh.
 
-    Decisions are counted where the learner reports the metric ``decisions``.
+    Decisions are counted where the learner reports the metric ``decisions``, and compared with what
+    Stable-Baselines3 trains on.
     """
     env, params = program.build_env(config)
     learner, hp = program.build_learner(config, env)
@@ -53,17 +55,24 @@ def benchmark_updates(config: dict[str, Any]) -> list[Measurement]:
             decisions.append(float(metrics[DECISIONS].sum()) * length)
         return states
 
-    rate = length / median_seconds(call, repeats)
+    taken = repeated_seconds(call, repeats)
     name = f"{learner.name} on {env.name}, {seeds} seeds"
     measurements = [
-        Measurement(f"{name}: updates", rate, "updates/s", repeats),
+        Measurement.over(f"{name}: updates", [length / seconds for seconds in taken], "updates/s"),
         Measurement(f"{name}: compile time", compile_s, "s"),
         Measurement(f"{name}: time to first chunk of {length}", first_s, "s"),
         Measurement(f"{name}: peak memory of the process", peak_bytes() / 2**20, "MiB"),
     ]
     if decisions:
-        trained = rate / length * sum(decisions) / len(decisions)
-        measurements.insert(1, Measurement(f"{name}: decisions", trained, "decisions/s", repeats))
+        trained = sum(decisions) / len(decisions)
+        rates = [trained / seconds for seconds in taken]
+        theirs = (
+            others.measure_sb3(env, params, repeats, config["seed"])
+            if config["reference_s"]
+            else None
+        )
+        measurements.insert(1, Measurement.over(f"{name}: decisions", rates, RATE, theirs))
+        measurements += [theirs] if theirs is not None else []
     for device in jax.devices():
         held = (device.memory_stats() or {}).get("peak_bytes_in_use")
         if held is not None:

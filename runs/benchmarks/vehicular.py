@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,8 @@ import jax.numpy as jnp
 
 from jaxenv.environment import Environment
 from runs import program
-from runs.benchmarks import Measurement, median_seconds
-from runs.benchmarks.environments import state_bytes
+from runs.benchmarks import Measurement
+from runs.benchmarks.environments import copy_bandwidths, state_bytes
 
 
 @partial(jax.jit, static_argnames=("env", "size", "num_steps"))
@@ -44,10 +45,10 @@ def benchmark_lanes(config: dict[str, Any]) -> list[Measurement]:
     env, params = program.build_env(config)
     if env.name != "vehicular":
         return []
-    bandwidth = copy_bandwidth(config["repeats"])
+    bandwidth = 1e9 * statistics.median(copy_bandwidths(config["repeats"]))
     state = jax.eval_shape(lambda k: env.reset(k, params)[1], jax.random.key(0))
     moved = 2 * state_bytes(state)
-    measurements = [Measurement("memory", bandwidth / 1e9, "GB/s", config["repeats"])]
+    measurements = []
     for size in config["num_envs"]:
         key = jax.random.key(config["seed"])
         mean, most = _turns(env, params, key, size, config["num_steps"])
@@ -58,11 +59,3 @@ def benchmark_lanes(config: dict[str, Any]) -> list[Measurement]:
         measurements.append(Measurement(f"{name}, lane use without compaction", use, "%"))
         measurements.append(Measurement(f"{name}, floor by memory", floor, "decisions/s"))
     return measurements
-
-
-def copy_bandwidth(repeats: int) -> float:
-    """Bytes per second at which the device reads and writes an array of 256 MiB."""
-    array = jnp.zeros(2**26, jnp.float32)
-    add = jax.jit(lambda x: x + 1)
-    jax.block_until_ready(add(array))
-    return 2 * array.nbytes / median_seconds(lambda: add(array), repeats)

@@ -82,7 +82,7 @@ OTHER_CASES = [
     ("evaluate", ["baselines=[x]"], "baselines: 'x' is not valid; known names are random, "),
     ("benchmark", ["suite=disk"], "suite: 'disk' is not valid; choose one of allocators, env, "),
     ("benchmark", ["num_envs=[0]"], "num_envs: [0] is not valid; give a list of positive"),
-    ("benchmark", ["mobile_env_s=-1"], "mobile_env_s: -1 is not valid; give an integer of at"),
+    ("benchmark", ["reference_s=-1"], "reference_s: -1 is not valid; give an integer of at"),
     ("benchmark", ["repeats=0"], "repeats: 0 is not valid; give an integer of at least 1"),
     ("render", [], "checkpoint: None is not valid; give either checkpoint=DIR or baseline=NAME"),
     ("render", ["baseline=best"], "baseline: 'best' is not valid; choose one of random, constant"),
