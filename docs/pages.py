@@ -2,6 +2,7 @@
 
 A line ``<!-- table: docs/results/NAME/evaluation.csv METRIC ... -->`` of a page becomes that table,
 ``<!-- verdicts: docs/results/NAME -->`` the verdicts of that folder that do not hold,
+``<!-- speed: docs/results/NAME WORD ... -->`` the measurements whose names begin with a word,
 ``<!-- compatibility: all -->`` the table of learners and environments, and a link to
 ``results/NAME`` one to its page, which shows all there is of that run. Equations become MathML, so
 that a browser needs nothing more.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import html
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,12 @@ from mkdocs.structure.files import File, Files  # noqa: E402
 
 from agents.registry import compatibility  # noqa: E402
 from jaxenv.registry import environment_class, environments  # noqa: E402
-from runs import tables  # noqa: E402
+from runs import benchmark, tables  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
-MARKER = re.compile(r"^<!-- (table|verdicts|compatibility): (\S+) ?(.*?) -->$", flags=re.MULTILINE)
+MARKER = re.compile(
+    r"^<!-- (table|verdicts|speed|compatibility): (\S+) ?(.*?) -->$", flags=re.MULTILINE
+)
 EQUATION = re.compile(
     r'<(?:span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</(?:span|div)>', flags=re.DOTALL
 )
@@ -66,6 +70,8 @@ def expand(marker: re.Match[str]) -> str:
         return compatibility_table()
     if kind == "table":
         return tables.markdown_table(ROOT / path, rest.split())
+    if kind == "speed":
+        return speed_table(ROOT / path, rest.split())
     return verdicts_table(ROOT / path, failing=True)
 
 
@@ -83,6 +89,8 @@ def results_page(folder: Path) -> str:
         rows = tables.read_csv(folder / "evaluation.csv")
         if len({row["scenario"] for row in rows}) == 1:
             parts += [tables.markdown_table(folder / "evaluation.csv")]
+    if (folder / benchmark.FILE).exists():
+        parts += [speed_table(folder)]
     if (folder / "verdicts.csv").exists():
         parts += ["## Verdicts", verdicts_table(folder)]
     figures = sorted(folder.glob("figures/*.png"))
@@ -101,6 +109,14 @@ def compatibility_table() -> str:
     ]
     lines = [["learner", *[f"`{name}`" for name in envs]], ["---"] * (len(envs) + 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def speed_table(folder: Path, begins: Sequence[str] = ("",)) -> str:
+    """The measurements of a folder whose names begin with one of ``begins`` as Markdown."""
+    lines = benchmark.table_lines(benchmark.read_benchmark(folder / benchmark.FILE))
+    lines = [line for line in lines if line[0].startswith(tuple(begins))]
+    rows = [list(benchmark.TABLE), ["---"] * len(benchmark.TABLE), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def verdicts_table(folder: Path, failing: bool = False) -> str:

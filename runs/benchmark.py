@@ -116,13 +116,25 @@ def throughput_figure(curves: dict[str, dict[int, Measurement]], path: Path) -> 
     figures.save_figure(figure, path)
 
 
+TABLE = ("measurement", "value", "unit", "median of", "range", "ratios")
+
+
+def table_lines(measurements: list[Measurement]) -> list[list[str]]:
+    """The cells of a table under ``TABLE``: a line per name, with its ratios to all others."""
+    by_name: dict[str, list[Measurement]] = {}
+    for m in measurements:
+        by_name.setdefault(m.name, []).append(m)
+    lines = []
+    for name, (m, *more) in by_name.items():
+        spread = "" if m.least is None or m.most is None else f"{m.least:,.3g} to {m.most:,.3g}"
+        ratios = [f"{x.ratio:.3g} x {x.ratio_to}" for x in (m, *more) if x.ratio is not None]
+        lines.append([name, f"{m.value:,.4g}", m.unit, str(m.median_of), spread, "; ".join(ratios)])
+    return lines
+
+
 def measurement_table(measurements: list[Measurement]) -> str:
     """Measurements as the printed table."""
-    lines = []
-    for m in measurements:
-        ratio = f"{m.ratio:.3g} x {m.ratio_to}" if m.ratio is not None else ""
-        lines.append([m.name, f"{m.value:,.4g}", m.unit, str(m.median_of), ratio])
-    return tables.format_table(["measurement", "value", "unit", "median of", "ratio"], lines)
+    return tables.format_table(list(TABLE), table_lines(measurements))
 
 
 if __name__ == "__main__":

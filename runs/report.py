@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxenv.errors import ConfigError
-from runs import program, tables
+from runs import benchmark, program, tables
 from runs.program import Config
 
 IMAGES = {".png": "image/png", ".gif": "image/gif", ".svg": "image/svg+xml"}
@@ -169,18 +169,7 @@ def _verdict_table(path: Path) -> str:
 
 
 def _benchmark_table(path: Path) -> str:
-    records = json.loads(path.read_text(encoding="utf-8"))
-    lines = [
-        [
-            record["name"],
-            _short(str(record["value"])),
-            record["unit"],
-            str(record["median_of"]),
-            f"{record['ratio']:.3g} x {record['ratio_to']}" if record["ratio"] is not None else "",
-        ]
-        for record in records
-    ]
-    return _table(["measurement", "value", "unit", "median of", "ratio"], lines)
+    return _table(list(benchmark.TABLE), benchmark.table_lines(benchmark.read_benchmark(path)))
 
 
 def _plain_table(path: Path) -> str:
