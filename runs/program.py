@@ -14,7 +14,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,28 @@ def _task_overrides() -> list[str]:
     from hydra.core.hydra_config import HydraConfig
 
     return list(HydraConfig.get().overrides.task)
+
+
+def resumed(config: Config, folder: Path, may_change: Collection[str] = ()) -> Config:
+    """The stored configuration of ``folder`` with the settings that may change."""
+    stored = stored_config(folder)
+    for name in given_settings():
+        value, was = _select(config, name), _select(stored, name)
+        top = name.split(".")[0]
+        if top in may_change:
+            stored[top] = config[top]
+        elif value != was and name != "resume":
+            names = ", ".join(sorted(may_change)) or "nothing"
+            valid = f"the run in {folder} has {was}; resume may change {names}"
+            raise ConfigError(name, value, valid)
+    return stored | {"resume": config["resume"]}
+
+
+def _select(config: Config, name: str) -> Any:
+    """The value of a dotted name; a group stands for its ``name``."""
+    for part in name.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config.get("name") if isinstance(config, dict) else config
 
 
 # ---- one file that names the inputs ------------------------------------------------------------

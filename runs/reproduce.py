@@ -23,7 +23,13 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run(config: Config, folder: Path) -> None:
-    """Reproduces the chosen figures; each has a CSV and a PNG, all share ``verdicts.csv``."""
+    """Reproduces the chosen figures; each has a CSV and a PNG, all share ``verdicts.csv``.
+
+    A resumed run reads the trainings that were finished, goes on with the one that was begun, and
+    measures everything again.
+    """
+    if config["resume"] is not None:
+        config = program.resumed(config, folder)
     if config["scale"] not in SCALES:
         raise ConfigError("scale", config["scale"], f"choose one of {', '.join(SCALES)}")
     check_integer(config, "seed", low=0)
@@ -31,8 +37,9 @@ def run(config: Config, folder: Path) -> None:
         if config[name] is not None:
             check_integer(config, name)
     chosen = reproductions.selected(config["figure"])
-    program.claim_folder(folder)
-    program.write_records(folder, config)
+    if config["resume"] is None:
+        program.claim_folder(folder)
+    program.write_records(folder, config | {"resume": None})
     verdicts: list[Verdict] = []
     with tqdm(chosen.items(), unit="figure", disable=len(chosen) == 1) as bar:
         for name, function in bar:

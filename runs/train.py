@@ -114,6 +114,8 @@ def run(jobs: list[Job], config: Config, folder: Path) -> None:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
+    if config["resume"] is not None:
+        config = program.resumed(config, folder, MAY_CHANGE)
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
     job = make_job(config, folder, alone=not sweep)
     if sweep and config["launcher"]["name"] in ("basic", "vmap"):
@@ -140,11 +142,10 @@ def finish_sweep(jobs: list[Job]) -> None:
 
 def make_job(config: Config, folder: Path, alone: bool = True) -> Job:
     """Checks everything a job needs before anything is written or compiled."""
-    if config["resume"] is not None:
-        config = resumed(config, folder)
-        if (folder / "evaluation.csv").exists() and not (folder / CHECKPOINTS).exists():
-            valid = "it holds results but no checkpoint to go on from; train into another folder"
-            raise ConfigError("resume", str(folder), valid)
+    results = (folder / "evaluation.csv").exists()
+    if config["resume"] is not None and results and not (folder / CHECKPOINTS).exists():
+        valid = "it holds results but no checkpoint to go on from; train into another folder"
+        raise ConfigError("resume", str(folder), valid)
     config = with_intervals(config)
     check_logger(config)
     env, params = program.build_env(config)
@@ -184,29 +185,6 @@ def with_intervals(config: Config) -> Config:
 def largest_divisor(number: int, limit: int) -> int:
     """The largest divisor of ``number`` that is at most ``limit``."""
     return next(d for d in range(limit, 0, -1) if number % d == 0)
-
-
-def resumed(config: Config, folder: Path) -> Config:
-    """The stored configuration of ``folder`` with the settings that may change."""
-    stored = program.stored_config(folder)
-    for name in program.given_settings():
-        value, was = _select(config, name), _select(stored, name)
-        top = name.split(".")[0]
-        if top in MAY_CHANGE:
-            stored[top] = config[top]
-        elif value != was and name != "resume":
-            valid = (
-                f"the run in {folder} has {was}; resume may change {', '.join(sorted(MAY_CHANGE))}"
-            )
-            raise ConfigError(name, value, valid)
-    return stored | {"resume": config["resume"]}
-
-
-def _select(config: Config, name: str) -> Any:
-    """The value of a dotted name; a group stands for its ``name``."""
-    for part in name.split("."):
-        config = config.get(part) if isinstance(config, dict) else None
-    return config.get("name") if isinstance(config, dict) else config
 
 
 # ---- training ----------------------------------------------------------------------------------

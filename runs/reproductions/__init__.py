@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from jaxenv.errors import ConfigError
@@ -130,7 +132,6 @@ TRAINING: dict[str, Any] = {
     "log_interval": None,
     "checkpoint_interval": None,
     "keep_checkpoints": 1,
-    "resume": None,
     "launcher": {"name": "basic"},
     "logger": {"name": "csv"},
     "baselines": (),
@@ -154,14 +155,35 @@ def preset(stem: str) -> dict[str, Any]:
     return merged | stored | parts
 
 
-def trained(jobs: Sequence[Any]) -> Any:
-    """The states of `runs.train.fit`, recorded in the jobs' folders; an interruption ends all."""
+def training_job(config: dict[str, Any], folder: Path) -> Any:
+    """A training run (`runs.train.Job`) with ``TRAINING`` where ``config`` says nothing else.
+
+    Where it was begun in ``folder`` by an interrupted reproduction, it goes on.
+    """
     from runs import train
 
+    begun = str(folder) if (folder / "config.yaml").exists() else None
+    return train.make_job(TRAINING | config | {"resume": begun}, folder)
+
+
+def trained(jobs: Sequence[Any]) -> Any:
+    """The states of `runs.train.fit`, recorded in the jobs' folders; an interruption ends all.
+
+    Runs that are trained as one program start over where they were begun.
+    """
+    from runs import train
+
+    if len(jobs) > 1:
+        for job in jobs:
+            if job.config["resume"] is not None:
+                shutil.rmtree(job.folder)
+        jobs = [dataclasses.replace(job, config=job.config | {"resume": None}) for job in jobs]
     recorders = [train.Recorder(job) for job in jobs]
     try:
         return train.fit(jobs, recorders)
     except train.Interrupted:
+        with output_folder() as folder:
+            print(f"saved; go on with: resume={folder}")
         raise SystemExit(130) from None
     finally:
         for recorder in recorders:

@@ -46,7 +46,7 @@ from jaxenv.partitioning import Partitioning
 from runs import evaluate as evaluation
 from runs import program, tables, train
 from runs.program import Config
-from runs.reproductions import TRAINING, Reproduction, output_folder, preset, trained
+from runs.reproductions import Reproduction, output_folder, preset, trained, training_job
 from runs.reproductions import partitioning_claims as claims
 from runs.reproductions import partitioning_figures as plots
 from runs.reproductions.partitioning_claims import (
@@ -201,9 +201,8 @@ def job_of(
     probe, params = program.build_env(config | {"env": options})
     built, _ = program.build_learner({"agent": settings}, probe)
     steps = plan.episodes[learner] * int(params.max_steps)
-    return train.make_job(
+    return training_job(
         {name: config[name] for name in ("seed", "precision")}
-        | TRAINING
         | {
             "env": options,
             "agent": settings,

@@ -43,7 +43,7 @@ from jaxenv.services import FRAME_RATES, QUALITIES, SCALES, Service, detection, 
 from runs import evaluate as evaluation
 from runs import program, tables, train
 from runs.program import Config
-from runs.reproductions import TRAINING, Reproduction, output_folder, preset, trained
+from runs.reproductions import Reproduction, output_folder, preset, trained, training_job
 from runs.reproductions import services_claims as claims
 from runs.reproductions import services_figures as plots
 from runs.reproductions.services_claims import (
@@ -173,9 +173,8 @@ def job_of(
 ) -> train.Job:
     """A training run. agent: settings beyond the preset's and the user's."""
     own, settings = agent_of(config, scenario, name)
-    return train.make_job(
+    return training_job(
         {key: config[key] for key in ("seed", "precision")}
-        | TRAINING
         | {
             "env": env_of(config, scenario),
             "agent": {"schedule_updates": None} | settings | (agent or {}),

@@ -36,7 +36,7 @@ from runs import evaluate as evaluation
 from runs import tables, train
 from runs.figures import new_figure
 from runs.program import Config
-from runs.reproductions import TRAINING, Reproduction, Verdict, output_folder, preset, trained
+from runs.reproductions import Reproduction, Verdict, output_folder, preset, trained, training_job
 from runs.reproductions.splitting import COLOURS, simulate, text, verdict
 
 PRESETS = {"now": "splitting", "late": "splitting_late"}
@@ -90,9 +90,8 @@ def job_of(config: Config, name: str, folder: Path) -> train.Job:
     agent = {k: v for k, v in config["agent"].items() if k != "schedule_updates"}
     lengths = {} if paper else {"num_slots": 100_000}
     updates = config.get("num_updates") or own["num_updates"] * (3 if paper else 1)
-    return train.make_job(
-        TRAINING
-        | {
+    return training_job(
+        {
             "env": own["env"] | lengths | {k: v for k, v in env.items() if v is not None},
             "agent": own["agent"] | {k: v for k, v in agent.items() if v is not None},
             "num_updates": updates,

@@ -44,7 +44,7 @@ from jaxenv.vehicular import Vehicular
 from runs import evaluate as evaluation
 from runs import program, tables, train
 from runs.program import Config
-from runs.reproductions import TRAINING, Reproduction, output_folder, trained
+from runs.reproductions import Reproduction, output_folder, trained, training_job
 from runs.reproductions import vehicular_claims as claims
 from runs.reproductions import vehicular_figures as plots
 from runs.reproductions.sweeps import Point, resampled, resampled_row, rollout_points, stacked
@@ -318,7 +318,7 @@ def _job(
         "eval_episodes": plan.eval_episodes,
     }
     shared = ("agent", "seed", "eval_seed", "episodes_per_call", "precision", "plugins")
-    job = train.make_job({k: config[k] for k in shared} | TRAINING | own, folder)
+    job = training_job({k: config[k] for k in shared} | own, folder)
     if place is not None:
         return job
     return dataclasses.replace(job, params=randomized(group, job.params, job.learner.num_envs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from PIL import Image
 import jaxenv
 from agents import registry as agents_registry
 from agents.sac_discrete import SACDiscrete
-from runs import benchmark, evaluate, program, render, reproduce, train
+from runs import benchmark, evaluate, program, render, reproduce, reproductions, train
 from runs.benchmarks.environments import state_bytes
 from runs.benchmarks.slow import measure_slow
 from runs.benchmarks.training import gradient_operations
@@ -180,6 +181,53 @@ def test_reproduce_writes_data_figure_and_verdicts(workplace, capsys):
     reproduce.main(["figure=probe/all", "hydra.run.dir=all"])
     assert len(read_csv(workplace / "all/verdicts.csv")) == 4
     assert (workplace / "all/probe_fig02.csv").exists()
+
+
+def test_an_interrupted_reproduction_goes_on(workplace, monkeypatch, capsys):
+    """Its first training is read, its second goes on; the table is that of a run in one piece."""
+
+    def figure(config):
+        rows = []
+        with reproductions.output_folder() as folder:
+            for name, rate in (("slow", 0.01), ("fast", 0.1)):
+                shared = {key: config[key] for key in ("env", "seed", "plugins", "precision")}
+                own = {"agent": {"name": "reinforce", "lr": rate}, "num_seeds": 1}
+                sizes = {"num_updates": 4, "checkpoint_interval": 2, "log_interval": 2}
+                evaluation = {"eval_episodes": 8, "eval_seed": 0, "episodes_per_call": 8}
+                more = {"checkpoint_episodes": 0, "scenario": "default"}
+                job = reproductions.training_job(
+                    shared | own | sizes | evaluation | more, Path(folder) / name
+                )
+                reproductions.trained([job])
+                rows += read_csv(Path(folder) / name / "metrics.csv")
+        return Reproduction(rows, [])
+
+    def stopped(self, *arguments, **options):
+        save(self, *arguments, **options)
+        if self.job.folder.name == "fast":
+            raise train.Interrupted
+
+    register_figure("probe/training", figure)
+    arguments = [*PROBE, "figure=probe/training"]
+    reproduce.main([*arguments, "hydra.run.dir=whole"])
+    save = train.Recorder.save
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
+        patch.setattr(train.Recorder, "save", stopped)
+        reproduce.main([*arguments, "hydra.run.dir=part"])
+    assert stop.value.code == 130
+    assert f"saved; go on with: resume={workplace / 'part'}" in capsys.readouterr().out
+    assert [p.name for p in (workplace / "part/fast/checkpoints").glob("[0-9]*")] == ["2"]
+    before = (workplace / "part/slow/timing.csv").read_text()
+    reproduce.main(["resume=part"])
+    assert (workplace / "part/slow/timing.csv").read_text() == before
+    table = "probe_training.csv"
+    assert (workplace / "part" / table).read_text() == (workplace / "whole" / table).read_text()
+    with pytest.raises(SystemExit):
+        reproduce.main(["resume=part", "seed=5"])
+    refusal = (
+        f"seed: 5 is not valid; the run in {workplace / 'part'} has 0; resume may change nothing"
+    )
+    assert refusal in capsys.readouterr().err
 
 
 def test_a_verdict_is_one_of_three():
