@@ -150,18 +150,19 @@ class Hisper(Learner):
     (``straight_through``), or (``expected``) of the mean value over all choices of its last
     sub-action, with the score function for those before it: critics are evaluated, not
     differentiated, and where values are right the gradient is unbiased. draws: of the sub-actions
-    before the last, per row, with ``expected``; the mean of the others is the baseline of each. cell: of an actor, ``lstm`` or ``dense``. standardise: whether networks see
-    the distances of their inputs from the mean of the prefill, in deviations. embedding: width of
-    an embedded group. actor_hidden, critic_hidden: widths of the layers. lstm_width: of a cell.
-    num_envs: that collect. rounds: steps of each per `update`. gradient_updates: of all actors per
-    `update`. critic_steps: of the critics for each of them. batch_size, buffer_size, prefill:
-    transitions, the last by random actions before the first `update`. bootstrap: False where the
-    state does not depend on actions and the discount is 0: the targets are the rewards.
-    entropy_split: weight of the entropy in the target of each component, alpha over their number
-    (``third``), all of it (``full``) or ``none``. feed: what a cell gets of the sub-action before,
-    its draw (``sample``) or its distribution (``probs``). temperature: ``fixed``, or ``learned``
-    for each agent, so that its entropy is ``entropy_share`` of the largest. schedule_updates: calls
-    of `update` after which the learning rates have fallen linearly to a twentieth; 0 = constant.
+    before the last, per row, with ``expected``; the mean of the others is the baseline of each.
+    cell: of an actor, ``lstm`` or ``dense``. standardise: whether networks see the distances of
+    their inputs from the mean of the prefill, in deviations. embedding: width of an embedded group.
+    actor_hidden, critic_hidden: widths of the layers. lstm_width: of a cell. num_envs: that
+    collect. rounds: steps of each per `update`. gradient_updates: of all actors per `update`.
+    critic_steps: of the critics for each of them. batch_size, buffer_size, prefill: transitions,
+    the last by random actions before the first `update`. bootstrap: False where the state does not
+    depend on actions and the discount is 0: the targets are the rewards. entropy_split: weight of
+    the entropy in the target of each component, alpha over their number (``third``), all of it
+    (``full``) or ``none``. feed: what a cell gets of the sub-action before, its draw (``sample``)
+    or its distribution (``probs``). temperature: ``fixed``, or ``learned`` for each agent, so that
+    its entropy is ``entropy_share`` of the largest. schedule_updates: calls of `update` after which
+    the learning rates have fallen linearly to a twentieth; 0 = constant.
     """
 
     hybrid_reward: bool = True
