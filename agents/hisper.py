@@ -144,29 +144,32 @@ class Hisper(Learner):
     sub-actions see those before them. critics: layers over all agents side by side (``joint``), or
     values of the agents with messages between those that choose the same (``pairwise``). credit:
     values are learned from the rewards of the team, or, with pairwise critics, of each agent, where
-    ``env.paid_by_agent``; either way an actor ascends the value of the team. gradient: of an actor,
-    through the critics at its draw (``straight_through``), or (``expected``) of the mean value over
-    all choices of its last sub-action, with the score function for those before it: critics are
-    evaluated, not differentiated, and where values are right the gradient is unbiased. draws: of
-    the sub-actions before the last, per row, with ``expected``; the mean of the others is the
-    baseline of each. cell: of an actor, ``lstm`` or ``dense``. standardise: whether networks see
-    the distances of their inputs from the mean of the prefill, in deviations. embedding: width of
-    an embedded group. actor_hidden, critic_hidden: widths of the layers. lstm_width: of a cell.
-    num_envs: that collect. rounds: steps of each per `update`. gradient_updates: of all actors per
-    `update`. critic_steps: of the critics for each of them. batch_size, buffer_size, prefill:
-    transitions, the last by random actions before the first `update`. bootstrap: False where the
-    state does not depend on actions and the discount is 0: the targets are the rewards.
-    entropy_split: weight of the entropy in the target of each component, alpha over their number
-    (``third``), all of it (``full``) or ``none``. feed: what a cell gets of the sub-action before,
-    its draw (``sample``) or its distribution (``probs``). temperature: ``fixed``, or ``learned``
-    for each agent, so that its entropy is ``entropy_share`` of the largest. schedule_updates: calls
-    of `update` after which the learning rates have fallen linearly to a twentieth; 0 = constant.
+    ``env.paid_by_agent``; either way an actor ascends the value of the team. twins: the smaller of
+    the values of both critics (``least``), or their mean, where nothing is bootstrapped and so
+    nothing overestimated. gradient: of an actor, through the critics at its draw
+    (``straight_through``), or (``expected``) of the mean value over all choices of its last
+    sub-action, with the score function for those before it: critics are evaluated, not
+    differentiated, and where values are right the gradient is unbiased. draws: of the sub-actions
+    before the last, per row, with ``expected``; the mean of the others is the baseline of each.
+    cell: of an actor, ``lstm`` or ``dense``. standardise: whether networks see the distances of
+    their inputs from the mean of the prefill, in deviations. embedding: width of an embedded group.
+    actor_hidden, critic_hidden: widths of the layers. lstm_width: of a cell. num_envs: that
+    collect. rounds: steps of each per `update`. gradient_updates: of all actors per `update`.
+    critic_steps: of the critics for each of them. batch_size, buffer_size, prefill: transitions,
+    the last by random actions before the first `update`. bootstrap: False where the state does not
+    depend on actions and the discount is 0: the targets are the rewards. entropy_split: weight of
+    the entropy in the target of each component, alpha over their number (``third``), all of it
+    (``full``) or ``none``. feed: what a cell gets of the sub-action before, its draw (``sample``)
+    or its distribution (``probs``). temperature: ``fixed``, or ``learned`` for each agent, so that
+    its entropy is ``entropy_share`` of the largest. schedule_updates: calls of `update` after which
+    the learning rates have fallen linearly to a twentieth; 0 = constant.
     """
 
     hybrid_reward: bool = True
     autoregressive: bool = True
     critics: Literal["joint", "pairwise"] = "joint"
     credit: Literal["team", "agents"] = "team"
+    twins: Literal["least", "mean"] = "least"
     gradient: Literal["straight_through", "expected"] = "straight_through"
     draws: int = 2
     cell: Literal["lstm", "dense"] = "lstm"
@@ -531,10 +534,13 @@ class Hisper(Learner):
             return jnp.mean(output, axis=1)
         return jnp.moveaxis(output, 1, 2)
 
-    def _least(self, scale: Scale, output: chex.Array) -> chex.Array:
-        """min over the critics of what normalised values ``[2, *values]`` are worth to the team,
-        ``[B, parts]``."""
-        return _smaller(self._of_team(scale.value(output)))
+    def _worth(self, scale: Scale, output: chex.Array) -> chex.Array:
+        """What normalised values ``[2, *values]`` are worth to the team, ``[B, parts]``."""
+        return self._of_both(self._of_team(scale.value(output)))
+
+    def _of_both(self, values: chex.Array) -> chex.Array:
+        """The values of both critics ``[2, ...]`` as one: ``twins``."""
+        return _smaller(values) if self.twins == "least" else jnp.mean(values, axis=0)
 
     def _of_team(self, values: chex.Array) -> chex.Array:
         """Values ``[2, *values]`` as those of the team, ``[2, B, parts]``."""
@@ -549,7 +555,7 @@ class Hisper(Learner):
         """
         one_hot, log_probability = self._draw(learned.actors, view, key, hp)
         output = self._judged(learned.targets, view.world, one_hot)
-        value = _smaller(learned.scale.value(output))
+        value = self._of_both(learned.scale.value(output))
         if self.entropy_split == "none":
             return value
         weight = 1 / self._team.num_parts if self.entropy_split == "third" else 1.0
@@ -634,7 +640,7 @@ class Hisper(Learner):
             def straight_through(actor: Any) -> tuple[chex.Array, chex.Array]:
                 own, log_probability = self._draw_one(actor, observation, mask, key_own, hp)
                 output = self._by_row(judge(critics, replaced(critics, acted, own, n)))
-                value = self._least(learned.scale, output)
+                value = self._worth(learned.scale, output)
                 gain = jnp.sum(value, axis=-1) - alpha * log_probability
                 return -jnp.mean(gain) / unit, jnp.mean(log_probability)
 
@@ -711,7 +717,7 @@ class Hisper(Learner):
             )
             output = alternatives(learned.critics, acted, one_hot, agent)
             count = self.env.num_agents if self.credit == "agents" else 1
-            value = _smaller(count * learned.scale.value(output))
+            value = self._of_both(count * learned.scale.value(output))
             return jnp.sum(value, axis=-1)
         _, replaced, judge = self._methods
 
@@ -720,7 +726,7 @@ class Hisper(Learner):
             output = self._by_row(
                 judge(learned.critics, replaced(learned.critics, acted, own, agent))
             )
-            return jnp.sum(self._least(learned.scale, output), axis=-1)
+            return jnp.sum(self._worth(learned.scale, output), axis=-1)
 
         return jax.vmap(value, out_axes=-1)(jnp.eye(choices, dtype=one_hot.dtype))
 
@@ -803,6 +809,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "autoregressive": (False, True),
     "critics": ("joint", "pairwise"),
     "credit": ("team", "agents"),
+    "twins": ("least", "mean"),
     "gradient": ("straight_through", "expected"),
     "cell": ("lstm", "dense"),
     "standardise": (False, True),

@@ -505,10 +505,10 @@ def gumbel(key):
     return np.asarray(jax.random.gumbel(key, (6, 2, 3), np.float64))
 
 
-def slow_value(learner, critics, scale, world, one_hot):
+def slow_value(learner, critics, scale, world, one_hot, of_both=np.min):
     """min over the critics of Q, ``[B, parts]``; one_hot: ``[n, B, heads, K]``."""
     q = [learner.critic.apply(member(critics, j), world, one_hot) for j in (0, 1)]
-    return np.min(np.asarray(scale.mean) + np.asarray(scale.deviation) * np.stack(q), axis=0)
+    return of_both(np.asarray(scale.mean) + np.asarray(scale.deviation) * np.stack(q), axis=0)
 
 
 def test_targets_scale_and_the_step_of_the_critics(double):
@@ -533,6 +533,10 @@ def test_targets_scale_and_the_step_of_the_critics(double):
         other = dataclasses.replace(learner, entropy_split=split)
         value = other._soft_value(old, view, jax.random.split(key)[0], hp)
         np.testing.assert_allclose(value, ahead + weight * bonus, rtol=1e-9)
+    mean = slow_value(learner, old.targets, old.scale, world, one_hot, np.mean)
+    other = dataclasses.replace(learner, entropy_split="none", twins="mean")
+    value = other._soft_value(old, view, jax.random.split(key)[0], hp)
+    np.testing.assert_allclose(value, mean, rtol=1e-9)
     ahead += bonus / 2
     y = batch.reward + 0.9 * np.where(batch.terminated[:, None], 0, ahead)
 
@@ -881,6 +885,7 @@ def test_it_fits_the_services():
         ({"gradient_updates": 0}, "gradient_updates: 0 is not valid; give a positive integer"),
         ({"critic_steps": 0}, "critic_steps: 0 is not valid; give a positive integer"),
         ({"critics": "own"}, "critics: 'own' is not valid; choose joint or pairwise"),
+        ({"twins": "largest"}, "twins: 'largest' is not valid; choose least or mean"),
         ({"batch_size": 0}, "batch_size: 0 is not valid; give a positive integer"),
         ({"prefill": 0}, "prefill: 0 is not valid; give a positive integer"),
         ({"actor_hidden": ()}, r"actor_hidden: \(\) is not valid; give a list of positive integ"),
