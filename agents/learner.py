@@ -211,17 +211,19 @@ def rollout(
     num_episodes: int,
     bound: Bound | None = None,
     mesh: Mesh | None = None,
+    seeds: bool = False,
 ) -> EpisodeTerms:
     """Runs ``num_episodes`` whole episodes in parallel and sums the terms of every metric.
 
     Episode ``i`` is the same for every policy under one key: same arrivals, channels and noise.
-    mesh: of devices that share the episodes equally.
+    mesh: of devices that share the episodes equally. seeds: whether every leaf of ``policy`` has a
+    leading axis of policies, all of which meet the same episodes.
     """
     kinds = (type(policy), type(bound))
-    return _rollout(env, params, policy, key, num_episodes, bound, mesh, kinds)
+    return _rollout(env, params, policy, key, num_episodes, bound, mesh, seeds, kinds)
 
 
-@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "kinds"))
+@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "seeds", "kinds"))
 def _rollout(
     env: Environment,
     params: Any,
@@ -230,12 +232,15 @@ def _rollout(
     num_episodes: int,
     bound: Bound | None,
     mesh: Mesh | None,
+    seeds: bool,
     kinds: tuple[type, type],
 ) -> EpisodeTerms:
     """`rollout`. kinds: the classes of policy and bound, which their trees may not tell apart."""
     keys = tuple(jax.random.split(k, num_episodes) for k in jax.random.split(as_key(key)))
-    run = partial(_episodes, effective_env(env, policy))
-    return spread(run, mesh, (None, None, None, 0))(params, policy, bound, keys)
+    run = spread(partial(_episodes, effective_env(env, policy)), mesh, (None, None, None, 0))
+    if seeds:
+        return jax.vmap(lambda one: run(params, one, bound, keys))(policy)
+    return run(params, policy, bound, keys)
 
 
 def _episodes(
@@ -247,7 +252,7 @@ def _episodes(
 ) -> EpisodeTerms:
     """Terms of the episodes of keys of episodes and of policies, ``[num_episodes]`` each."""
     episode_keys, policy_keys = keys
-    sources = sorted({s for m in env.metrics for s in (m.of, m.over) if s is not None})
+    sources = sorted({source for metric in env.metrics for source in metric.sources})
 
     def start(episode_key: chex.PRNGKey, policy_key: chex.PRNGKey) -> dict[str, Any]:
         observation, state = env.reset(episode_key, params)
@@ -293,47 +298,13 @@ def _episodes(
         lambda lanes: jax.vmap(step)(policy_keys, lanes),
         lanes,
     )
-    ones = jnp.ones(episode_keys.shape, env.float_dtype)
-    numerator, denominator = {}, {}
-    for metric in env.metrics:
-        numerator[metric.name] = lanes["sums"][metric.of] * metric.scale
-        if metric.pool in ("ratio", "quantile") and metric.over is not None:
-            denominator[metric.name] = lanes["sums"][metric.over]
-        else:
-            denominator[metric.name] = lanes["steps"] if metric.pool == "mean" else ones
+    sums, steps = lanes["sums"], lanes["steps"]
+    numerator = {m.name: sums[m.of] * m.scale for m in env.metrics}
+    denominator = {m.name: m.denominator(sums, steps) for m in env.metrics}
     terms = None
     if bound is not None:
         terms = jax.vmap(bound.terms)(lanes["bound"])
     return EpisodeTerms(numerator, denominator, terms)
-
-
-def rollout_seeds(
-    env: Environment,
-    params: Any,
-    policies: Policy,
-    key: chex.PRNGKey,
-    num_episodes: int,
-    bound: Bound | None = None,
-    mesh: Mesh | None = None,
-) -> EpisodeTerms:
-    """`rollout` of policies stacked along a leading axis, all on the same episodes."""
-    kinds = (type(policies), type(bound))
-    return _rollout_seeds(env, params, policies, key, num_episodes, bound, mesh, kinds)
-
-
-@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "kinds"))
-def _rollout_seeds(
-    env: Environment,
-    params: Any,
-    policies: Policy,
-    key: chex.PRNGKey,
-    num_episodes: int,
-    bound: Bound | None,
-    mesh: Mesh | None,
-    kinds: tuple[type, type],
-) -> EpisodeTerms:
-    run = lambda policy: rollout(env, params, policy, key, num_episodes, bound, mesh)  # noqa: E731
-    return jax.vmap(run)(policies)
 
 
 def evaluate(
@@ -371,9 +342,8 @@ def evaluate(
     parts, finished = [], 0
     while finished < num_episodes:
         size = min(chunk, num_episodes - finished)
-        run = rollout_seeds if seeds else rollout
         part_key = jax.random.fold_in(as_key(key), finished)
-        part = run(env, params, policy, part_key, size, bound, mesh_for(size))
+        part = rollout(env, params, policy, part_key, size, bound, mesh_for(size), seeds)
         parts.append(jax.device_get(part))
         finished += size
         if on_chunk is not None:

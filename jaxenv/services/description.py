@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from os import PathLike
 from typing import Any
 
@@ -15,6 +15,7 @@ from jaxenv.errors import ConfigError
 from jaxenv.physics import graphs
 from jaxenv.services.catalogue import Service, detection, tracking
 from jaxenv.services.network import REACH_M, SITES_M, Network, default_network, draw_network
+from jaxenv.validation import check_integer
 
 
 def names_of(given: Any) -> tuple[str, ...]:
@@ -116,9 +117,8 @@ def network_of(sites: Any, seed: Any, num_servers: Any) -> tuple[Network | None,
     if sites is None and seed is None:
         return None, None
     for name, value, least in (("scenario_seed", seed, 0), ("num_servers", num_servers, 1)):
-        whole = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        if value is not None and not whole:
-            raise ConfigError(name, value, f"give an integer of at least {least}")
+        if value is not None:
+            check_integer(name, value, least)
     size, seed = num_servers or len(SITES_M), seed or 0
     if sites is None:
         return draw_network(default_network(size).link_mbps > 0, seed), None
@@ -135,8 +135,3 @@ def network_of(sites: Any, seed: Any, num_servers: Any) -> tuple[Network | None,
             raise ConfigError("num_servers", num_servers, f"there are {len(positions)} sites")
     near = np.asarray(graphs.linked(positions, REACH_M))
     return draw_network(graphs.repair(positions, near), seed), positions
-
-
-def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in tuple(choices):
-        raise ConfigError(name, value, f"choose one of {', '.join(choices)}")

@@ -18,7 +18,6 @@ from jaxenv.physics import graphs
 from jaxenv.services.catalogue import Service
 from jaxenv.services.description import (
     assigned,
-    check_choice,
     names_of,
     network_of,
     published,
@@ -29,7 +28,14 @@ from jaxenv.services.description import (
 from jaxenv.services.network import Network, default_network
 from jaxenv.services.params import ServicesParams
 from jaxenv.services.state import ServicesState
-from jaxenv.validation import check_array, check_fields
+from jaxenv.validation import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    check_array,
+    check_choice,
+    check_fields,
+    check_leaves,
+)
 
 PRESETS = {"literal": 1.0, "percent": 100.0}  # scale of accuracies beside a penalty of -100
 REFUSED = 1e9  # size factor of padded configurations, and MB of padded models: never admitted
@@ -55,10 +61,8 @@ class Scenario(Environment[ServicesState, ServicesParams]):
     def __post_init__(self) -> None:
         super().__post_init__()
         sizes = ("num_agents", "num_servers", "max_configs", "max_models", "max_delays")
-        check_fields(self, {}, dict.fromkeys(sizes, 1))
+        check_fields(self, dict.fromkeys(sizes, 1))
         object.__setattr__(self, "service_names", names_of(self.service_names))
-        if not isinstance(self.agent_metrics, bool):
-            raise ConfigError("agent_metrics", self.agent_metrics, "give true or false")
 
     @property
     def num_services(self) -> int:
@@ -81,7 +85,6 @@ class Scenario(Environment[ServicesState, ServicesParams]):
         `default_network` or, with ``sites``, of seed 0.
         path_metric: shortest paths by ``delay`` or ``hops``.
         """
-        options = {name: value for name, value in options.items() if value is not None}
         described = {name: options.pop(name, None) for name in _DESCRIPTIONS}
         if described["services"] is None:
             offered = published(len(names_of(options.get("service_names", cls.service_names))))
@@ -110,8 +113,8 @@ class Scenario(Environment[ServicesState, ServicesParams]):
         if described["users"] is not None:
             users = users_of(described["users"], described["sites"])
             leaves["local_weight"] = eua.users_per_site(users, positions)
-        sizes = {f.name for f in dataclasses.fields(cls) if f.init}
-        env = cls(**{name: value for name, value in options.items() if name in sizes})
+        sizes, given = cls.sizes_and_leaves(options)
+        env = cls(**sizes)
         if env.num_services != len(offered):
             valid = f"give the names of the {len(offered)} services"
             raise ConfigError("service_names", list(env.service_names), valid)
@@ -119,7 +122,7 @@ class Scenario(Environment[ServicesState, ServicesParams]):
         if described["preset"] is not None:
             check_choice("preset", described["preset"], PRESETS)
             leaves["acc_scale"] = PRESETS[described["preset"]]
-        leaves |= {name: value for name, value in options.items() if name not in sizes}
+        leaves |= given
         return env, env.make_params(path_metric=described["path_metric"] or "delay", **leaves)
 
     def make_params(self, path_metric: str = "delay", **leaves: Any) -> ServicesParams:
@@ -253,10 +256,8 @@ class Scenario(Environment[ServicesState, ServicesParams]):
         ):
             valid = f"give numbers from 1 to {size}"
             check_array(name, getattr(p, name), lambda x, n=size: (x >= 1) & (x <= n), valid)
-        for name in _POSITIVE:
-            check_array(name, getattr(p, name), lambda x: x > 0, "give positive finite numbers")
-        for name in _NOT_NEGATIVE:
-            check_array(name, getattr(p, name), lambda x: x >= 0, "give finite numbers, 0 or more")
+        check_leaves(p, _POSITIVE, POSITIVE)
+        check_leaves(p, _NOT_NEGATIVE, NOT_NEGATIVE)
         valid = "give finite weights, 0 or more, not all 0"
         some = p.local_weight.sum() > 0
         check_array("local_weight", p.local_weight, lambda x: (x >= 0) & some, valid)

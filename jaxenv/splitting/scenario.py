@@ -18,7 +18,7 @@ from jaxenv.splitting.costs import Costs
 from jaxenv.splitting.description import TRACE_COLUMNS, network_leaves, read
 from jaxenv.splitting.params import PER_SPLIT, TABLES, SplittingParams
 from jaxenv.splitting.state import SplittingState
-from jaxenv.validation import check_array, check_fields
+from jaxenv.validation import NOT_NEGATIVE, POSITIVE, check_array, check_fields, check_leaves
 
 NETWORK = "mobilenet_v2"
 NETWORK_MACS = 300_774_272
@@ -51,7 +51,7 @@ class Scenario(Environment[SplittingState, SplittingParams]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, _CHOICES, _LEAST)
+        check_fields(self, _LEAST)
         for name in ("num_slots", "burn_in"):
             if getattr(self, name) % self.chunk_slots:
                 valid = f"give a multiple of chunk_slots = {self.chunk_slots}"
@@ -75,15 +75,13 @@ class Scenario(Environment[SplittingState, SplittingParams]):
         `TRACE_COLUMNS`; the rate is that at the largest power, the availability a share of
         ``availability_max``; what it lacks is drawn.
         """
-        options = {name: value for name, value in options.items() if value is not None}
         network = options.pop("network", None)
         shape = options.pop("input_shape", (3, 224, 224))
         granularity = options.pop("granularity", "block")
         board, trace = options.pop("board", None), options.pop("trace", None)
-        sizes = {f.name for f in dataclasses.fields(cls) if f.init}
         if board is not None:
-            leaves = [f.name for f in dataclasses.fields(SplittingParams)]
-            scalars = [n for n in leaves if n not in PER_SPLIT and n not in TABLES]
+            names = [f.name for f in dataclasses.fields(SplittingParams)]
+            scalars = [n for n in names if n not in PER_SPLIT and n not in TABLES]
             options = dict(read("board", board, measured.read_settings, scalars)) | options
         if network is not None or granularity != "block" or shape != (3, 224, 224):
             profile = network_leaves(NETWORK if network is None else network, shape, granularity)
@@ -99,8 +97,9 @@ class Scenario(Environment[SplittingState, SplittingParams]):
                     raise ConfigError(name, options[name], "give an array [rows]")
                 options |= {"table_rows": len(options[name])}
                 options = {"contexts": "given"} | options
-        env = cls(**{k: v for k, v in options.items() if k in sizes})
-        params = env.make_params(**{k: v for k, v in options.items() if k not in sizes})
+        sizes, leaves = cls.sizes_and_leaves(options)
+        env = cls(**sizes)
+        params = env.make_params(**leaves)
         return env, params if series is None else env._with_trace(params, series)
 
     def _with_trace(
@@ -180,10 +179,8 @@ class Scenario(Environment[SplittingState, SplittingParams]):
     def validate(self, params: SplittingParams) -> None:
         """Refuses what cannot be simulated; needs concrete values."""
         p = jax.tree.map(np.asarray, params)
-        for name in _POSITIVE:
-            check_array(name, getattr(p, name), lambda x: x > 0, "give a positive finite number")
-        for name in _NOT_NEGATIVE:
-            check_array(name, getattr(p, name), lambda x: x >= 0, "give a finite number, 0 or more")
+        check_leaves(p, _POSITIVE, POSITIVE)
+        check_leaves(p, _NOT_NEGATIVE, NOT_NEGATIVE)
         check_array("max_steps", p.max_steps, lambda x: x >= 1, "give at least 1 slot")
         check_array(
             "outage_eps", p.outage_eps, lambda x: (x > 0) & (x < 1), "give a number in (0, 1)"
@@ -245,13 +242,6 @@ class Scenario(Environment[SplittingState, SplittingParams]):
         )
 
 
-_CHOICES = {
-    "action_mode": ("split", "split_rate"),
-    "reward_mode": ("dpp", "lagrangian"),
-    "contexts": ("independent", "markov", "given"),
-    "observed": ("now", "late"),
-    "allocator": ("closed", "jaxopt"),
-}
 _LEAST = {
     "num_splits": 2,
     "max_images": 1,

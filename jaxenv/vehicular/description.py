@@ -28,15 +28,9 @@ def profiles_of(
         valid = "give (channels, height, width), three positive integers"
         raise ConfigError("frame_shape", frame, valid)
 
-    def profile(network: Any) -> dnn.Profile:
-        if isinstance(network, dnn.Profile):
-            return network
-        if str(network).endswith(".csv"):
-            return dnn.read_csv(network)
-        return dnn.profile(network, input_shape=tuple(frame), granularity=granularity)
-
     try:
-        profiles = [profile(network) for network in networks]
+        options = {"input_shape": tuple(frame), "granularity": granularity}
+        profiles = [dnn.profile_of(network, **options) for network in networks]
     except (ValueError, OSError) as error:
         raise ConfigError("networks", list(networks), str(error)) from None
     for network, made in zip(networks, profiles, strict=True):

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
-from jaxenv.validation import check_array, check_fields
+from jaxenv.validation import FINITE, POSITIVE, check_array, check_fields, check_leaves
 from jaxenv.vehicular.description import (
     check_trace,
     positive,
@@ -62,9 +62,7 @@ class Scenario(Environment[VehicularState, VehicularParams]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, _CHOICES, _LEAST)
-        if not isinstance(self.model_onehot, bool):
-            raise ConfigError("model_onehot", self.model_onehot, "give true or false")
+        check_fields(self, _LEAST)
         if self.arrivals == "given" and self.table_rows < 1:
             raise ConfigError("table_rows", self.table_rows, 'arrivals="given" needs at least 1')
         if self.mobility == "trace" and self.trace_rows < 2:
@@ -92,7 +90,6 @@ class Scenario(Environment[VehicularState, VehicularParams]):
                 initial arrays without scenario="given", arrival tables without arrivals="given",
                 a trace without mobility="trace".
         """
-        options = {name: value for name, value in options.items() if value is not None}
         networks = options.pop("networks", NETWORKS)
         networks = tuple(networks) if isinstance(networks, list) else networks
         granularity = options.pop("granularity", "block")
@@ -126,13 +123,12 @@ class Scenario(Environment[VehicularState, VehicularParams]):
             if options["mobility"] != "trace":
                 valid = 'a trace needs mobility="trace"'
                 raise ConfigError("mobility", options["mobility"], valid)
-        sizes = {f.name for f in dataclasses.fields(cls) if f.init}
-        env = cls(**{k: v for k, v in options.items() if k in sizes})
+        sizes, leaves = cls.sizes_and_leaves(options)
+        env = cls(**sizes)
         if longest > env.max_layers:
             raise ConfigError("max_layers", env.max_layers, f"the networks need {longest}")
         if env.num_networks != len(profiles):
             raise ConfigError("num_networks", env.num_networks, f"networks has {len(profiles)}")
-        leaves = {k: v for k, v in options.items() if k not in sizes}
         flops, bits = profile_tables(profiles, env.max_layers, input_bits)
         leaves.setdefault("layer_flops", flops)
         leaves.setdefault("layer_output_bits", bits)
@@ -229,10 +225,8 @@ class Scenario(Environment[VehicularState, VehicularParams]):
     def validate(self, params: VehicularParams) -> None:
         """Refuses what cannot be simulated; needs concrete values."""
         p = jax.tree.map(np.asarray, params)
-        for name in _POSITIVE:
-            check_array(name, getattr(p, name), lambda x: x > 0, "give positive finite numbers")
-        for name in _FINITE:
-            check_array(name, getattr(p, name), lambda x: x == x, "give finite numbers")
+        check_leaves(p, _POSITIVE, POSITIVE)
+        check_leaves(p, _FINITE, FINITE)
         check_array("max_steps", p.max_steps, lambda x: x >= 1, "give at least 1 slot")
         valid = f"give at least max_steps = {p.max_steps}"
         check_array("max_slots", p.max_slots, lambda x: x >= p.max_steps, valid)
@@ -288,16 +282,6 @@ def _is_fraction(value: Any) -> Any:
     return (value >= 0) & (value <= 1)
 
 
-_CHOICES = {
-    "allocation": ("kkt", "equal", "fifo", "serial", "insga"),
-    "allocator": ("closed", "jaxopt"),
-    "share_weights": ("total", "remaining"),
-    "reward_mode": ("completion", "own", "marginal"),
-    "observation": ("paper", "extended"),
-    "scenario": ("drawn", "given"),
-    "arrivals": ("drawn", "given"),
-    "mobility": ("constant", "trace"),
-}
 _LEAST = {
     "num_rsus": 1,
     "num_vehicles": 1,
