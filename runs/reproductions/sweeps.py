@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents.learner import Bound, EpisodeTerms, Policy, rollout
+from agents.estimates import EpisodeTerms
+from agents.learner import Bound, Policy, rollout
 from jaxenv.environment import Environment, cast_leaf
 from runs.reproductions import FAILS, HOLDS, Verdict
 from runs.tables import BOUND, Row
