@@ -13,7 +13,7 @@ from jaxenv.errors import ConfigError
 
 
 class Rule(NamedTuple):
-    """What finite entries must be. one, several: what is valid, of a number and of an array."""
+    """What finite entries must be. one, several: what is valid, of a number and of more."""
 
     ok: Callable[[Any], Any]
     one: str
@@ -64,9 +64,10 @@ def check_integer(name: str, value: Any, least: int) -> None:
 
 def check_leaves(params: Any, names: Iterable[str], rule: Rule) -> None:
     """Leaves of a scenario, by name, to which one rule applies."""
-    for name in names:
-        value = np.asarray(getattr(params, name))
-        check_array(name, value, rule.ok, rule.several if value.ndim else rule.one)
+    leaves = {name: np.asarray(getattr(params, name)) for name in names}
+    numbers = all(value.ndim == 0 for value in leaves.values())
+    for name, value in leaves.items():
+        check_array(name, value, rule.ok, rule.one if numbers else rule.several)
 
 
 def check_array(name: str, value: Any, ok: Callable[[Any], Any], valid: str) -> None:
