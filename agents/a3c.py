@@ -378,15 +378,10 @@ class A3C(Learner):
     def advantages(
         self, rollout: Rollout, value: chex.Array, next_value: chex.Array, hp: Hyperparameters
     ) -> chex.Array:
-        """A_t = delta_t + gamma*lambda*A_{t+1}, delta_t = r_t + gamma*V(x_{t+1}) - V(x_t).
-
-        A truncated episode bootstraps from its final state, a terminated one does not. A step that
-        reaches no decision does not discount.
-        """
+        """`steps.advantages` of a rollout; a step that reaches no decision does not discount."""
         discount = jnp.where(rollout.discounting, hp.discount, 1.0)
-        delta = rollout.reward + jnp.where(rollout.terminated, 0.0, discount * next_value) - value
-        carried = jnp.where(rollout.done, 0.0, discount * hp.trace_decay)
-        return steps.accumulated(delta, carried)
+        ends = rollout.terminated, rollout.done
+        return steps.advantages(rollout.reward, value, next_value, *ends, discount, hp.trace_decay)
 
     def apply(
         self, parameters: Any, rms: Any, gradient: Any, hp: Hyperparameters

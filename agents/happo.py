@@ -262,10 +262,9 @@ class Happo(Learner):
     def advantages(
         self, rollout: Rollout, value: chex.Array, ahead: chex.Array, hp: Hyperparameters
     ) -> chex.Array:
-        """GAE ``[T, W]``; ahead: value of the state that a step led to, also where time ran out."""
-        delta = rollout.reward + jnp.where(rollout.terminated, 0, hp.discount * ahead) - value
-        keep = jnp.where(rollout.done, 0, hp.discount * hp.trace_decay)
-        return steps.accumulated(delta, keep)
+        """`steps.advantages` of a rollout, ``[T, W]``."""
+        ends = rollout.terminated, rollout.done
+        return steps.advantages(rollout.reward, value, ahead, *ends, hp.discount, hp.trace_decay)
 
     # ---- learning -----------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """The contracts of a policy, a learner and a bound, and the one way anything is measured.
 
 A `Policy` decides; a `Learner` makes policies; a `Bound` says what no policy can beat. `evaluate`
-runs a policy over many episodes in one compiled call and pools the environment's declared metrics.
+runs a policy over many episodes in one compiled call and sums the terms of the environment's
+declared metrics; `agents.estimates` pools them, and its names are here, too.
 """
 
 from __future__ import annotations
@@ -17,9 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from agents.estimates import (  # noqa: F401
+    MOST_UNITS,
+    EpisodeTerms,
+    Estimate,
+    bound_value,
+    pool,
+    summarize,
+)
 from agents.spread import mesh_for, spread
 from jaxenv import spaces, struct
-from jaxenv.environment import Environment, Metric, as_key, cast_leaf
+from jaxenv.environment import Environment, as_key, cast_leaf
 from jaxenv.errors import ConfigError
 
 
@@ -185,19 +194,6 @@ def scenario_axes(env: Environment, params: Any) -> Any:
     )
 
 
-@struct.dataclass
-class EpisodeTerms:
-    """What `evaluate` measured: per metric and episode, a numerator and a denominator.
-
-    Leaves have shape ``[..., num_episodes]``; leading axes are scenarios or seeds.
-    bound: the same two for the bound, or None.
-    """
-
-    numerator: dict[str, chex.Array]
-    denominator: dict[str, chex.Array]
-    bound: tuple[chex.Array, chex.Array] | None = None
-
-
 def effective_env(env: Environment, policy: Policy) -> Environment:
     """The environment as a policy is measured in it: with the policy's own overrides."""
     return dataclasses.replace(env.for_evaluation(), **policy.env_overrides)
@@ -211,17 +207,19 @@ def rollout(
     num_episodes: int,
     bound: Bound | None = None,
     mesh: Mesh | None = None,
+    seeds: bool = False,
 ) -> EpisodeTerms:
     """Runs ``num_episodes`` whole episodes in parallel and sums the terms of every metric.
 
     Episode ``i`` is the same for every policy under one key: same arrivals, channels and noise.
-    mesh: of devices that share the episodes equally.
+    mesh: of devices that share the episodes equally. seeds: whether every leaf of ``policy`` has a
+    leading axis of policies, all of which meet the same episodes.
     """
     kinds = (type(policy), type(bound))
-    return _rollout(env, params, policy, key, num_episodes, bound, mesh, kinds)
+    return _rollout(env, params, policy, key, num_episodes, bound, mesh, seeds, kinds)
 
 
-@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "kinds"))
+@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "seeds", "kinds"))
 def _rollout(
     env: Environment,
     params: Any,
@@ -230,12 +228,15 @@ def _rollout(
     num_episodes: int,
     bound: Bound | None,
     mesh: Mesh | None,
+    seeds: bool,
     kinds: tuple[type, type],
 ) -> EpisodeTerms:
     """`rollout`. kinds: the classes of policy and bound, which their trees may not tell apart."""
     keys = tuple(jax.random.split(k, num_episodes) for k in jax.random.split(as_key(key)))
-    run = partial(_episodes, effective_env(env, policy))
-    return spread(run, mesh, (None, None, None, 0))(params, policy, bound, keys)
+    run = spread(partial(_episodes, effective_env(env, policy)), mesh, (None, None, None, 0))
+    if seeds:
+        return jax.vmap(lambda one: run(params, one, bound, keys))(policy)
+    return run(params, policy, bound, keys)
 
 
 def _episodes(
@@ -247,7 +248,7 @@ def _episodes(
 ) -> EpisodeTerms:
     """Terms of the episodes of keys of episodes and of policies, ``[num_episodes]`` each."""
     episode_keys, policy_keys = keys
-    sources = sorted({s for m in env.metrics for s in (m.of, m.over) if s is not None})
+    sources = sorted({source for metric in env.metrics for source in metric.sources})
 
     def start(episode_key: chex.PRNGKey, policy_key: chex.PRNGKey) -> dict[str, Any]:
         observation, state = env.reset(episode_key, params)
@@ -293,47 +294,13 @@ def _episodes(
         lambda lanes: jax.vmap(step)(policy_keys, lanes),
         lanes,
     )
-    ones = jnp.ones(episode_keys.shape, env.float_dtype)
-    numerator, denominator = {}, {}
-    for metric in env.metrics:
-        numerator[metric.name] = lanes["sums"][metric.of] * metric.scale
-        if metric.pool in ("ratio", "quantile") and metric.over is not None:
-            denominator[metric.name] = lanes["sums"][metric.over]
-        else:
-            denominator[metric.name] = lanes["steps"] if metric.pool == "mean" else ones
+    sums, steps = lanes["sums"], lanes["steps"]
+    numerator = {m.name: sums[m.of] * m.scale for m in env.metrics}
+    denominator = {m.name: m.denominator(sums, steps) for m in env.metrics}
     terms = None
     if bound is not None:
         terms = jax.vmap(bound.terms)(lanes["bound"])
     return EpisodeTerms(numerator, denominator, terms)
-
-
-def rollout_seeds(
-    env: Environment,
-    params: Any,
-    policies: Policy,
-    key: chex.PRNGKey,
-    num_episodes: int,
-    bound: Bound | None = None,
-    mesh: Mesh | None = None,
-) -> EpisodeTerms:
-    """`rollout` of policies stacked along a leading axis, all on the same episodes."""
-    kinds = (type(policies), type(bound))
-    return _rollout_seeds(env, params, policies, key, num_episodes, bound, mesh, kinds)
-
-
-@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "kinds"))
-def _rollout_seeds(
-    env: Environment,
-    params: Any,
-    policies: Policy,
-    key: chex.PRNGKey,
-    num_episodes: int,
-    bound: Bound | None,
-    mesh: Mesh | None,
-    kinds: tuple[type, type],
-) -> EpisodeTerms:
-    run = lambda policy: rollout(env, params, policy, key, num_episodes, bound, mesh)  # noqa: E731
-    return jax.vmap(run)(policies)
 
 
 def evaluate(
@@ -371,135 +338,10 @@ def evaluate(
     parts, finished = [], 0
     while finished < num_episodes:
         size = min(chunk, num_episodes - finished)
-        run = rollout_seeds if seeds else rollout
         part_key = jax.random.fold_in(as_key(key), finished)
-        part = run(env, params, policy, part_key, size, bound, mesh_for(size))
+        part = rollout(env, params, policy, part_key, size, bound, mesh_for(size), seeds)
         parts.append(jax.device_get(part))
         finished += size
         if on_chunk is not None:
             on_chunk(size)
     return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
-
-
-MOST_UNITS = 4096
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A pooled metric with its 95 % bootstrap interval and its relative gap to the bound."""
-
-    metric: str
-    unit: str
-    mean: float
-    ci_low: float
-    ci_high: float
-    gap_to_bound: float | None
-    episodes: int
-    seeds: int
-
-
-def pool(metric: Metric, numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """One number per leading index from terms ``[..., num_episodes]``, as the metric declares.
-
-    NaN where nothing was counted.
-    """
-    if metric.pool == "quantile":
-        counted = denominator != 0
-        values = np.where(counted, numerator / np.where(counted, denominator, 1.0), np.nan)
-        if counted.all():
-            return np.quantile(values, metric.level, axis=-1)
-        known = counted.any(axis=-1)
-        rest = np.where(known[..., None], values, 0.0)  # nanquantile warns of nothing but NaN
-        return np.where(known, np.nanquantile(rest, metric.level, axis=-1), np.nan)
-    total = denominator.sum(-1)
-    return np.where(total > 0, numerator.sum(-1) / np.where(total > 0, total, 1.0), np.nan)
-
-
-def summarize(
-    metrics: tuple[Metric, ...],
-    terms: EpisodeTerms,
-    bound_metric: str | None = None,
-    num_resamples: int = 1000,
-    seed: int = 0,
-) -> list[Estimate]:
-    """Pools terms ``[num_seeds, num_episodes]`` (or ``[num_episodes]``) into estimates.
-
-    Intervals are percentile bootstraps over seeds, then over episodes within each drawn seed. Of
-    more than `MOST_UNITS` episodes, it is groups of consecutive ones that are drawn, and a quantile
-    is resampled from a histogram of as many bins: memory does not grow with the resamples.
-    """
-    rows = []
-    rng = np.random.default_rng(seed)
-    seeds, episodes = np.atleast_2d(next(iter(terms.numerator.values()))).shape
-    units = min(episodes, MOST_UNITS)
-    drawn_seeds = rng.integers(seeds, size=(num_resamples, seeds))
-    drawn_units = rng.integers(units, size=(num_resamples, seeds, units))
-    for metric in metrics:
-        numerator = np.atleast_2d(np.asarray(terms.numerator[metric.name], np.float64))
-        denominator = np.atleast_2d(np.asarray(terms.denominator[metric.name], np.float64))
-        mean = float(pool(metric, numerator.reshape(-1), denominator.reshape(-1)))
-        if episodes > units and metric.pool == "quantile":
-            resampled = _resampled_quantile(metric, numerator, denominator, drawn_seeds, rng)
-        else:
-            picks = (drawn_seeds[:, :, None], drawn_units)
-            resampled = pool(
-                metric,
-                _grouped(numerator, units)[picks].reshape(num_resamples, -1),
-                _grouped(denominator, units)[picks].reshape(num_resamples, -1),
-            )
-        counted = resampled[~np.isnan(resampled)]
-        low, high = np.quantile(counted, [0.025, 0.975]) if counted.size else (np.nan, np.nan)
-        gap = None
-        if terms.bound is not None and metric.name == bound_metric and np.isfinite(mean):
-            limit = bound_value(terms)
-            gap = abs(mean - limit) / abs(limit) if limit else None
-        rows.append(
-            Estimate(metric.name, metric.unit, mean, float(low), float(high), gap, episodes, seeds)
-        )
-    return rows
-
-
-def _grouped(terms: np.ndarray, units: int) -> np.ndarray:
-    """Sums ``[seeds, units]`` of terms ``[seeds, episodes]`` over consecutive episodes."""
-    episodes = terms.shape[1]
-    if episodes == units:
-        return terms
-    return np.add.reduceat(terms, np.arange(units) * episodes // units, axis=1)
-
-
-def _resampled_quantile(
-    metric: Metric,
-    numerator: np.ndarray,
-    denominator: np.ndarray,
-    drawn_seeds: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """A quantile over episodes in every resample, from a histogram per seed of `MOST_UNITS` bins.
-
-    Bins hold equally many episodes, so a quantile is off by one bin, 1/`MOST_UNITS` in its level.
-    """
-    counted = denominator != 0
-    values = numerator / np.where(counted, denominator, 1.0)
-    if not counted.any():
-        return np.full(len(drawn_seeds), np.nan)
-    middle = (np.arange(MOST_UNITS) + 0.5) / MOST_UNITS
-    edges = np.quantile(values[counted], np.linspace(0, 1, MOST_UNITS + 1))
-    centres = np.quantile(values[counted], middle)
-    bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, MOST_UNITS - 1)
-    counts = [np.bincount(b[c], minlength=MOST_UNITS) for b, c in zip(bins, counted, strict=True)]
-    found = []
-    for drawn in drawn_seeds:
-        total = np.zeros(MOST_UNITS)
-        for seed in drawn:
-            size = counts[seed].sum()
-            total += rng.multinomial(size, counts[seed] / size) if size else 0
-        cumulative = np.cumsum(total)
-        place = np.searchsorted(cumulative, metric.level * cumulative[-1])
-        found.append(centres[place] if cumulative[-1] else np.nan)
-    return np.array(found)
-
-
-def bound_value(terms: EpisodeTerms) -> float:
-    """The pooled bound of evaluated terms."""
-    numerator, denominator = (np.asarray(x, np.float64).sum() for x in terms.bound)
-    return float(numerator / denominator) if denominator else 0.0

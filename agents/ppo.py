@@ -449,17 +449,10 @@ class PPO(Learner):
     def advantages(
         self, rollout: Rollout, value: chex.Array, ahead: chex.Array, hp: Hyperparameters
     ) -> chex.Array:
-        """A_t = delta_t + gamma*lambda*A_{t+1}, delta_t = r_t + gamma*V(x_{t+1}) - V(x_t).
-
-        Args:
-            rollout: leaves ``[T, ...]``.
-            value: of the states met.
-            ahead: of the states that steps led to, also where time ran out.
-            hp: the hyperparameters.
-        """
+        """`steps.advantages` of a rollout; a step that reaches no decision does not discount."""
         discount = jnp.where(rollout.discounting, hp.discount, 1.0)
-        delta = rollout.reward + jnp.where(rollout.terminated, 0.0, discount * ahead) - value
-        return steps.accumulated(delta, jnp.where(rollout.done, 0.0, discount * hp.trace_decay))
+        ends = rollout.terminated, rollout.done
+        return steps.advantages(rollout.reward, value, ahead, *ends, discount, hp.trace_decay)
 
     def batch(
         self, rollout: Rollout, value: chex.Array, advantage: chex.Array, scale: Scale

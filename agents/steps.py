@@ -29,6 +29,30 @@ def falling(schedule_updates: int, updates: chex.Array, dtype: Any) -> chex.Arra
     return 0.05 + 0.95 * left(schedule_updates, updates, dtype)
 
 
+def advantages(
+    reward: chex.Array,
+    value: chex.Array,
+    ahead: chex.Array,
+    terminated: chex.Array,
+    done: chex.Array,
+    discount: chex.Array,
+    trace_decay: chex.Array,
+) -> chex.Array:
+    """A_t = delta_t + gamma*lambda*A_{t+1}, delta_t = r_t + gamma*V(x_{t+1}) - V(x_t).
+
+    Generalised advantage estimation. A truncated episode bootstraps from its final state, a
+    terminated one does not.
+
+    Args:
+        reward: of the steps, ``[T, ...]``. value: of the states met.
+        ahead: value of the states that steps led to, also where time ran out.
+        terminated, done: of the episode.
+        discount: of each step, or of all (gamma). trace_decay: lambda.
+    """
+    delta = reward + jnp.where(terminated, 0.0, discount * ahead) - value
+    return accumulated(delta, jnp.where(done, 0.0, discount * trace_decay))
+
+
 def accumulated(delta: chex.Array, keep: chex.Array) -> chex.Array:
     """``A_t = delta_t + keep_t A_{t+1}`` along the first axis, 0 after its end."""
 

@@ -26,7 +26,7 @@ class Tally:
 def start(env: Environment) -> Tally:
     """The tally of an episode that begins."""
     zero = jnp.zeros((), env.float_dtype)
-    sources = {s for m in _pooled(env) for s in (m.of, m.over) if s is not None}
+    sources = {source for metric in _pooled(env) for source in metric.sources}
     return Tally(steps=zero, sums=dict.fromkeys(sorted(sources), zero))
 
 
@@ -50,9 +50,8 @@ def add(
     steps = tally.steps + deciding
     counts = {"episodes": done.astype(jnp.int32)}
     for metric in _pooled(env):
-        over = {"ratio": sums.get(metric.over), "mean": steps, "sum": jnp.ones_like(steps)}
         counts[f"numerator/{metric.name}"] = done * sums[metric.of] * metric.scale
-        counts[f"denominator/{metric.name}"] = done * over[metric.pool]
+        counts[f"denominator/{metric.name}"] = done * metric.denominator(sums, steps)
     after = Tally(steps=steps, sums=sums)
     return jax.tree.map(lambda x: jnp.where(done, jnp.zeros_like(x), x), after), counts
 

@@ -59,6 +59,18 @@ class Metric:
     level: float = 0.5
     scale: float = 1.0
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The entries of ``info`` that are summed for it."""
+        return (self.of,) if self.over is None else (self.of, self.over)
+
+    def denominator(self, sums: dict[str, chex.Array], steps: chex.Array) -> chex.Array:
+        """By what its sum over an episode is divided, from the sums of `sources` and the steps."""
+        if self.pool == "mean":
+            return steps
+        one = self.pool == "sum" or self.over is None
+        return jnp.ones_like(steps) if one else sums[self.over]
+
 
 TState = TypeVar("TState", bound=State)
 TParams = TypeVar("TParams", bound=Params)
@@ -243,10 +255,21 @@ class Environment(Generic[TState, TParams]):
         Names of static fields size the environment; names of leaves of the scenario replace the
         defaults. Anything else is refused.
         """
-        sizes = {f.name for f in dataclasses.fields(cls) if f.init}
-        env = cls(**{name: value for name, value in options.items() if name in sizes})
-        leaves = {name: value for name, value in options.items() if name not in sizes}
+        sizes, leaves = cls.sizes_and_leaves(options)
+        env = cls(**sizes)
         return env, env.make_params(**leaves)
+
+    @classmethod
+    def size_names(cls) -> tuple[str, ...]:
+        """The static fields that size an environment."""
+        return tuple(f.name for f in dataclasses.fields(cls) if f.init)
+
+    @classmethod
+    def sizes_and_leaves(cls, options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Options by name as those that size the environment, and all others."""
+        names = cls.size_names()
+        sizes = {name: value for name, value in options.items() if name in names}
+        return sizes, {name: value for name, value in options.items() if name not in names}
 
     def as_leaf(self, value: Any) -> chex.Array:
         """A value of the default scenario: floats in ``dtype``, others as they are."""
@@ -259,8 +282,7 @@ class Environment(Generic[TState, TParams]):
         known = {f.name for f in dataclasses.fields(params)}
         for name, value in leaves.items():
             if name not in known:
-                sizes = {f.name for f in dataclasses.fields(self) if f.init}
-                valid = ", ".join(sorted(known | sizes))
+                valid = ", ".join(sorted({*known, *self.size_names()}))
                 raise ConfigError(f"{self.name}.{name}", value, f"known names are {valid}")
             leaf = getattr(params, name)
             params = params.replace(**{name: cast_leaf(name, value, leaf)})

@@ -26,7 +26,7 @@ from jaxenv import dnn, spaces, struct
 from jaxenv.environment import Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals, compute
-from jaxenv.validation import check_array, check_fields
+from jaxenv.validation import NOT_NEGATIVE, POSITIVE, check_array, check_fields, check_leaves
 
 NETWORK = "vgg16_cifar10"
 INPUT_SHAPE = (3, 32, 32)
@@ -161,7 +161,7 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, _CHOICES, _LEAST)
+        check_fields(self, _LEAST)
         if self.num_blocks > MAX_BLOCKS:
             raise ConfigError("num_blocks", self.num_blocks, f"give at most {MAX_BLOCKS}")
         if self.source == "table" and self.table_rows < 1:
@@ -175,7 +175,6 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
         ``num_blocks`` blocks of balanced work. input_shape: of a network by name. A table of the
         exogenous processes sets ``source`` and ``table_rows``; what is not given is at its mean.
         """
-        options = {name: value for name, value in options.items() if value is not None}
         network, shape = options.pop("network", None), options.pop("input_shape", None)
         given = [name for name in _TABLES if name in options]
         if given and "table_rows" not in options:
@@ -184,9 +183,8 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
             options["table_rows"] = len(options[given[0]])
         if given:
             options = {"source": "table"} | options
-        sizes = {f.name for f in dataclasses.fields(cls) if f.init}
-        env = cls(**{name: value for name, value in options.items() if name in sizes})
-        leaves = {name: value for name, value in options.items() if name not in sizes}
+        sizes, leaves = cls.sizes_and_leaves(options)
+        env = cls(**sizes)
         if network is not None or shape is not None:
             chosen = NETWORK if network is None else network
             shape = INPUT_SHAPE if shape is None else shape
@@ -231,10 +229,8 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
         """Refuses what cannot be simulated; needs concrete values."""
         p = jax.tree.map(np.asarray, params)
         check_array("max_steps", p.max_steps, lambda x: x >= 1, "give at least 1 slot")
-        for name in _POSITIVE:
-            check_array(name, getattr(p, name), lambda x: x > 0, "give positive finite numbers")
-        for name in _NOT_NEGATIVE:
-            check_array(name, getattr(p, name), lambda x: x >= 0, "give finite numbers, 0 or more")
+        check_leaves(p, _POSITIVE, POSITIVE)
+        check_leaves(p, _NOT_NEGATIVE, NOT_NEGATIVE)
         valid = "give the lowest rate first"
         check_array("rate_range_bps", p.rate_range_bps, lambda x: x[0] <= x[1], valid)
         valid = "give a number in [0, 1)"
@@ -484,12 +480,8 @@ def _chosen(here: list[chex.Array], values: chex.Array) -> chex.Array:
 def _blocks(network: Any, shape: Any, num_blocks: int) -> dict[str, np.ndarray]:
     """The per-block leaves of a network cut into blocks of balanced work."""
     try:
-        if isinstance(network, dnn.Profile):
-            profile = network
-        elif str(network).endswith(".csv"):
-            profile = dnn.read_csv(network)
-        else:
-            profile = dnn.profile(network, tuple(shape), granularity="unit", operations="all")
+        options = {"input_shape": tuple(shape), "granularity": "unit", "operations": "all"}
+        profile = dnn.profile_of(network, **options)
         blocks = dnn.balanced(profile, num_blocks)
     except (ValueError, TypeError, OSError) as error:
         raise ConfigError("network", network, str(error)) from None
@@ -500,12 +492,6 @@ def _blocks(network: Any, shape: Any, num_blocks: int) -> dict[str, np.ndarray]:
     }
 
 
-_CHOICES = {
-    "source": ("generated", "table"),
-    "downlink": ("charge", "free"),
-    "energy": ("literal", "uplink"),
-    "observation": ("full", "compact", "paper"),
-}
 _LEAST = {"num_blocks": 1, "num_servers": 1, "max_tasks": 1, "table_rows": 0}
 _TABLES = ("table_rate_bps", "table_background_s", "table_tasks")
 _POSITIVE = (

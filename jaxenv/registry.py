@@ -44,12 +44,13 @@ def make(name: str, **options: Any) -> tuple[Environment, Any]:
     Args:
         name: a registered name.
         **options: sizes of the environment and leaves of its scenario by name, for example
-            ``num_vehicles=20, bandwidth_hz=5e6, dtype="float64"``.
+            ``num_vehicles=20, bandwidth_hz=5e6, dtype="float64"``. None is the default.
 
     Raises:
         ConfigError: one line naming the field, the value and what is valid.
     """
-    return environment_class(name).build(**options)
+    given = {option: value for option, value in options.items() if value is not None}
+    return environment_class(name).build(**given)
 
 
 def load_object(target: Any) -> Any:

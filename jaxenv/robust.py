@@ -26,7 +26,7 @@ from jaxenv import dnn, spaces, struct
 from jaxenv.dnn import csv_io
 from jaxenv.environment import Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
-from jaxenv.validation import check_array, check_fields
+from jaxenv.validation import NOT_NEGATIVE, POSITIVE, check_array, check_fields, check_leaves
 
 MODELS = tuple(robust.MODELS)
 NUM_POINTS = max(len(model.table["d_MB"]) for model in robust.MODELS.values())
@@ -101,10 +101,7 @@ class Robust(Environment[RobustState, RobustParams]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choices = {"mode": ("common", "mixed"), "allocator": robust.BACKENDS}
-        check_fields(self, choices, {"max_devices": 1})
-        if not isinstance(self.certify, bool):
-            raise ConfigError("certify", self.certify, "give true or false")
+        check_fields(self, {"max_devices": 1})
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -134,7 +131,6 @@ class Robust(Environment[RobustState, RobustParams]):
         times, with their covariances. Values are uploaded with 32 bits. The virtual machine has the
         speed and the overhead per layer of AlexNet's.
         """
-        options = {name: value for name, value in options.items() if value is not None}
         path, clock = options.pop("profile", None), options.pop("profile_ghz", None)
         env, params = super().build(**options)
         if path is None:
@@ -189,20 +185,14 @@ class Robust(Environment[RobustState, RobustParams]):
 
     def validate(self, params: RobustParams) -> None:
         """Refuses a distribution that no instance can be drawn from."""
-        for name in ("max_steps", "bandwidth_per_device_mhz", "half_side_m", "power_w"):
-            check_array(
-                name, getattr(params, name), lambda x: x > 0, "give positive finite numbers"
-            )
+        check_leaves(params, _POSITIVE, POSITIVE)
         check_array("gain_db", params.gain_db, np.isfinite, "give a finite number of dB")
-        for name in ("vm_scale", "vm_cv", "local_gcycle", "data_mbit", "vm_s", "local_var_s2"):
-            valid = "give finite numbers, 0 or more"
-            check_array(name, getattr(params, name), lambda x: x >= 0, valid)
+        check_leaves(params, _NOT_NEGATIVE, NOT_NEGATIVE)
         valid = f"give an integer from 1 to max_devices ({self.max_devices})"
         most = self.max_devices
         check_array("num_devices", params.num_devices, lambda x: (x >= 1) & (x <= most), valid)
         valid = f"give 2 to {NUM_POINTS} points per model"
         check_array("num_points", params.num_points, lambda x: (x >= 2) & (x <= NUM_POINTS), valid)
-        check_array("kappa", params.kappa, lambda x: x > 0, "give positive finite numbers")
         check_array(
             "frequency_ghz",
             params.frequency_ghz,
@@ -429,3 +419,7 @@ def _measured(path: Any, clock_ghz: float) -> dict[str, np.ndarray]:
     }
     padded = {name: np.pad(x, (0, NUM_POINTS - points)) for name, x in leaves.items()}
     return padded | {"num_points": np.int32(points)}
+
+
+_POSITIVE = ("max_steps", "bandwidth_per_device_mhz", "half_side_m", "power_w", "kappa")
+_NOT_NEGATIVE = ("vm_scale", "vm_cv", "local_gcycle", "data_mbit", "vm_s", "local_var_s2")

@@ -3,26 +3,71 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from jaxenv.errors import ConfigError
 
 
-def check_fields(env: Any, choices: Mapping[str, Sequence[str]], least: Mapping[str, int]) -> None:
-    """Static fields of an environment: one of their choices, or an integer of at least so much."""
-    for field in dataclasses.fields(env):
-        value = getattr(env, field.name)
-        valid = choices.get(field.name)
-        if valid is not None and value not in valid:
-            raise ConfigError(field.name, value, f"choose one of {', '.join(valid)}")
-        low = least.get(field.name)
-        if low is not None and (
-            isinstance(value, bool) or not isinstance(value, int) or value < low
-        ):
-            raise ConfigError(field.name, value, f"give an integer of at least {low}")
+class Rule(NamedTuple):
+    """What finite entries must be. one, several: what is valid, of a number and of more."""
+
+    ok: Callable[[Any], Any]
+    one: str
+    several: str
+
+
+POSITIVE = Rule(lambda x: x > 0, "give a positive finite number", "give positive finite numbers")
+NOT_NEGATIVE = Rule(
+    lambda x: x >= 0, "give a finite number, 0 or more", "give finite numbers, 0 or more"
+)
+FINITE = Rule(lambda x: x == x, "give a finite number", "give finite numbers")
+
+
+def check_fields(env: Any, least: Mapping[str, int]) -> None:
+    """Static fields of an environment, by their annotations.
+
+    A ``Literal`` is one of its choices, a ``bool`` true or false; an integer is at least what
+    ``least`` says of its name.
+    """
+    for name, kind in _annotations(type(env)).items():
+        value = getattr(env, name)
+        if get_origin(kind) is Literal:
+            check_choice(name, value, get_args(kind))
+        elif kind is bool and not isinstance(value, bool):
+            raise ConfigError(name, value, "give true or false")
+        elif name in least:
+            check_integer(name, value, least[name])
+
+
+@functools.cache
+def _annotations(cls: type) -> dict[str, Any]:
+    hints = get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """An option that is one of its choices."""
+    choices = tuple(choices)
+    if value not in choices:
+        raise ConfigError(name, value, f"choose one of {', '.join(choices)}")
+
+
+def check_integer(name: str, value: Any, least: int) -> None:
+    """An integer of at least so much."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(name, value, f"give an integer of at least {least}")
+
+
+def check_leaves(params: Any, names: Iterable[str], rule: Rule) -> None:
+    """Leaves of a scenario, by name, to which one rule applies."""
+    leaves = {name: np.asarray(getattr(params, name)) for name in names}
+    numbers = all(value.ndim == 0 for value in leaves.values())
+    for name, value in leaves.items():
+        check_array(name, value, rule.ok, rule.one if numbers else rule.several)
 
 
 def check_array(name: str, value: Any, ok: Callable[[Any], Any], valid: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.learner import EpisodeTerms, Estimate, bound_value, pool, summarize
+from agents.estimates import EpisodeTerms, Estimate, bound_value, pool, summarize
 from jaxenv.environment import Metric
 
 EVALUATION = (

@@ -76,6 +76,21 @@ class Bandit(Environment):
         return spaces.Discrete(self.num_arms)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Steering(Bandit):
+    """A `Bandit` whose actions are no choices."""
+
+    @property
+    def action_space(self):
+        return spaces.Box(-1.0, 1.0, (2,))
+
+
+class Pair(Bandit):
+    """A `Bandit` of two agents."""
+
+    num_agents = 2
+
+
 @struct.dataclass
 class PlacementParams(Params):
     """reward: of each pair of entries in each context, ``[contexts, 3, 2]``. valid: ``[2, 3]``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
@@ -125,6 +126,32 @@ def test_a_breach_is_seen(path, source):
 )
 def test_what_is_allowed_is_not_reported(path, source):
     assert broken_rules(path, source) == []
+
+
+def imports_between_modules() -> dict[str, set[str]]:
+    """The modules of ours that each of ours needs when it is imported, itself left out.
+
+    A package counts as its ``__init__.py``: what is imported from it is what that file names.
+    """
+    names = {}
+    for path in sources():
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        needed = {module for module, at_import, _ in imports(path.read_text()) if at_import}
+        graph[name] = {
+            next(part for part in (module, module.rpartition(".")[0], "") if part in {*names, ""})
+            for module in needed
+        } - {name, ""}
+    return graph
+
+
+def test_no_modules_need_each_other():
+    graph = imports_between_modules()
+    assert "jaxenv.physics.arrivals" in graph["jaxenv.vehicular.events"]
+    assert sum(map(len, graph.values())) > 400
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the modules
 
 
 def imported_by(statement: str) -> set[str]:

@@ -85,6 +85,21 @@ def test_the_code_of_a_page_runs(page, monkeypatch, capsys):
         assert shown in capsys.readouterr().out
 
 
+def test_the_api_pages_name_modules_that_there_are_each_once():
+    named = [
+        name
+        for page in sorted((DOCS / "api").glob("*.md"))
+        for name in re.findall(r"^::: ([\w.]+)$", page.read_text(), flags=re.MULTILINE)
+    ]
+    assert len(named) == len(set(named)) > 80
+    paths = [ROOT.joinpath(*name.split(".")) for name in named]
+    assert [p for p in paths if not (p.with_suffix(".py").exists() or p.is_dir())] == []
+    for path in filter(Path.is_dir, paths):
+        parts = {part.stem for part in path.glob("*.py")} - {"__init__"}
+        shown = {p.name for p in paths if p.parent == path}
+        assert shown in (set(), parts), f"{path.name}: name all of its modules or none"
+
+
 def commands() -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """``(page, program, arguments)`` of every command line of the README and the pages."""
     seen = set()

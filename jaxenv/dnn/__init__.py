@@ -5,7 +5,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from jaxenv.dnn.csv_io import Times, read_csv, read_times, write_csv
+from jaxenv.dnn.csv_io import Times, profile_of, read_csv, read_times, write_csv
 from jaxenv.dnn.layers import Network
 from jaxenv.dnn.profiles import MacCounts, Profile, balanced, mac_counts, profile
 from jaxenv.dnn.zoo import network, networks
@@ -24,6 +24,7 @@ __all__ = [
     "networks",
     "profile",
     "profile_flax",
+    "profile_of",
     "read_csv",
     "read_times",
     "to_flax",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxenv.dnn.profiles import MacCounts, Profile
+from jaxenv.dnn.profiles import MacCounts, Profile, profile
 
 _COLUMNS = ("layer", "work [FLOP]", "output [element]", "parameters [count]")
 MEAN, VARIANCE, COVARIANCE = "mean [s]", "variance [s^2]", "covariance with {} [s^2]"
@@ -215,3 +215,19 @@ def read_csv(path: str | PathLike[str]) -> Profile:
         output_elements=np.array(output, np.int64),
         parameters=np.array(parameters, np.int64),
     )
+
+
+def profile_of(network: Any, **options: Any) -> Profile:
+    """The profile that a scenario names.
+
+    Args:
+        network: a `Profile`; the path of a CSV file, which ends in ``.csv``; or what `profile`
+            takes.
+        **options: of `profile`.
+
+    Raises:
+        ValueError: as `read_csv` or `profile`.
+    """
+    if isinstance(network, Profile):
+        return network
+    return read_csv(network) if str(network).endswith(".csv") else profile(network, **options)

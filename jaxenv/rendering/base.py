@@ -10,6 +10,7 @@ import numpy as np
 # Colours of Okabe and Ito, which colour-blind readers tell apart.
 BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
 SKY, RED, YELLOW, BLACK, GREY = "#56B4E9", "#D55E00", "#F0E442", "#222222", "#9A9A9A"
+PALE = "#D8D8D8"
 COLOURS = (BLACK, BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, GREY, "#661100", "#332288")
 
 
@@ -70,6 +71,11 @@ def over_time(axes: Any, steps: int, now: int) -> None:
     axes.set_xlim(0, max(steps - 1, 1))
     if now < steps - 1:
         axes.axvline(now, color=GREY, linewidth=0.8)
+
+
+def headline(figure: Any, text: str) -> None:
+    """The line above a drawing."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize=10)
 
 
 def beside(axes: Any, **options: Any) -> None:

@@ -11,10 +11,12 @@ from jaxenv.rendering.base import (
     COLOURS,
     GREY,
     ORANGE,
+    PALE,
     RED,
     SKY,
     Step,
     column,
+    headline,
     over_time,
     series,
 )
@@ -74,12 +76,10 @@ def draw_episode(
     axes.set_xlabel("slot")
     spent = column(steps, "energy_j")[: now + 1].sum()
     penalty = column(steps, "penalty_s")[: now + 1].mean()
-    figure.suptitle(
+    headline(
+        figure,
         f"partitioning, {now + 1} slots: mean delay {delay[: now + 1].sum(axis=1).mean():.1f} s, "
         f"mean excess over tolerated delays {penalty:.1f} s, {spent:.0f} J spent",
-        x=0.01,
-        ha="left",
-        fontsize=10,
     )
 
 
@@ -100,7 +100,7 @@ def _places(
     enabled = np.asarray(params.server_enabled)
     for n in np.flatnonzero(enabled):
         width = 0.5 + 5 * rate[n] / most
-        axes.plot([0, 1], [0, y[n + 1]], color="#D8D8D8", linewidth=width, zorder=1)
+        axes.plot([0, 1], [0, y[n + 1]], color=PALE, linewidth=width, zorder=1)
         label = f"{rate[n] * 1e-6:.1f} Mbit/s"
         place = (0.5, 0.5 * y[n + 1])
         axes.text(*place, label, fontsize=7, ha="center", va="bottom", color="#606060", zorder=4)

@@ -14,12 +14,14 @@ from jaxenv.rendering.base import (
     GREEN,
     GREY,
     ORANGE,
+    PALE,
     PURPLE,
     RED,
     SKY,
     Step,
     beside,
     column,
+    headline,
 )
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ def draw_episode(
             "device, mean": (1e3 * mean, GREEN),
             "sending": (1e3 * upload, SKY),
             "host, mean": (1e3 * np.asarray(inst.tvm)[row], ORANGE),
-            "margin": (1e3 * margin, "#D8D8D8"),
+            "margin": (1e3 * margin, PALE),
         }
         _stacked(panels[2], there, parts)
         panels[1].bar(there, np.asarray(allocation.b)[there], color=BLUE, width=0.7)
@@ -102,12 +104,10 @@ def draw_episode(
     models = [list(robust.MODELS)[i] for i in np.unique(np.asarray(inst.model_id)[there])]
     risk = np.unique(np.round(np.asarray(inst.eps)[there], 4))
     shown = f"{risk[0]:.3g}" if len(risk) == 1 else f"{risk[0]:.3g} to {risk[-1]:.3g}"
-    figure.suptitle(
+    headline(
+        figure,
         f"robust, instance {now}: {len(there)} devices with {' and '.join(models)}, "
         f"{float(inst.B):.3g} MHz, deadlines missed with probability at most {shown}",
-        x=0.01,
-        ha="left",
-        fontsize=10,
     )
 
 

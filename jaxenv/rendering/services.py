@@ -13,12 +13,14 @@ from jaxenv.rendering.base import (
     GREEN,
     GREY,
     ORANGE,
+    PALE,
     PURPLE,
     RED,
     SKY,
     Step,
     beside,
     column,
+    headline,
     series,
 )
 
@@ -62,12 +64,10 @@ def draw_episode(
     axes.set_xlabel("slot")
     reward = parts[: now + 1].sum(axis=1).mean()
     rejected = 100 * (1 - accepted[: now + 1].mean())
-    figure.suptitle(
+    headline(
+        figure,
         f"services, {now + 1} slots: mean reward {reward:.2f}, {rejected:.1f} % of the requests "
         "rejected",
-        x=0.01,
-        ha="left",
-        fontsize=10,
     )
 
 
@@ -96,7 +96,7 @@ def _graph(
     rate = np.asarray(params.link_mbps)
     for i, j in zip(*np.nonzero(np.triu(rate)), strict=True):
         width = 0.5 + 2.5 * rate[i, j] / rate.max()
-        axes.plot(*place[[i, j]].T, color="#D8D8D8", linewidth=width, zorder=1)
+        axes.plot(*place[[i, j]].T, color=PALE, linewidth=width, zorder=1)
     slot, server = step.state.slot, np.asarray(step.action)[:, 2]
     service = np.asarray(params.service)
     accepted = np.asarray(step.info["accepted"], bool)
@@ -162,7 +162,7 @@ def _legend(axes: Any, env: Services) -> None:
     ]
     handles += [
         Line2D([], [], color=RED, marker="x", linestyle="", label="rejected"),
-        Line2D([], [], color="#D8D8D8", linewidth=2.5, label="link, by rate"),
+        Line2D([], [], color=PALE, linewidth=2.5, label="link, by rate"),
         Line2D([], [], color="white", marker="o", markeredgecolor=BLACK, label="server, by memory"),
     ]
     beside(axes, handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3)

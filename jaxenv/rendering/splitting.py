@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxenv.rendering.base import BLUE, GREEN, ORANGE, PURPLE, RED, SKY, Step, column, series
+from jaxenv.rendering.base import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    Step,
+    column,
+    headline,
+    series,
+)
 
 DELAYS_SHOWN = 2.5  # times the limit; longer ones are marked
 
@@ -85,11 +96,9 @@ def draw_episode(
     panels[4].set_xlabel("slot")
     saved, full = (column(steps, f"{name}_energy_j")[: now + 1] for name in ("saved", "full_local"))
     late = column(steps, "outage")[: now + 1].mean()
-    figure.suptitle(
+    headline(
+        figure,
         f"splitting, {now + 1} slots: {100 * saved.sum() / full.sum():.1f} % of the energy saved, "
         f"mean delay {1e3 * delay[: now + 1].sum(axis=1).mean():.1f} ms, {100 * late:.2f} % late",
-        x=0.01,
-        ha="left",
-        fontsize=10,
     )
     figure.align_ylabels(panels)

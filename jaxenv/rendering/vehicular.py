@@ -74,7 +74,7 @@ def _submitted(
     now = state.progress
     state = state.replace(progress=now.replace(outcome=jnp.zeros_like(now.outcome)))
     due = jnp.any(now.asking) & ~state.finished
-    after = env._submit(state, action, params)
+    after = env.carry_out(state, action, params)
     ended = after.progress.outcome[:, None] == jnp.arange(after.totals.outcomes.shape[0])
     counts = jnp.sum(ended & (jnp.arange(ended.shape[1]) > 0), axis=0, dtype=jnp.int32)
     totals = after.totals.replace(outcomes=after.totals.outcomes + counts)
@@ -126,7 +126,7 @@ def draw_road(axes: Any, env: Vehicular, state: VehicularState, params: Vehicula
         params: its scenario.
     """
     state, params = jax.device_get((state, params))
-    position, on_road = env._place(state.draws, params, np.asarray(state.progress.slot))
+    position, on_road = env.place(state.draws, params, np.asarray(state.progress.slot))
     position, on_road = np.asarray(position), np.asarray(on_road)
     shown = on_road & np.asarray(params.vehicle_enabled)
     length, start = _extent(env, params)
@@ -315,7 +315,7 @@ def _endings(
     gone = outcome == LEFT_ROAD
     if gone.any():
         before = np.asarray(state.progress.slot) - 1
-        position = np.asarray(env._place(state.draws, params, before)[0])
+        position = np.asarray(env.place(state.draws, params, before)[0])
         place = np.where(gone, start + np.mod(sign * position - start, length), place)
     for chosen, mark in ((outcome == SUCCESS, _DONE), (outcome > SUCCESS, _CROSS)):
         axes.plot(place[chosen], height[chosen], zorder=8, **mark)

@@ -40,7 +40,8 @@ from tqdm import tqdm
 
 from agents import registry as agents_registry
 from agents.baselines.partitioning import is_enumerable
-from agents.learner import EpisodeTerms, Policy
+from agents.estimates import EpisodeTerms
+from agents.learner import Policy
 from jaxenv.environment import Environment
 from jaxenv.partitioning import Partitioning
 from runs import evaluate as evaluation

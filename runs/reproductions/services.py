@@ -37,7 +37,8 @@ import numpy as np
 from tqdm import tqdm
 
 from agents import registry as agents_registry
-from agents.learner import EpisodeTerms, Learner, Policy, evaluate
+from agents.estimates import EpisodeTerms
+from agents.learner import Learner, Policy, evaluate
 from jaxenv.environment import Environment
 from jaxenv.services import FRAME_RATES, QUALITIES, SCALES, Service, detection, tracking
 from runs import evaluate as evaluation

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from agents.learner import Bound, EpisodeTerms, Policy, rollout, rollout_seeds
+from agents.estimates import EpisodeTerms
+from agents.learner import Bound, Policy, rollout
 from jaxenv.environment import Environment, cast_leaf
 from runs.reproductions import FAILS, HOLDS, Verdict
 from runs.tables import BOUND, Row
@@ -64,10 +65,10 @@ def rollout_points(
     seeds. per_point: whether it has an axis of points before that. Episode ``i`` has the same draws
     at all points.
     """
-    run = rollout_seeds if seeds else rollout
 
     def at_point(leaves: dict[str, chex.Array], policy: Policy) -> EpisodeTerms:
-        return run(env, params.replace(**leaves), policy, key, num_episodes, bound)
+        scenario = params.replace(**leaves)
+        return rollout(env, scenario, policy, key, num_episodes, bound, seeds=seeds)
 
     if not varying:
         return jax.tree.map(lambda x: x[None], at_point({}, policy))

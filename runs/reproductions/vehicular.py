@@ -37,7 +37,8 @@ import numpy as np
 from tqdm import tqdm
 
 from agents import registry as agents_registry
-from agents.learner import EpisodeTerms, Policy
+from agents.estimates import EpisodeTerms
+from agents.learner import Policy
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 from jaxenv.vehicular import Vehicular

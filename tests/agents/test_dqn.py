@@ -19,7 +19,7 @@ from jaxenv import make, spaces, struct
 from jaxenv.environment import Environment, Params, State
 from jaxenv.errors import ConfigError
 from tests.learners import check_dtypes, start
-from tests.probes import UNBOUNDED, Bandit, Convoy, Corridor
+from tests.probes import UNBOUNDED, Bandit, Convoy, Corridor, Pair, Steering
 
 SIZES = dict(hidden=[16], batch_size=32, learning_starts=32, buffer_size=2000, target_interval=10)
 RANDOM = dict(epsilon_end=1.0, lr=1e-2)
@@ -401,15 +401,6 @@ def test_settings_that_cannot_be_used_are_refused_in_one_line(options, message):
 
 
 def test_environments_it_does_not_fit_are_named():
-    @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Steering(Bandit):
-        @property
-        def action_space(self):
-            return spaces.Box(-1.0, 1.0, (2,))
-
-    class Pair(Bandit):
-        num_agents = 2
-
     assert DQN.unsupported(Bandit()) is None and DQN.unsupported(Climbing()) is None
     assert DQN.unsupported(make("partitioning")[0]) is None
     assert "Discrete or MultiDiscrete action space, not Box" in DQN.unsupported(Steering())

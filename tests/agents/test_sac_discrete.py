@@ -16,7 +16,7 @@ from agents.distributions import masked_policy
 from agents.sac_discrete import SACDiscrete, Transition
 from jaxenv.errors import ConfigError
 from tests.learners import check_dtypes, start
-from tests.probes import Bandit, Convoy, Corridor
+from tests.probes import Bandit, Convoy, Corridor, Pair, Steering
 
 SIZES = dict(
     hidden=[16],
@@ -516,17 +516,6 @@ def test_settings_that_cannot_be_used_are_refused_in_one_line(options, message):
 
 
 def test_environments_it_does_not_fit_are_named():
-    from jaxenv import spaces
-
-    @dataclasses.dataclass(frozen=True, kw_only=True)
-    class Steering(Bandit):
-        @property
-        def action_space(self):
-            return spaces.Box(-1.0, 1.0, (2,))
-
-    class Pair(Bandit):
-        num_agents = 2
-
     assert SACDiscrete.unsupported(Bandit()) is None
     assert "Discrete action space, not Box" in SACDiscrete.unsupported(Steering())
     assert "one agent, not 2" in SACDiscrete.unsupported(Pair())

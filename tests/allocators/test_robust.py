@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from allocators import robust
+from allocators.robust import references
 from tests.oracles import robust as oracle
 
 BACKENDS = ("closed", "jaxopt")
@@ -496,7 +497,7 @@ def test_violation(law):
         assert np.all(late[:4] <= limits["gamma"]) and late[3] > limits["gauss"][3]
     moments = (
         np.asarray(
-            robust._sample(
+            references._sample(
                 jax.random.key(1), law, jnp.array([0.05, 0.2]), jnp.array([0.01, 0]), num
             )
         )

@@ -5,8 +5,8 @@ import pytest
 
 import jaxenv
 from jaxenv import dnn
-from jaxenv.errors import ConfigError
 from runs.program import build_env, environment_settings, stored_yaml
+from tests.refusals import check_refused
 
 NAN, INF = float("nan"), float("inf")
 PROFILE = """layer,work [FLOP],output [element],parameters [count]
@@ -68,10 +68,7 @@ BAD = [
 
 @pytest.mark.parametrize(("options", "field", "words"), BAD, ids=str)
 def test_refused_in_one_line(options, field, words):
-    with pytest.raises(ConfigError) as error:
-        jaxenv.make("partitioning", **options)
-    text = str(error.value)
-    assert text.startswith(f"{field}: ") and words in text and "\n" not in text
+    check_refused("partitioning", options, field, words)
 
 
 def test_the_configuration_names_every_setting():

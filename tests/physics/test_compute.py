@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jaxenv.physics import compute
+from tests.laws import check_law
 
 LAWS = {
     compute.execution_time_s: (181.487, 60.0),
@@ -63,18 +64,4 @@ def test_no_work_takes_no_time_and_no_rate_takes_forever():
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_laws_keep_dtype_broadcast_and_agree_across_precisions(law):
-    values = LAWS[law]
-    with jax.enable_x64(True):
-        single = law(*(jnp.float32(v) for v in values))
-        double = law(*(jnp.float64(v) for v in values))
-        assert single.dtype == jnp.float32
-        assert double.dtype == jnp.float64
-        np.testing.assert_allclose(single, double, rtol=1e-6)
-        for position, value in enumerate(values):
-            mixed = (*values[:position], jnp.float32(value), *values[position + 1 :])
-            assert law(*mixed).dtype == jnp.float32
-        first = jnp.full((4, 1), values[0], jnp.float32)
-        grid = jax.jit(law)(first, *(jnp.full((3,), v, jnp.float32) for v in values[1:]))
-        assert grid.dtype == jnp.float32
-        assert grid.shape == (4, 3)
-        np.testing.assert_allclose(grid, single, rtol=1e-6)
+    check_law(law, LAWS[law], rtol=1e-6)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxenv.physics import radio
+from tests.laws import check_law
 
 # power dBm, distance m, bandwidth MHz, efficiency bit/s/Hz, full-band rate Mbit/s
 CHECK_VALUES = [
@@ -127,22 +128,7 @@ LAWS = {
 
 @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
 def test_laws_keep_dtype_broadcast_and_agree_across_precisions(law):
-    values = LAWS[law]
-    with jax.enable_x64(True):
-        single = law(*(jnp.float32(v) for v in values))
-        double = law(*(jnp.float64(v) for v in values))
-        assert single.dtype == jnp.float32
-        assert double.dtype == jnp.float64
-        np.testing.assert_allclose(single, double, rtol=2e-6)
-        for position, value in enumerate(values):
-            mixed = (*values[:position], jnp.float32(value), *values[position + 1 :])
-            assert law(*mixed).dtype == jnp.float32
-        first = jnp.full((4, 1), values[0], jnp.float32)
-        rest = [jnp.full((3,), v, jnp.float32) for v in values[1:]]
-        grid = jax.jit(law)(first, *rest)
-        assert grid.dtype == jnp.float32
-        assert grid.shape == ((4, 3) if rest else (4, 1))
-        np.testing.assert_allclose(grid, single, rtol=1e-6)
+    check_law(law, LAWS[law], rtol=2e-6)
 
 
 def test_every_public_law_is_covered():

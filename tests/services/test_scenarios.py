@@ -14,6 +14,7 @@ from jaxenv.errors import ConfigError
 from jaxenv.services import Service, detection, draw_network, tracking
 from runs.program import build_env, environment_settings, stored_yaml
 from tests.oracles import services as oracle
+from tests.refusals import check_refused
 
 DATA = Path(os.environ.get("JAXENV_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 MELBOURNE = DATA / "eua" / "site-optus-melbCBD.csv"
@@ -113,10 +114,7 @@ BAD = [
 
 @pytest.mark.parametrize(("options", "field", "words"), BAD, ids=str)
 def test_refused_in_one_line(options, field, words):
-    with pytest.raises(ConfigError) as error:
-        jaxenv.make("services", **options)
-    text = str(error.value)
-    assert text.startswith(f"{field}: ") and words in text and "\n" not in text
+    check_refused("services", options, field, words)
 
 
 def test_the_configuration_names_every_setting():

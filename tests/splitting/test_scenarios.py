@@ -10,6 +10,7 @@ from jaxenv.data import measured
 from jaxenv.errors import ConfigError
 from runs.program import build_env, environment_settings, stored_yaml
 from tests.oracles import splitting as oracle
+from tests.refusals import check_refused
 
 NAN, INF = float("nan"), float("inf")
 PROFILE = """layer,work [FLOP],output [element],parameters [count]
@@ -73,10 +74,7 @@ BAD = [
 
 @pytest.mark.parametrize(("options", "field", "words"), BAD)
 def test_refused_in_one_line(options, field, words):
-    with pytest.raises(ConfigError) as error:
-        jaxenv.make("splitting", **options)
-    text = str(error.value)
-    assert text.startswith(f"{field}: ") and words in text and "\n" not in text
+    check_refused("splitting", options, field, words)
 
 
 def test_the_configuration_names_every_setting():
