@@ -7,7 +7,7 @@ runs a policy over many episodes in one compiled call and pools the environment'
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -17,9 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from agents.choices import choices_of
+from agents.histogram import Histogram
 from agents.spread import mesh_for, spread
 from jaxenv import spaces, struct
-from jaxenv.environment import Environment, Metric, as_key, cast_leaf
+from jaxenv.environment import Constraint, Environment, Metric, as_key, cast_leaf
 from jaxenv.errors import ConfigError
 
 
@@ -190,12 +192,25 @@ class EpisodeTerms:
     """What `evaluate` measured: per metric and episode, a numerator and a denominator.
 
     Leaves have shape ``[..., num_episodes]``; leading axes are scenarios or seeds.
-    bound: the same two for the bound, or None.
+    bound: the same two for the bound, or None. Where they were counted, violations: of every
+    constraint, violations and what could have violated, likewise; actions: decisions by action, a
+    array for each part of an action, see `agents.choices`.
+    Of many episodes that `agents.streaming` measured, leaves are sums over groups of consecutive
+    ones; histograms: of every metric's value in each of the num_episodes episodes.
     """
 
     numerator: dict[str, chex.Array]
     denominator: dict[str, chex.Array]
     bound: tuple[chex.Array, chex.Array] | None = None
+    violations: dict[str, tuple[chex.Array, chex.Array]] | None = None
+    actions: tuple[chex.Array, ...] | None = None
+    histograms: dict[str, Histogram] | None = None
+    num_episodes: int | None = None
+
+    @property
+    def episodes(self) -> int:
+        """How many episodes were measured."""
+        return self.num_episodes or next(iter(self.numerator.values())).shape[-1]
 
 
 def effective_env(env: Environment, policy: Policy) -> Environment:
@@ -211,17 +226,18 @@ def rollout(
     num_episodes: int,
     bound: Bound | None = None,
     mesh: Mesh | None = None,
+    count: bool = False,
 ) -> EpisodeTerms:
     """Runs ``num_episodes`` whole episodes in parallel and sums the terms of every metric.
 
     Episode ``i`` is the same for every policy under one key: same arrivals, channels and noise.
-    mesh: of devices that share the episodes equally.
+    mesh: of devices that share the episodes equally. count: also violations and actions.
     """
     kinds = (type(policy), type(bound))
-    return _rollout(env, params, policy, key, num_episodes, bound, mesh, kinds)
+    return _rollout(env, params, policy, key, num_episodes, bound, mesh, count, kinds)
 
 
-@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "kinds"))
+@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "count", "kinds"))
 def _rollout(
     env: Environment,
     params: Any,
@@ -230,16 +246,18 @@ def _rollout(
     num_episodes: int,
     bound: Bound | None,
     mesh: Mesh | None,
+    count: bool,
     kinds: tuple[type, type],
 ) -> EpisodeTerms:
     """`rollout`. kinds: the classes of policy and bound, which their trees may not tell apart."""
     keys = tuple(jax.random.split(k, num_episodes) for k in jax.random.split(as_key(key)))
-    run = partial(_episodes, effective_env(env, policy))
+    run = partial(_episodes, effective_env(env, policy), count)
     return spread(run, mesh, (None, None, None, 0))(params, policy, bound, keys)
 
 
 def _episodes(
     env: Environment,
+    count: bool,
     params: Any,
     policy: Policy,
     bound: Bound | None,
@@ -248,6 +266,8 @@ def _episodes(
     """Terms of the episodes of keys of episodes and of policies, ``[num_episodes]`` each."""
     episode_keys, policy_keys = keys
     sources = sorted({s for m in env.metrics for s in (m.of, m.over) if s is not None})
+    constraints = env.constraints if count else ()
+    choices = choices_of(env.action_space, env.num_agents) if count else ()
 
     def start(episode_key: chex.PRNGKey, policy_key: chex.PRNGKey) -> dict[str, Any]:
         observation, state = env.reset(episode_key, params)
@@ -261,9 +281,11 @@ def _episodes(
             "steps": zero,
             "done": jnp.asarray(False),
             "count": jnp.int32(0),
+            "violations": {c.name: (zero, zero) for c in constraints},
+            "deciding": jnp.asarray(True) if count else (),
         }
 
-    def step(policy_key: chex.PRNGKey, lane: dict[str, Any]) -> dict[str, Any]:
+    def step(policy_key: chex.PRNGKey, lane: dict[str, Any]) -> tuple[dict[str, Any], Any]:
         state = lane["state"]
         mask = env.action_mask(state, params)
         action_key = jax.random.fold_in(policy_key, lane["count"])
@@ -284,14 +306,23 @@ def _episodes(
             "steps": lane["steps"] + pending,
             "done": terminated | truncated,
             "count": lane["count"] + pending,
+            "violations": {
+                c.name: tuple(map(jnp.add, lane["violations"][c.name], _trials(c, info, env)))
+                for c in constraints
+            },
+            "deciding": info["decision_pending"] if count else (),
         }
-        return jax.tree.map(lambda new, old: jnp.where(lane["done"], old, new), after, lane)
+        taken = [part.taken(action, mask, lane["deciding"] & ~lane["done"]) for part in choices]
+        return jax.tree.map(lambda new, old: jnp.where(lane["done"], old, new), after, lane), taken
+
+    def turn(carry: tuple[dict[str, Any], Any]) -> tuple[dict[str, Any], Any]:
+        lanes, actions = carry
+        lanes, taken = jax.vmap(step)(policy_keys, lanes)
+        return lanes, [part.add(*own) for part, *own in zip(choices, actions, taken, strict=True)]
 
     lanes = jax.vmap(start)(episode_keys, policy_keys)
-    lanes = jax.lax.while_loop(
-        lambda lanes: ~jnp.all(lanes["done"]),
-        lambda lanes: jax.vmap(step)(policy_keys, lanes),
-        lanes,
+    lanes, actions = jax.lax.while_loop(
+        lambda carry: ~jnp.all(carry[0]["done"]), turn, (lanes, [part.none() for part in choices])
     )
     ones = jnp.ones(episode_keys.shape, env.float_dtype)
     numerator, denominator = {}, {}
@@ -304,7 +335,37 @@ def _episodes(
     terms = None
     if bound is not None:
         terms = jax.vmap(bound.terms)(lanes["bound"])
-    return EpisodeTerms(numerator, denominator, terms)
+    if not count:
+        return EpisodeTerms(numerator, denominator, terms)
+    return EpisodeTerms(
+        numerator,
+        denominator,
+        terms,
+        {c.name: _violations(c, *lanes["violations"][c.name], params) for c in constraints},
+        tuple(counts[None] for counts in actions),  # an axis of devices
+    )
+
+
+def _trials(
+    constraint: Constraint, info: dict[str, Any], env: Environment
+) -> tuple[chex.Array, chex.Array]:
+    """Violations of a step, or what is limited; and of how many."""
+    every = jnp.asarray(jnp.size(info[constraint.of[0]]), env.float_dtype)
+    found, trials = (
+        sum(jnp.sum(info[name], dtype=env.float_dtype) for name in names)
+        for names in (constraint.of, constraint.over)
+    )
+    return found, trials if constraint.over else every
+
+
+def _violations(
+    constraint: Constraint, sums: chex.Array, trials: chex.Array, params: Any
+) -> tuple[chex.Array, chex.Array]:
+    """Violations and trials of episodes; of a limited ratio an episode is one trial."""
+    if constraint.limit is None:
+        return sums, trials
+    over = sums > getattr(params, constraint.limit) * trials
+    return over.astype(sums.dtype), (trials > 0).astype(sums.dtype)
 
 
 def rollout_seeds(
@@ -315,13 +376,14 @@ def rollout_seeds(
     num_episodes: int,
     bound: Bound | None = None,
     mesh: Mesh | None = None,
+    count: bool = False,
 ) -> EpisodeTerms:
     """`rollout` of policies stacked along a leading axis, all on the same episodes."""
     kinds = (type(policies), type(bound))
-    return _rollout_seeds(env, params, policies, key, num_episodes, bound, mesh, kinds)
+    return _rollout_seeds(env, params, policies, key, num_episodes, bound, mesh, count, kinds)
 
 
-@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "kinds"))
+@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "count", "kinds"))
 def _rollout_seeds(
     env: Environment,
     params: Any,
@@ -330,9 +392,12 @@ def _rollout_seeds(
     num_episodes: int,
     bound: Bound | None,
     mesh: Mesh | None,
+    count: bool,
     kinds: tuple[type, type],
 ) -> EpisodeTerms:
-    run = lambda policy: rollout(env, params, policy, key, num_episodes, bound, mesh)  # noqa: E731
+    def run(policy: Policy) -> EpisodeTerms:
+        return rollout(env, params, policy, key, num_episodes, bound, mesh, count)
+
     return jax.vmap(run)(policies)
 
 
@@ -364,21 +429,36 @@ def evaluate(
         Terms of every metric with leaves ``[num_episodes]``, or ``[num_seeds, num_episodes]``
         with ``seeds``; pool them with `summarize`.
     """
+    parts = []
+    for part in chunks(env, params, policy, key, num_episodes, bound, chunk, seeds):
+        parts.append(part)
+        if on_chunk is not None:
+            on_chunk(part.episodes)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
+
+
+def chunks(
+    env: Environment,
+    params: Any,
+    policy: Policy,
+    key: chex.PRNGKey,
+    num_episodes: int,
+    bound: Bound | None = None,
+    chunk: int = 256,
+    seeds: bool = False,
+    count: bool = False,
+) -> Iterator[EpisodeTerms]:
+    """The terms of `evaluate`, chunk by chunk and on the host. count: also violations, actions."""
     if num_episodes < 1:
         raise ConfigError("num_episodes", num_episodes, "give a positive integer")
     if len(jax.local_devices()) > 1:  # arrays of one device do not go where several compute
         policy, params = jax.device_get((policy, params))
-    parts, finished = [], 0
-    while finished < num_episodes:
+    run = rollout_seeds if seeds else rollout
+    for finished in range(0, num_episodes, chunk):
         size = min(chunk, num_episodes - finished)
-        run = rollout_seeds if seeds else rollout
         part_key = jax.random.fold_in(as_key(key), finished)
-        part = run(env, params, policy, part_key, size, bound, mesh_for(size))
-        parts.append(jax.device_get(part))
-        finished += size
-        if on_chunk is not None:
-            on_chunk(size)
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
+        part = run(env, params, policy, part_key, size, bound, mesh_for(size), count)
+        yield jax.device_get(part)
 
 
 MOST_UNITS = 4096
@@ -404,8 +484,8 @@ def pool(metric: Metric, numerator: np.ndarray, denominator: np.ndarray) -> np.n
     NaN where nothing was counted.
     """
     if metric.pool == "quantile":
+        values = ratios(numerator, denominator)
         counted = denominator != 0
-        values = np.where(counted, numerator / np.where(counted, denominator, 1.0), np.nan)
         if counted.all():
             return np.quantile(values, metric.level, axis=-1)
         known = counted.any(axis=-1)
@@ -413,6 +493,24 @@ def pool(metric: Metric, numerator: np.ndarray, denominator: np.ndarray) -> np.n
         return np.where(known, np.nanquantile(rest, metric.level, axis=-1), np.nan)
     total = denominator.sum(-1)
     return np.where(total > 0, numerator.sum(-1) / np.where(total > 0, total, 1.0), np.nan)
+
+
+def ratios(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """What an episode counts for by itself; NaN where its denominator is 0."""
+    counted = denominator != 0
+    return np.where(counted, numerator / np.where(counted, denominator, 1.0), np.nan)
+
+
+def pooled(metric: Metric, terms: EpisodeTerms, by_seed: bool = False) -> np.ndarray:
+    """A metric of all seeds together, ``[1]``, or of each, ``[num_seeds]``."""
+    numerator = np.atleast_2d(np.asarray(terms.numerator[metric.name], np.float64))
+    denominator = np.atleast_2d(np.asarray(terms.denominator[metric.name], np.float64))
+    if metric.pool == "quantile" and numerator.shape[1] < terms.episodes:
+        histogram, seeds = terms.histograms[metric.name], np.arange(len(numerator))
+        rows = seeds[:, None] if by_seed else seeds[None]
+        return np.array([histogram.quantiles([metric.level], own)[0][0] for own in rows])
+    rows = len(numerator) if by_seed else 1
+    return pool(metric, numerator.reshape(rows, -1), denominator.reshape(rows, -1))
 
 
 def summarize(
@@ -426,20 +524,26 @@ def summarize(
 
     Intervals are percentile bootstraps over seeds, then over episodes within each drawn seed. Of
     more than `MOST_UNITS` episodes, it is groups of consecutive ones that are drawn, and a quantile
-    is resampled from a histogram of as many bins: memory does not grow with the resamples.
+    is resampled from a histogram: memory does not grow with the resamples.
     """
     rows = []
     rng = np.random.default_rng(seed)
-    seeds, episodes = np.atleast_2d(next(iter(terms.numerator.values()))).shape
+    seeds = len(np.atleast_2d(next(iter(terms.numerator.values()))))
+    episodes = terms.episodes
     units = min(episodes, MOST_UNITS)
     drawn_seeds = rng.integers(seeds, size=(num_resamples, seeds))
     drawn_units = rng.integers(units, size=(num_resamples, seeds, units))
     for metric in metrics:
         numerator = np.atleast_2d(np.asarray(terms.numerator[metric.name], np.float64))
         denominator = np.atleast_2d(np.asarray(terms.denominator[metric.name], np.float64))
-        mean = float(pool(metric, numerator.reshape(-1), denominator.reshape(-1)))
+        mean = float(pooled(metric, terms)[0])
         if episodes > units and metric.pool == "quantile":
-            resampled = _resampled_quantile(metric, numerator, denominator, drawn_seeds, rng)
+            if terms.histograms is None:
+                histogram = Histogram(seeds)
+                histogram.add(ratios(numerator, denominator))
+            else:
+                histogram = terms.histograms[metric.name]
+            resampled = histogram.resampled([metric.level], drawn_seeds, rng)[:, 0]
         else:
             picks = (drawn_seeds[:, :, None], drawn_units)
             resampled = pool(
@@ -465,38 +569,6 @@ def _grouped(terms: np.ndarray, units: int) -> np.ndarray:
     if episodes == units:
         return terms
     return np.add.reduceat(terms, np.arange(units) * episodes // units, axis=1)
-
-
-def _resampled_quantile(
-    metric: Metric,
-    numerator: np.ndarray,
-    denominator: np.ndarray,
-    drawn_seeds: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """A quantile over episodes in every resample, from a histogram per seed of `MOST_UNITS` bins.
-
-    Bins hold equally many episodes, so a quantile is off by one bin, 1/`MOST_UNITS` in its level.
-    """
-    counted = denominator != 0
-    values = numerator / np.where(counted, denominator, 1.0)
-    if not counted.any():
-        return np.full(len(drawn_seeds), np.nan)
-    middle = (np.arange(MOST_UNITS) + 0.5) / MOST_UNITS
-    edges = np.quantile(values[counted], np.linspace(0, 1, MOST_UNITS + 1))
-    centres = np.quantile(values[counted], middle)
-    bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, MOST_UNITS - 1)
-    counts = [np.bincount(b[c], minlength=MOST_UNITS) for b, c in zip(bins, counted, strict=True)]
-    found = []
-    for drawn in drawn_seeds:
-        total = np.zeros(MOST_UNITS)
-        for seed in drawn:
-            size = counts[seed].sum()
-            total += rng.multinomial(size, counts[seed] / size) if size else 0
-        cumulative = np.cumsum(total)
-        place = np.searchsorted(cumulative, metric.level * cumulative[-1])
-        found.append(centres[place] if cumulative[-1] else np.nan)
-    return np.array(found)
 
 
 def bound_value(terms: EpisodeTerms) -> float:

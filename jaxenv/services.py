@@ -27,7 +27,7 @@ import numpy as np
 from jaxenv import spaces, struct
 from jaxenv.data import accuracy as accuracy_tables
 from jaxenv.data import eua
-from jaxenv.environment import Environment, Metric, Params, State
+from jaxenv.environment import Constraint, Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals, graphs
 from jaxenv.validation import check_array, check_fields
@@ -341,6 +341,11 @@ class Services(Environment[ServicesState, ServicesParams]):
     paid_by_agent: ClassVar[bool] = True
     shared_choice: ClassVar[int | None] = 2  # the server
     choice_groups: ClassVar[int] = 2  # its work and memory in use
+    constraints: ClassVar[tuple[Constraint, ...]] = (
+        Constraint("rejected", ("late", "memory_reject")),
+        Constraint("late", ("late",)),
+        Constraint("memory", ("memory_reject",)),
+    )
 
     # ---- sizes and scenario -------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ import numpy as np
 from allocators import rate
 from jaxenv import dnn, spaces, struct
 from jaxenv.dnn import csv_io
-from jaxenv.environment import Environment, Metric, Params, State, as_key
+from jaxenv.environment import Constraint, Environment, Metric, Params, State, as_key
 from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals, radio
 from jaxenv.validation import check_array, check_fields
@@ -219,6 +219,11 @@ class Splitting(Environment[SplittingState, SplittingParams]):
     allocator: Literal["closed", "jaxopt"] = "closed"
 
     name: ClassVar[str] = "splitting"
+    constraints: ClassVar[tuple[Constraint, ...]] = (
+        Constraint("outage", ("outage",)),
+        Constraint("outage_limit", ("outage",), limit="outage_eps"),
+        Constraint("delay_limit", ("delay_s",), limit="delay_avg_s"),
+    )
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -27,7 +27,7 @@ import numpy as np
 
 from allocators import insga, pools, proportional
 from jaxenv import dnn, loop, spaces, struct
-from jaxenv.environment import Environment, Metric, Params, State
+from jaxenv.environment import Constraint, Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals, mobility, radio
 from jaxenv.validation import check_array, check_fields
@@ -35,6 +35,7 @@ from jaxenv.validation import check_array, check_fields
 NETWORKS = ("alexnet", "vgg16", "resnet50")
 IDLE, LOCAL, UPLOAD, HELPER, WIRED, DELIVERER, ENDED = range(7)
 NONE, SUCCESS, UPLOAD_FAILURE, DELIVERY_FAILURE, LEFT_ROAD, UNFINISHED = range(6)
+FAILURES = ("upload_failures", "delivery_failures", "left_road", "unfinished")
 GIGA = 1e-9
 MEGA = 1e-6
 _START_STREAM = -1
@@ -246,6 +247,10 @@ class Vehicular(Environment[VehicularState, VehicularParams]):
         Metric("success_rate", "%", "max", "ratio", "tasks_succeeded", "tasks_finished", scale=100),
         Metric("latency_s", "s", "min", "ratio", "latency_sum_s", "tasks_succeeded"),
         Metric("num_tasks", "tasks", "max", "sum", "tasks_finished"),
+    )
+    constraints: ClassVar[tuple[Constraint, ...]] = (
+        Constraint("failed_tasks", FAILURES, over=("tasks_finished",)),
+        *(Constraint(cause, (cause,), over=("tasks_finished",)) for cause in FAILURES),
     )
 
     # ---- sizes and scenario -------------------------------------------------------------------
