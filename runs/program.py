@@ -299,17 +299,18 @@ def stored_config(folder: Path) -> Config:
 def completed(name: str, stored: Config) -> Config:
     """A stored configuration of a program with today's defaults of what it does not say.
 
+    To be called within a job of any program.
+
     Raises:
         ConfigError: it has a setting that there no longer is.
     """
-    from hydra import compose, initialize_config_dir
+    from hydra import compose
     from omegaconf import OmegaConf
 
     registry.load_plugins(_names("plugins", stored["plugins"]))
     chosen = {g: v["name"] for g, v in stored.items() if isinstance(v, dict) and "name" in v}
     _store_plugin_nodes(chosen.get("env"))
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(name, overrides=[f"{group}={choice}" for group, choice in chosen.items()])
+    config = compose(name, overrides=[f"{group}={choice}" for group, choice in chosen.items()])
     return _overlaid(OmegaConf.to_container(config, resolve=True), stored)
 
 
