@@ -115,21 +115,23 @@ def evaluation_figure(rows: Sequence[Row], path: Path) -> None:
 def quantile_figure(rows: Sequence[dict[str, str]], path: Path) -> None:
     """How every metric is distributed over the episodes of every policy.
 
-    A box from the 25 % to the 75 % quantile with the median, whiskers from 5 % to 95 %.
+    A box from the 25 % to the 75 % quantile with the median, a line from 5 % to 95 %.
     rows: of ``quantiles.csv``.
     """
     metrics = list(dict.fromkeys((row["metric"], row["unit"]) for row in rows))
     policies = list(dict.fromkeys(row["policy"] for row in rows))
     values = {(r["metric"], r["policy"], float(r["level"])): r["value"] for r in rows}
-    names = {"whislo": 0.05, "q1": 0.25, "med": 0.5, "q3": 0.75, "whishi": 0.95}
     height = max(PANEL[1], 0.28 * len(policies) + 0.9)
     figure, axes = new_figure(len(metrics), size=(PANEL[0], height))
     for index, ((metric, unit), ax) in enumerate(zip(metrics, axes, strict=True)):
         for place, policy in enumerate(policies):
-            own = {name: values[metric, policy, level] for name, level in names.items()}
-            if all(own.values()):
-                box = {name: float(value) for name, value in own.items()}
-                ax.bxp([box], [place], vert=False, widths=0.6, showfliers=False)
+            own = [values[metric, policy, level] for level in (0.05, 0.25, 0.5, 0.75, 0.95)]
+            if not all(own):
+                continue
+            least, low, median, high, most = map(float, own)
+            ax.hlines(place, least, most, color="black", linewidth=1)
+            ax.barh(place, high - low, left=low, color=f"C{place % 10}", height=0.6)
+            ax.vlines(median, place - 0.3, place + 0.3, color="black", linewidth=1.5)
         ax.set_yticks(range(len(policies)), policies if index % 3 == 0 else [""] * len(policies))
         ax.invert_yaxis()
         ax.set_xlabel(f"{metric} [{unit}]")
