@@ -71,6 +71,7 @@ def run(config: Config, folder: Path) -> None:
     tables.write_csv(folder / "verify.csv", DIFFERENCES, rows)
     print(f"\n{source} and {again}")
     print(report(compared))
+    print(origin(source))
     print(f"written to {folder}")
     if any(comparison.verdict in (DIFFERS, MISSING) for comparison in compared):
         raise SystemExit(1)
@@ -93,6 +94,17 @@ def check_versions(source: Path) -> None:
     other = [text for name, text in zip(made, other, strict=True) if made[name] != here.get(name)]
     if other:
         raise ConfigError("run", str(source), f"it was made with {', '.join(other)}; {tell}")
+
+
+def origin(source: Path) -> str:
+    """Where the published results were made, and where those made again."""
+    path = source / "versions.json"
+    made = json.loads(path.read_text()) if path.is_file() else {}
+    words = []
+    for found in (made, program.versions()):
+        hardware = found.get("hardware", {})
+        words.append(f"revision {found.get('git_revision')} on {hardware.get('cpu')}")
+    return f"published by {words[0]}, made again by {words[1]}"
 
 
 def trained_again(source: Path, stored: Config, training: str | None, folder: Path) -> str:
@@ -174,8 +186,8 @@ def report(compared: list[Comparison]) -> str:
         if c.verdict == DIFFERS and c.unequal:
             row = max(c.unequal, key=lambda row: row["difference"])
             worst.append(
-                f"{c.file}, row {row['row']}, {row['column']}: {row['again']!r}, published "
-                f"{row['published']!r}"
+                f"{c.file}, unequal from row {c.unequal[0]['row']} on, most in row {row['row']}, "
+                f"{row['column']}: {row['again']!r}, published {row['published']!r}"
             )
         elif c.verdict == DIFFERS:
             worst.append(f"{c.file}: there are more rows than published")

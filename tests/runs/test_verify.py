@@ -105,7 +105,7 @@ def test_a_reproduction_is_run_again(workplace, capsys):
     assert status("run", "hydra.run.dir=one") == 0
     change(workplace / "run", "probe_verified.csv", 2, "y", "5")
     assert status("run", "hydra.run.dir=two") == 1
-    assert "probe_verified.csv, row 3, y: '4', published '5'" in capsys.readouterr().out
+    assert "most in row 3, y: '4', published '5'" in capsys.readouterr().out
     rows = read_csv(workplace / "two/verify.csv")
     assert [list(row.values()) for row in rows] == [
         ["probe_verified.csv", "3", "y", "5", "4", "0.2"]
