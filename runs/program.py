@@ -307,7 +307,7 @@ def completed(name: str, stored: Config) -> Config:
     from hydra import compose
     from omegaconf import OmegaConf
 
-    registry.load_plugins(_names("plugins", stored["plugins"]))
+    registry.load_plugins(_names("plugins", stored.get("plugins", [])))
     chosen = {g: v["name"] for g, v in stored.items() if isinstance(v, dict) and "name" in v}
     _store_plugin_nodes(chosen.get("env"))
     config = compose(name, overrides=[f"{group}={choice}" for group, choice in chosen.items()])

@@ -159,7 +159,8 @@ def violation_rows(
     for constraint in constraints:
         found, trials = (np.asarray(x).reshape(-1) for x in terms.violations[constraint.name])
         rate, low, high = wilson(found, trials)
-        limit = None if constraint.limit is None else float(getattr(params, constraint.limit))
+        leaf = None if constraint.limit is None else np.asarray(getattr(params, constraint.limit))
+        limit = None if leaf is None else float(str(leaf))  # 0.01 in float32 too
         numbers = (100 * rate, 100 * low, 100 * high, int(found.sum()), int(trials.sum()), limit)
         seeds = len(np.atleast_2d(terms.violations[constraint.name][0]))
         cells = (scenario, policy, constraint.name, "%", *numbers, terms.episodes, seeds)

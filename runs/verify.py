@@ -51,8 +51,12 @@ def run(config: Config, folder: Path) -> None:
     if not (source / "config.yaml").is_file():
         valid = "it holds no config.yaml that train, evaluate or reproduce wrote"
         raise ConfigError("run", str(source), valid if source.is_dir() else "no such folder")
-    stored = program.stored_yaml(source / "config.yaml")
-    name = program_of(stored)
+    try:
+        stored = program.stored_yaml(source / "config.yaml")
+    except Exception as error:
+        valid = f"its config.yaml cannot be read ({type(error).__name__})"
+        raise ConfigError("run", str(source), valid) from None
+    name = program_of(stored) if isinstance(stored, dict) else None
     if name is None:
         valid = "its configuration is of none of train, evaluate, reproduce"
         raise ConfigError("run", str(source), valid)

@@ -176,6 +176,8 @@ def test_other_versions_are_refused_unless_told(run, copied, capsys):
     ("name", "text", "line"),
     [
         ("config.yaml", None, "it holds no config.yaml that train, evaluate or reproduce wrote"),
+        ("config.yaml", "a: [", "its config.yaml cannot be read (ParserError)"),
+        ("config.yaml", "- 1", "its configuration is of none of train, evaluate"),
         ("config.yaml", "suite: env\n", "its configuration is of none of train, evaluate"),
         ("config.yaml", "precision: float32\nplugins: []\nnum_episodes: 1\ncheckpoint: null\n"
          "eval_sed: 1\n", "eval_sed: 1 is not valid; this version has no such setting"),
