@@ -124,6 +124,7 @@ def quantile_figure(rows: Sequence[dict[str, str]], path: Path) -> None:
     height = max(PANEL[1], 0.28 * len(policies) + 0.9)
     figure, axes = new_figure(len(metrics), size=(PANEL[0], height))
     for index, ((metric, unit), ax) in enumerate(zip(metrics, axes, strict=True)):
+        ax.use_sticky_edges = False  # a box without width is seen too
         for place, policy in enumerate(policies):
             own = [values[metric, policy, level] for level in (0.05, 0.25, 0.5, 0.75, 0.95)]
             if not all(own):

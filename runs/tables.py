@@ -179,7 +179,7 @@ def wilson(found: np.ndarray, trials: np.ndarray, z: float = 1.96) -> tuple[floa
         total = min(total, rate * (1 - rate) / variance) if variance else total
     centre = (rate + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * np.sqrt(rate * (1 - rate) / total + z**2 / (4 * total**2))
-    return rate, max(centre - half, 0.0), min(centre + half, 1.0)
+    return rate, centre - half if rate > 0 else 0.0, centre + half if rate < 1 else 1.0
 
 
 def action_rows(

@@ -136,7 +136,9 @@ def test_wilson_is_that_of_independent_trials_and_wider_where_groups_are_alike()
     assert (low, high) == pytest.approx((expected - half, expected + half), rel=0.02)
     alike = wilson(10 * found, np.full(40, 10))  # ten slots of an episode, all or none
     assert alike == pytest.approx((rate, low, high), rel=1e-6)
-    assert wilson(np.zeros(5), np.full(5, 20))[1:] == pytest.approx((0, 1.96**2 / 103.8416))
+    none, every = wilson(np.zeros(5), np.full(5, 20)), wilson(np.full(5, 20), np.full(5, 20))
+    assert none == (0, 0, pytest.approx(1.96**2 / 103.8416))
+    assert every == (1, pytest.approx(1 - 1.96**2 / 103.8416), 1)
     assert np.isnan(wilson(np.zeros(3), np.zeros(3))).all()
 
 
