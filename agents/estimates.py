@@ -7,6 +7,7 @@ import dataclasses
 import chex
 import numpy as np
 
+from agents.histogram import Histogram
 from jaxenv import struct
 from jaxenv.environment import Metric
 
@@ -18,12 +19,25 @@ class EpisodeTerms:
     """What `evaluate` measured: per metric and episode, a numerator and a denominator.
 
     Leaves have shape ``[..., num_episodes]``; leading axes are scenarios or seeds.
-    bound: the same two for the bound, or None.
+    bound: the same two for the bound, or None. Where they were counted, violations: of every
+    constraint, violations and what could have violated, likewise; actions: decisions by action, a
+    array for each part of an action, see `agents.choices`.
+    Of many episodes that `agents.streaming` measured, leaves are sums over groups of consecutive
+    ones; histograms: of every metric's value in each of the num_episodes episodes.
     """
 
     numerator: dict[str, chex.Array]
     denominator: dict[str, chex.Array]
     bound: tuple[chex.Array, chex.Array] | None = None
+    violations: dict[str, tuple[chex.Array, chex.Array]] | None = None
+    actions: tuple[chex.Array, ...] | None = None
+    histograms: dict[str, Histogram] | None = None
+    num_episodes: int | None = None
+
+    @property
+    def episodes(self) -> int:
+        """How many episodes were measured."""
+        return self.num_episodes or next(iter(self.numerator.values())).shape[-1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +60,8 @@ def pool(metric: Metric, numerator: np.ndarray, denominator: np.ndarray) -> np.n
     NaN where nothing was counted.
     """
     if metric.pool == "quantile":
+        values = ratios(numerator, denominator)
         counted = denominator != 0
-        values = np.where(counted, numerator / np.where(counted, denominator, 1.0), np.nan)
         if counted.all():
             return np.quantile(values, metric.level, axis=-1)
         known = counted.any(axis=-1)
@@ -55,6 +69,24 @@ def pool(metric: Metric, numerator: np.ndarray, denominator: np.ndarray) -> np.n
         return np.where(known, np.nanquantile(rest, metric.level, axis=-1), np.nan)
     total = denominator.sum(-1)
     return np.where(total > 0, numerator.sum(-1) / np.where(total > 0, total, 1.0), np.nan)
+
+
+def ratios(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """What an episode counts for by itself; NaN where its denominator is 0."""
+    counted = denominator != 0
+    return np.where(counted, numerator / np.where(counted, denominator, 1.0), np.nan)
+
+
+def pooled(metric: Metric, terms: EpisodeTerms, by_seed: bool = False) -> np.ndarray:
+    """A metric of all seeds together, ``[1]``, or of each, ``[num_seeds]``."""
+    numerator = np.atleast_2d(np.asarray(terms.numerator[metric.name], np.float64))
+    denominator = np.atleast_2d(np.asarray(terms.denominator[metric.name], np.float64))
+    if metric.pool == "quantile" and numerator.shape[1] < terms.episodes:
+        histogram, seeds = terms.histograms[metric.name], np.arange(len(numerator))
+        rows = seeds[:, None] if by_seed else seeds[None]
+        return np.array([histogram.quantiles([metric.level], own)[0][0] for own in rows])
+    rows = len(numerator) if by_seed else 1
+    return pool(metric, numerator.reshape(rows, -1), denominator.reshape(rows, -1))
 
 
 def summarize(
@@ -68,20 +100,26 @@ def summarize(
 
     Intervals are percentile bootstraps over seeds, then over episodes within each drawn seed. Of
     more than `MOST_UNITS` episodes, it is groups of consecutive ones that are drawn, and a quantile
-    is resampled from a histogram of as many bins: memory does not grow with the resamples.
+    is resampled from a histogram: memory does not grow with the resamples.
     """
     rows = []
     rng = np.random.default_rng(seed)
-    seeds, episodes = np.atleast_2d(next(iter(terms.numerator.values()))).shape
+    seeds = len(np.atleast_2d(next(iter(terms.numerator.values()))))
+    episodes = terms.episodes
     units = min(episodes, MOST_UNITS)
     drawn_seeds = rng.integers(seeds, size=(num_resamples, seeds))
     drawn_units = rng.integers(units, size=(num_resamples, seeds, units))
     for metric in metrics:
         numerator = np.atleast_2d(np.asarray(terms.numerator[metric.name], np.float64))
         denominator = np.atleast_2d(np.asarray(terms.denominator[metric.name], np.float64))
-        mean = float(pool(metric, numerator.reshape(-1), denominator.reshape(-1)))
+        mean = float(pooled(metric, terms)[0])
         if episodes > units and metric.pool == "quantile":
-            resampled = _resampled_quantile(metric, numerator, denominator, drawn_seeds, rng)
+            if terms.histograms is None:
+                histogram = Histogram(seeds)
+                histogram.add(ratios(numerator, denominator))
+            else:
+                histogram = terms.histograms[metric.name]
+            resampled = histogram.resampled([metric.level], drawn_seeds, rng)[:, 0]
         else:
             picks = (drawn_seeds[:, :, None], drawn_units)
             resampled = pool(
@@ -107,38 +145,6 @@ def _grouped(terms: np.ndarray, units: int) -> np.ndarray:
     if episodes == units:
         return terms
     return np.add.reduceat(terms, np.arange(units) * episodes // units, axis=1)
-
-
-def _resampled_quantile(
-    metric: Metric,
-    numerator: np.ndarray,
-    denominator: np.ndarray,
-    drawn_seeds: np.ndarray,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """A quantile over episodes in every resample, from a histogram per seed of `MOST_UNITS` bins.
-
-    Bins hold equally many episodes, so a quantile is off by one bin, 1/`MOST_UNITS` in its level.
-    """
-    counted = denominator != 0
-    values = numerator / np.where(counted, denominator, 1.0)
-    if not counted.any():
-        return np.full(len(drawn_seeds), np.nan)
-    middle = (np.arange(MOST_UNITS) + 0.5) / MOST_UNITS
-    edges = np.quantile(values[counted], np.linspace(0, 1, MOST_UNITS + 1))
-    centres = np.quantile(values[counted], middle)
-    bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, MOST_UNITS - 1)
-    counts = [np.bincount(b[c], minlength=MOST_UNITS) for b, c in zip(bins, counted, strict=True)]
-    found = []
-    for drawn in drawn_seeds:
-        total = np.zeros(MOST_UNITS)
-        for seed in drawn:
-            size = counts[seed].sum()
-            total += rng.multinomial(size, counts[seed] / size) if size else 0
-        cumulative = np.cumsum(total)
-        place = np.searchsorted(cumulative, metric.level * cumulative[-1])
-        found.append(centres[place] if cumulative[-1] else np.nan)
-    return np.array(found)
 
 
 def bound_value(terms: EpisodeTerms) -> float:

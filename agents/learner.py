@@ -8,7 +8,7 @@ declared metrics; `agents.estimates` pools them, and its names are here, too.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from agents.choices import choices_of
 from agents.estimates import (  # noqa: F401
     MOST_UNITS,
     EpisodeTerms,
@@ -28,7 +29,7 @@ from agents.estimates import (  # noqa: F401
 )
 from agents.spread import mesh_for, spread
 from jaxenv import spaces, struct
-from jaxenv.environment import Environment, as_key, cast_leaf
+from jaxenv.environment import Constraint, Environment, as_key, cast_leaf
 from jaxenv.errors import ConfigError
 
 
@@ -208,18 +209,20 @@ def rollout(
     bound: Bound | None = None,
     mesh: Mesh | None = None,
     seeds: bool = False,
+    count: bool = False,
 ) -> EpisodeTerms:
     """Runs ``num_episodes`` whole episodes in parallel and sums the terms of every metric.
 
     Episode ``i`` is the same for every policy under one key: same arrivals, channels and noise.
     mesh: of devices that share the episodes equally. seeds: whether every leaf of ``policy`` has a
-    leading axis of policies, all of which meet the same episodes.
+    leading axis of policies, all of which meet the same episodes. count: also violations and
+    actions.
     """
     kinds = (type(policy), type(bound))
-    return _rollout(env, params, policy, key, num_episodes, bound, mesh, seeds, kinds)
+    return _rollout(env, params, policy, key, num_episodes, bound, mesh, seeds, count, kinds)
 
 
-@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "seeds", "kinds"))
+@partial(jax.jit, static_argnames=("env", "num_episodes", "mesh", "seeds", "count", "kinds"))
 def _rollout(
     env: Environment,
     params: Any,
@@ -229,11 +232,13 @@ def _rollout(
     bound: Bound | None,
     mesh: Mesh | None,
     seeds: bool,
+    count: bool,
     kinds: tuple[type, type],
 ) -> EpisodeTerms:
     """`rollout`. kinds: the classes of policy and bound, which their trees may not tell apart."""
     keys = tuple(jax.random.split(k, num_episodes) for k in jax.random.split(as_key(key)))
-    run = spread(partial(_episodes, effective_env(env, policy)), mesh, (None, None, None, 0))
+    run = partial(_episodes, effective_env(env, policy), count)
+    run = spread(run, mesh, (None, None, None, 0))
     if seeds:
         return jax.vmap(lambda one: run(params, one, bound, keys))(policy)
     return run(params, policy, bound, keys)
@@ -241,6 +246,7 @@ def _rollout(
 
 def _episodes(
     env: Environment,
+    count: bool,
     params: Any,
     policy: Policy,
     bound: Bound | None,
@@ -249,6 +255,8 @@ def _episodes(
     """Terms of the episodes of keys of episodes and of policies, ``[num_episodes]`` each."""
     episode_keys, policy_keys = keys
     sources = sorted({source for metric in env.metrics for source in metric.sources})
+    constraints = env.constraints if count else ()
+    choices = choices_of(env.action_space, env.num_agents) if count else ()
 
     def start(episode_key: chex.PRNGKey, policy_key: chex.PRNGKey) -> dict[str, Any]:
         observation, state = env.reset(episode_key, params)
@@ -262,9 +270,11 @@ def _episodes(
             "steps": zero,
             "done": jnp.asarray(False),
             "count": jnp.int32(0),
+            "violations": {c.name: (zero, zero) for c in constraints},
+            "deciding": jnp.asarray(True) if count else (),
         }
 
-    def step(policy_key: chex.PRNGKey, lane: dict[str, Any]) -> dict[str, Any]:
+    def step(policy_key: chex.PRNGKey, lane: dict[str, Any]) -> tuple[dict[str, Any], Any]:
         state = lane["state"]
         mask = env.action_mask(state, params)
         action_key = jax.random.fold_in(policy_key, lane["count"])
@@ -285,14 +295,23 @@ def _episodes(
             "steps": lane["steps"] + pending,
             "done": terminated | truncated,
             "count": lane["count"] + pending,
+            "violations": {
+                c.name: tuple(map(jnp.add, lane["violations"][c.name], _trials(c, info, env)))
+                for c in constraints
+            },
+            "deciding": info["decision_pending"] if count else (),
         }
-        return jax.tree.map(lambda new, old: jnp.where(lane["done"], old, new), after, lane)
+        taken = [part.taken(action, mask, lane["deciding"] & ~lane["done"]) for part in choices]
+        return jax.tree.map(lambda new, old: jnp.where(lane["done"], old, new), after, lane), taken
+
+    def turn(carry: tuple[dict[str, Any], Any]) -> tuple[dict[str, Any], Any]:
+        lanes, actions = carry
+        lanes, taken = jax.vmap(step)(policy_keys, lanes)
+        return lanes, [part.add(*own) for part, *own in zip(choices, actions, taken, strict=True)]
 
     lanes = jax.vmap(start)(episode_keys, policy_keys)
-    lanes = jax.lax.while_loop(
-        lambda lanes: ~jnp.all(lanes["done"]),
-        lambda lanes: jax.vmap(step)(policy_keys, lanes),
-        lanes,
+    lanes, actions = jax.lax.while_loop(
+        lambda carry: ~jnp.all(carry[0]["done"]), turn, (lanes, [part.none() for part in choices])
     )
     sums, steps = lanes["sums"], lanes["steps"]
     numerator = {m.name: sums[m.of] * m.scale for m in env.metrics}
@@ -300,7 +319,37 @@ def _episodes(
     terms = None
     if bound is not None:
         terms = jax.vmap(bound.terms)(lanes["bound"])
-    return EpisodeTerms(numerator, denominator, terms)
+    if not count:
+        return EpisodeTerms(numerator, denominator, terms)
+    return EpisodeTerms(
+        numerator,
+        denominator,
+        terms,
+        {c.name: _violations(c, *lanes["violations"][c.name], params) for c in constraints},
+        tuple(counts[None] for counts in actions),  # an axis of devices
+    )
+
+
+def _trials(
+    constraint: Constraint, info: dict[str, Any], env: Environment
+) -> tuple[chex.Array, chex.Array]:
+    """Violations of a step, or what is limited; and of how many."""
+    every = jnp.asarray(jnp.size(info[constraint.of[0]]), env.float_dtype)
+    found, trials = (
+        sum(jnp.sum(info[name], dtype=env.float_dtype) for name in names)
+        for names in (constraint.of, constraint.over)
+    )
+    return found, trials if constraint.over else every
+
+
+def _violations(
+    constraint: Constraint, sums: chex.Array, trials: chex.Array, params: Any
+) -> tuple[chex.Array, chex.Array]:
+    """Violations and trials of episodes; of a limited ratio an episode is one trial."""
+    if constraint.limit is None:
+        return sums, trials
+    over = sums > getattr(params, constraint.limit) * trials
+    return over.astype(sums.dtype), (trials > 0).astype(sums.dtype)
 
 
 def evaluate(
@@ -331,17 +380,32 @@ def evaluate(
         Terms of every metric with leaves ``[num_episodes]``, or ``[num_seeds, num_episodes]``
         with ``seeds``; pool them with `summarize`.
     """
+    parts = []
+    for part in chunks(env, params, policy, key, num_episodes, bound, chunk, seeds):
+        parts.append(part)
+        if on_chunk is not None:
+            on_chunk(part.episodes)
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
+
+
+def chunks(
+    env: Environment,
+    params: Any,
+    policy: Policy,
+    key: chex.PRNGKey,
+    num_episodes: int,
+    bound: Bound | None = None,
+    chunk: int = 256,
+    seeds: bool = False,
+    count: bool = False,
+) -> Iterator[EpisodeTerms]:
+    """The terms of `evaluate`, chunk by chunk and on the host. count: also violations, actions."""
     if num_episodes < 1:
         raise ConfigError("num_episodes", num_episodes, "give a positive integer")
     if len(jax.local_devices()) > 1:  # arrays of one device do not go where several compute
         policy, params = jax.device_get((policy, params))
-    parts, finished = [], 0
-    while finished < num_episodes:
+    for finished in range(0, num_episodes, chunk):
         size = min(chunk, num_episodes - finished)
         part_key = jax.random.fold_in(as_key(key), finished)
-        part = rollout(env, params, policy, part_key, size, bound, mesh_for(size), seeds)
-        parts.append(jax.device_get(part))
-        finished += size
-        if on_chunk is not None:
-            on_chunk(size)
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
+        part = rollout(env, params, policy, part_key, size, bound, mesh_for(size), seeds, count)
+        yield jax.device_get(part)

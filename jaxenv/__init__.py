@@ -1,7 +1,7 @@
 """Published systems for DNN inference at the network edge, as jit-compiled JAX environments."""
 
 from jaxenv.compiler import warn_of_unsound_compiler
-from jaxenv.environment import Environment, Metric, Params, State
+from jaxenv.environment import Constraint, Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
 from jaxenv.registry import environments, load_plugins, make, register
 
@@ -11,6 +11,7 @@ warn_of_unsound_compiler()
 
 __all__ = [
     "ConfigError",
+    "Constraint",
     "Environment",
     "Metric",
     "Params",

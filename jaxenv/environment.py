@@ -72,6 +72,22 @@ class Metric:
         return jnp.ones_like(steps) if one else sums[self.over]
 
 
+@dataclasses.dataclass(frozen=True)
+class Constraint:
+    """What should not happen, and how often it does.
+
+    name: as printed in every table. of: entries of ``info``, numbers of violations in a step; their
+    sums over all elements are added up. over: likewise, of what could have violated; () = every
+    element of ``info[of[0]]`` in every step. limit: a leaf of the scenario that the episode's ratio
+    of the two must not exceed; then it is episodes that violate.
+    """
+
+    name: str
+    of: tuple[str, ...]
+    over: tuple[str, ...] = ()
+    limit: str | None = None
+
+
 TState = TypeVar("TState", bound=State)
 TParams = TypeVar("TParams", bound=Params)
 Timestep = tuple[chex.Array, Any, chex.Array, chex.Array, chex.Array, dict[str, Any]]
@@ -98,6 +114,7 @@ class Environment(Generic[TState, TParams]):
 
     name: ClassVar[str] = ""
     metrics: ClassVar[tuple[Metric, ...]] = ()
+    constraints: ClassVar[tuple[Constraint, ...]] = ()
     num_agents: ClassVar[int] = 1
     reward_parts: ClassVar[tuple[str, ...]] = ()
     paid_by_agent: ClassVar[bool] = False

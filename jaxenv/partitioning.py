@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxenv import dnn, spaces, struct
-from jaxenv.environment import Environment, Metric, Params, State
+from jaxenv.environment import Constraint, Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals, compute
 from jaxenv.validation import NOT_NEGATIVE, POSITIVE, check_array, check_fields, check_leaves
@@ -155,6 +155,10 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
                 ("energy_j", "J"),
             )
         ),
+    )
+    constraints: ClassVar[tuple[Constraint, ...]] = (
+        Constraint("late_blocks", ("late_blocks",)),
+        Constraint("empty_battery", ("empty_battery",)),
     )
 
     # ---- sizes and scenario -------------------------------------------------------------------
@@ -385,8 +389,8 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
         Returns:
             The state, the reward, False, and ``info``: ``total_delay_s`` = ``edge_delay_s`` +
             ``local_delay_s`` = ``transfer_s`` + ``wait_s`` + ``compute_s``, ``penalty_s`` (psi),
-            ``energy_j``, ``block_delay_s`` ``[M]``, ``backlog_s`` ``[N + 1]`` and
-            ``remaining_energy_j`` after the slot, ``num_tasks``.
+            ``energy_j``, ``block_delay_s`` and ``late_blocks`` ``[M]``, ``backlog_s`` ``[N + 1]``,
+            ``remaining_energy_j`` and ``empty_battery`` after the slot, ``num_tasks``.
         """
         p, slot = params, self.slot(state, params)
         result = self.outcome(action, slot, p)
@@ -408,10 +412,12 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
             "wait_s": jnp.sum(result.wait_s),
             "compute_s": jnp.sum(result.compute_s),
             "penalty_s": self.penalty_s(delay_s, p),
+            "late_blocks": delay_s > p.tolerated_delay_s,
             "energy_j": energy_j,
             "block_delay_s": delay_s,
             "backlog_s": following.backlog_s,
             "remaining_energy_j": following.energy_j,
+            "empty_battery": following.energy_j <= 0,
             "num_tasks": state.context.num_tasks,
         }
         return following, -self.cost(delay_s, p), jnp.asarray(False), info

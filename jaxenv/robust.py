@@ -24,7 +24,7 @@ import numpy as np
 from allocators import certificate, robust
 from jaxenv import dnn, spaces, struct
 from jaxenv.dnn import csv_io
-from jaxenv.environment import Environment, Metric, Params, State
+from jaxenv.environment import Constraint, Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
 from jaxenv.validation import NOT_NEGATIVE, POSITIVE, check_array, check_fields, check_leaves
 
@@ -98,6 +98,9 @@ class Robust(Environment[RobustState, RobustParams]):
     allocator: Literal["closed", "jaxopt"] = "closed"
 
     name: ClassVar[str] = "robust"
+    constraints: ClassVar[tuple[Constraint, ...]] = (
+        Constraint("infeasible", ("infeasible",), over=("decisions",)),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -293,9 +296,9 @@ class Robust(Environment[RobustState, RobustParams]):
         Returns:
             The state, the reward (minus the energy in J, minus 1 J per device where the deadlines
             cannot be met), False, and ``info``: ``energy_j`` (0 where infeasible), ``feasible``,
-            ``penalized_energy_j``, ``decisions`` (1), ``b_min_total_mhz``; with ``certify`` also
-            ``lower_bound_j``, 0 for an infeasible instance, and ``regret``, 0 where the decision is
-            infeasible.
+            ``infeasible``, ``penalized_energy_j``, ``decisions`` (1), ``b_min_total_mhz``; with
+            ``certify`` also ``lower_bound_j``, 0 for an infeasible instance, and ``regret``, 0
+            where the decision is infeasible.
         """
         instance = state.instance
         partition = jnp.where(instance.mask_n, action, 0)
@@ -307,6 +310,7 @@ class Robust(Environment[RobustState, RobustParams]):
         info = {
             "energy_j": energy,
             "feasible": feasible.astype(self.float_dtype),
+            "infeasible": ~feasible,
             "penalized_energy_j": penalized,
             "decisions": jnp.ones((), self.float_dtype),
             "b_min_total_mhz": least_total_bandwidth_mhz(state),

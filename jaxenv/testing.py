@@ -107,6 +107,8 @@ def _check_static(env: Environment) -> None:
         ratio = metric.pool == "ratio"
         _require(ratio == (metric.over is not None), env, f"{text}: `over` goes with pool='ratio'")
         _require(0 <= metric.level <= 1, env, f"{text}: level {metric.level} is not in [0, 1]")
+    names = [constraint.name for constraint in env.constraints]
+    _require(len(set(names)) == len(names), env, f"constraints have repeated names: {names}")
 
 
 def _check_params(env: Environment, params: Any) -> None:
@@ -161,6 +163,15 @@ def _check_trees(env: Environment, params: Any, key: chex.PRNGKey) -> None:
             text = f"metric {metric.name!r} needs info[{source!r}]"
             _require(source in info, env, f"{text}, which is missing; info has {sorted(info)}")
             _require(info[source].shape == (), env, f"{text} as a scalar, not {info[source].shape}")
+    for constraint in env.constraints:
+        text = f"constraint {constraint.name!r} needs"
+        for source in (*constraint.of, *constraint.over):
+            missing = f"{text} info[{source!r}], which is missing; info has {sorted(info)}"
+            _require(source in info, env, missing)
+        if constraint.limit is not None:
+            leaf = getattr(params, constraint.limit, None)
+            scalar = leaf is not None and jnp.shape(leaf) == ()
+            _require(scalar, env, f"{text} the scalar params.{constraint.limit}")
     if env.num_agents > 1:
         _require(hasattr(env, "global_state"), env, "num_agents > 1 without global_state")
         world = _traced(env, "global_state", env.global_state, state, params)

@@ -11,10 +11,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from tqdm import tqdm
 
 from agents import registry as agents_registry
-from agents.learner import EpisodeTerms, Learner, Policy, evaluate
+from agents import streaming
+from agents.choices import COLLAPSED, choices_of, collapsed_agents
+from agents.learner import EpisodeTerms, Learner, Policy, effective_env
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 from runs import figures, program, tables
@@ -33,18 +36,26 @@ def main(argv: list[str] | None = None) -> None:
 def run(config: Config, folder: Path) -> None:
     """Measures the policy of ``config["checkpoint"]``, the baselines and the bound."""
     check_evaluation(config, "num_episodes")
-    policies: dict[str, Policy] = {}
+    stored = None
     if config["checkpoint"] is not None:
         stored, config = with_stored_env(config)
-        env, params = program.build_env(config)
+    carry_out(config, folder, stored)
+
+
+def carry_out(config: Config, folder: Path, stored: Config | None) -> None:
+    """`run` in the environment of ``config``. stored: the configuration of the checkpoint's run."""
+    env, params = program.build_env(config)
+    policies: dict[str, Policy] = {}
+    if stored is not None:
         policies[stored["agent"]["name"]] = stored_policy(config, stored, env, params)
-    else:
-        env, params = program.build_env(config)
     names = program.check_baselines(config, env)
     program.claim_folder(folder)
     program.write_records(folder, config)
     program.write_resolved(folder, env, params)
     measure(config, folder, env, params, policies, names, config["num_episodes"])
+    for name, draw in (("quantiles", figures.quantile_figure), ("actions", figures.action_figure)):
+        if (folder / f"{name}.csv").exists():
+            draw(tables.read_csv(folder / f"{name}.csv"), folder / "figures" / f"{name}.png")
 
 
 def with_stored_env(config: Config) -> tuple[Config, Config]:
@@ -143,6 +154,9 @@ def measure(
     rows: list[tables.Row] = []
     seeds: list[tables.Row] = []
     bounds: list[tables.Row] = []
+    quantiles: list[tables.Row] = []
+    violations: list[tables.Row] = []
+    actions: list[tables.Row] = []
     policies = learned | {name: agents_registry.baseline(name, env) for name in baselines}
     episodes = {
         name: min(num_episodes, policy.max_episodes or num_episodes)
@@ -151,7 +165,7 @@ def measure(
     with tqdm(unit="episode", total=sum(episodes.values())) as bar:
 
         def terms_of(name: str) -> EpisodeTerms:
-            terms = evaluate(
+            terms = streaming.measure(
                 *(env, params, policies[name], evaluation_key(config), episodes[name], bound),
                 chunk=config["episodes_per_call"],
                 on_chunk=bar.update,
@@ -167,16 +181,42 @@ def measure(
         rows += tables.policy_rows(scenario, name, env.metrics, terms, limited)
         seeds += tables.seed_rows(scenario, name, env.metrics, terms)
         bounds = bounds or tables.bound_rows(scenario, env.metrics, terms, limited)
+        quantiles += tables.quantile_rows(scenario, name, env.metrics, terms)
+        violations += tables.violation_rows(scenario, name, env.constraints, terms, params)
+        own = effective_env(env, policies[name])
+        parts = choices_of(own.action_space, own.num_agents)
+        actions += tables.action_rows(scenario, name, parts, terms)
+        if name in learned:
+            warn_of_collapse(name, collapsed_agents(parts, terms.actions))
     rows += bounds
     tables.write_csv(folder / "evaluation.csv", tables.EVALUATION, rows)
     tables.write_csv(folder / "evaluation_seeds.csv", tables.EVALUATION_SEEDS, seeds)
+    for name, columns, own in (
+        ("quantiles.csv", tables.QUANTILES, quantiles),
+        ("violations.csv", tables.VIOLATIONS, violations),
+        ("actions.csv", tables.ACTIONS, actions),
+    ):
+        if own:
+            tables.write_csv(folder / name, columns, own)
     if rows:
         figures.evaluation_figure(rows, folder / "figures" / "evaluation.png")
     if show:
         print(f"{scenario}: {num_episodes} episodes, 95 % intervals")
         print(tables.evaluation_table(rows))
+        if violations:
+            print(f"\nviolations, 95 % intervals\n{tables.violation_table(violations)}\n")
         print(f"written to {folder}")
     return rows
+
+
+def warn_of_collapse(name: str, collapsed: np.ndarray) -> None:
+    """A line per seed with agents that take one action alone; collapsed: ``[seeds, agents]``."""
+    for seed, agents in enumerate(collapsed):
+        if agents.any():
+            which = ", ".join(str(agent) for agent in np.nonzero(agents)[0])
+            who = f"seed {seed}" + (f", agent {which}" if len(agents) > 1 else "")
+            share = f"{COLLAPSED:.0%} of the decisions that leave a choice"
+            tqdm.write(f"warning: {name}, {who}: one action in at least {share}; see actions.csv")
 
 
 if __name__ == "__main__":

@@ -112,6 +112,62 @@ def evaluation_figure(rows: Sequence[Row], path: Path) -> None:
     save_figure(figure, path)
 
 
+def quantile_figure(rows: Sequence[dict[str, str]], path: Path) -> None:
+    """How every metric is distributed over the episodes of every policy.
+
+    A box from the 25 % to the 75 % quantile with the median, a line from 5 % to 95 %.
+    rows: of ``quantiles.csv``.
+    """
+    metrics = list(dict.fromkeys((row["metric"], row["unit"]) for row in rows))
+    policies = list(dict.fromkeys(row["policy"] for row in rows))
+    values = {(r["metric"], r["policy"], float(r["level"])): r["value"] for r in rows}
+    height = max(PANEL[1], 0.28 * len(policies) + 0.9)
+    figure, axes = new_figure(len(metrics), size=(PANEL[0], height))
+    for index, ((metric, unit), ax) in enumerate(zip(metrics, axes, strict=True)):
+        ax.use_sticky_edges = False  # a box without width is seen too
+        for place, policy in enumerate(policies):
+            own = [values[metric, policy, level] for level in (0.05, 0.25, 0.5, 0.75, 0.95)]
+            if not all(own):
+                continue
+            least, low, median, high, most = map(float, own)
+            ax.hlines(place, least, most, color="black", linewidth=1)
+            ax.barh(place, high - low, left=low, color=f"C{place % 10}", height=0.6)
+            ax.vlines(median, place - 0.3, place + 0.3, color="black", linewidth=1.5)
+        ax.set_yticks(range(len(policies)), policies if index % 3 == 0 else [""] * len(policies))
+        ax.invert_yaxis()
+        ax.set_xlabel(f"{metric} [{unit}]")
+    save_figure(figure, path)
+
+
+def action_figure(rows: Sequence[dict[str, str]], path: Path) -> None:
+    """How often every policy takes every action: bars, or shades with a line per head.
+
+    rows: of ``actions.csv``; seeds are taken together, and agents lie below each other.
+    """
+    policies = list(dict.fromkeys(row["policy"] for row in rows))
+    figure, axes = new_figure(len(policies))
+    for policy, ax in zip(policies, axes, strict=True):
+        names = ("agent", "head", "action", "decisions")
+        own = [[int(row[name]) for name in names] for row in rows if row["policy"] == policy]
+        lines = sorted({(agent, head) for agent, head, _, _ in own})
+        taken = np.zeros((len(lines), 1 + max(action for _, _, action, _ in own)))
+        for agent, head, action, decisions in own:
+            taken[lines.index((agent, head)), action] += decisions
+        share = 100 * taken / taken.sum(axis=1, keepdims=True)
+        if len(lines) == 1:
+            ax.bar(range(share.shape[1]), share[0], width=1.0)
+            ax.set_ylabel("decisions [%]")
+        else:
+            shown = ax.imshow(share, aspect="auto", vmin=0, vmax=100, interpolation="nearest")
+            figure.colorbar(shown, ax=ax, label="decisions [%]")
+            several = len({agent for agent, _ in lines}) > 1
+            ax.set_ylabel("agent and head" if several else "head")
+            ax.grid(False)
+        ax.set_title(policy)
+        ax.set_xlabel("action")
+    save_figure(figure, path)
+
+
 def _over_seeds(statistic: Any, curves: np.ndarray) -> np.ndarray:
     """A statistic over the seeds that have a number at each update."""
     out = np.full(curves.shape[1], np.nan)

@@ -318,6 +318,35 @@ def stored_config(folder: Path) -> Config:
     return config
 
 
+def completed(name: str, stored: Config) -> Config:
+    """A stored configuration of a program with today's defaults of what it does not say.
+
+    To be called within a job of any program.
+
+    Raises:
+        ConfigError: it has a setting that there no longer is.
+    """
+    from hydra import compose
+    from omegaconf import OmegaConf
+
+    registry.load_plugins(_names("plugins", stored.get("plugins", [])))
+    chosen = {g: v["name"] for g, v in stored.items() if isinstance(v, dict) and "name" in v}
+    _store_plugin_nodes(chosen.get("env"))
+    config = compose(name, overrides=[f"{group}={choice}" for group, choice in chosen.items()])
+    return _overlaid(OmegaConf.to_container(config, resolve=True), stored)
+
+
+def _overlaid(config: Config, stored: Config, prefix: str = "") -> Config:
+    """``config`` with stored values, dictionaries name by name."""
+    for name, value in stored.items():
+        if name not in config:
+            raise ConfigError(f"{prefix}{name}", value, "this version has no such setting")
+        both = isinstance(value, dict) and isinstance(config[name], dict)
+        value = _overlaid(config[name], value, f"{prefix}{name}.") if both else value
+        config = config | {name: value}
+    return config
+
+
 def stored_yaml(path: Path) -> Config:
     """A YAML file as a dictionary."""
     from omegaconf import OmegaConf

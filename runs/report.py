@@ -110,6 +110,8 @@ def sections(source: Path) -> list[str]:
     for name, title, table in (
         ("sweep.csv", "Sweep", _plain_table),
         ("evaluation.csv", "Evaluation", _evaluation_table),
+        ("violations.csv", "Violations", _plain_table),
+        ("quantiles.csv", "Quantiles over episodes", _plain_table),
         ("verdicts.csv", "Verdicts", _verdict_table),
         ("progress.csv", "Measured while training", _plain_table),
     ):

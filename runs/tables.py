@@ -10,14 +10,28 @@ from typing import Any
 
 import numpy as np
 
-from agents.estimates import EpisodeTerms, Estimate, bound_value, pool, summarize
-from jaxenv.environment import Metric
+from agents.choices import Choices
+from agents.estimates import EpisodeTerms, Estimate, bound_value, pooled, summarize
+from jaxenv.environment import Constraint, Metric
 
 EVALUATION = (
     *("scenario", "policy", "metric", "unit", "mean", "ci_low", "ci_high"),
     *("gap_to_bound", "episodes", "seeds"),
 )
 EVALUATION_SEEDS = ("scenario", "policy", "seed", "metric", "unit", "mean", "episodes")
+QUANTILES = (
+    *("scenario", "policy", "metric", "unit", "level", "value", "error", "ci_low", "ci_high"),
+    *("episodes", "seeds"),
+)
+LEVELS = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+VIOLATIONS = (
+    *("scenario", "policy", "constraint", "unit", "rate", "ci_low", "ci_high"),
+    *("violations", "trials", "limit", "episodes", "seeds"),
+)
+ACTIONS = (
+    *("scenario", "policy", "seed", "agent", "head", "action", "decisions", "share"),
+    *("free_decisions", "free_share"),
+)
 BOUND = "bound"
 
 Row = dict[str, Any]
@@ -87,9 +101,7 @@ def seed_rows(
     """One row per seed and metric, for ``evaluation_seeds.csv``."""
     rows = []
     for metric in metrics:
-        numerator = np.atleast_2d(np.asarray(terms.numerator[metric.name], np.float64))
-        denominator = np.atleast_2d(np.asarray(terms.denominator[metric.name], np.float64))
-        for seed, mean in enumerate(pool(metric, numerator, denominator)):
+        for seed, mean in enumerate(pooled(metric, terms, by_seed=True)):
             rows.append(
                 {
                     "scenario": scenario,
@@ -98,10 +110,112 @@ def seed_rows(
                     "metric": metric.name,
                     "unit": metric.unit,
                     "mean": float(mean),
-                    "episodes": numerator.shape[-1],
+                    "episodes": terms.episodes,
                 }
             )
     return rows
+
+
+def quantile_rows(
+    scenario: str, policy: str, metrics: tuple[Metric, ...], terms: EpisodeTerms
+) -> list[Row]:
+    """The rows of ``quantiles.csv`` of one policy: how every metric is distributed over episodes.
+
+    ``error`` is the most by which a value may differ from the quantile of all values. Intervals are
+    bootstraps over seeds, then over episodes; the extremes have none. Episodes in which a metric
+    counts nothing are left out.
+    """
+    rows = []
+    rng = np.random.default_rng(0)
+    for metric in metrics:
+        histogram = terms.histograms[metric.name]
+        seeds = len(histogram.counts)
+        values, errors = histogram.quantiles(LEVELS)
+        drawn = histogram.resampled(LEVELS[1:-1], rng.integers(seeds, size=(1000, seeds)), rng)
+        drawn = drawn[~np.isnan(drawn).any(axis=1)]
+        limits = np.full((2, len(LEVELS)), np.nan)
+        if len(drawn):
+            limits[:, 1:-1] = np.quantile(drawn, [0.025, 0.975], axis=0)
+        for level, value, error, low, high in zip(LEVELS, values, errors, *limits, strict=True):
+            own = (scenario, policy, metric.name, metric.unit, level, value, error, low, high)
+            cells = [*own, histogram.total() // seeds, seeds]
+            rows.append(dict(zip(QUANTILES, map(_plain, cells), strict=True)))
+    return rows
+
+
+def violation_rows(
+    scenario: str,
+    policy: str,
+    constraints: tuple[Constraint, ...],
+    terms: EpisodeTerms,
+    params: Any,
+) -> list[Row]:
+    """The rows of ``violations.csv`` of one policy: rates with Wilson's 95 % intervals.
+
+    What happens within an episode is no independent trial: the number of trials that the interval
+    is made of is the one that explains how much rates differ between episodes.
+    """
+    rows = []
+    for constraint in constraints:
+        found, trials = (np.asarray(x).reshape(-1) for x in terms.violations[constraint.name])
+        rate, low, high = wilson(found, trials)
+        leaf = None if constraint.limit is None else np.asarray(getattr(params, constraint.limit))
+        limit = None if leaf is None else float(str(leaf))  # 0.01 in float32 too
+        numbers = (100 * rate, 100 * low, 100 * high, int(found.sum()), int(trials.sum()), limit)
+        seeds = len(np.atleast_2d(terms.violations[constraint.name][0]))
+        cells = (scenario, policy, constraint.name, "%", *numbers, terms.episodes, seeds)
+        rows.append(dict(zip(VIOLATIONS, map(_plain, cells), strict=True)))
+    return rows
+
+
+def wilson(found: np.ndarray, trials: np.ndarray, z: float = 1.96) -> tuple[float, float, float]:
+    """A rate and Wilson's interval, from counts of independent groups; NaN without trials."""
+    total, groups = trials.sum(), np.count_nonzero(trials)
+    if not total:
+        return np.nan, np.nan, np.nan
+    rate = found.sum() / total
+    if 0 < rate < 1 and groups > 1:
+        variance = ((found - rate * trials) ** 2).sum() * groups / (groups - 1) / total**2
+        total = min(total, rate * (1 - rate) / variance) if variance else total
+    centre = (rate + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * np.sqrt(rate * (1 - rate) / total + z**2 / (4 * total**2))
+    return rate, centre - half if rate > 0 else 0.0, centre + half if rate < 1 else 1.0
+
+
+def action_rows(
+    scenario: str, policy: str, parts: Sequence[Choices], terms: EpisodeTerms
+) -> list[Row]:
+    """The rows of ``actions.csv`` of one policy: how often each value of each head was taken.
+
+    A row per seed, agent, head and value that was taken; heads are the entries of an action, over
+    all its parts. A decision is free where more than one value was valid.
+    """
+    rows = []
+    first = 0
+    for part, counts in zip(parts, terms.actions, strict=True):
+        own = counts.reshape(len(counts), 2, part.agents, part.heads, part.values)
+        totals = own.sum(-1)
+        for seed, agent, head, value in zip(*np.nonzero(own[:, 0]), strict=True):
+            taken, free = own[seed, :, agent, head, value]
+            of, of_free = totals[seed, :, agent, head]
+            shares = taken / of, free / of_free if of_free else np.nan
+            place = (scenario, policy, seed, agent, first + head, value)
+            cells = (*place, taken, shares[0], free, shares[1])
+            rows.append(dict(zip(ACTIONS, map(_plain, cells), strict=True)))
+        first += part.heads
+    return rows
+
+
+def violation_table(rows: Sequence[Row]) -> str:
+    """Policies down, constraints across: the rate of violation with its interval."""
+    named = [row | {"metric": row["constraint"], "mean": row["rate"]} for row in rows]
+    return evaluation_table([row | {"gap_to_bound": None} for row in named])
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy as one of Python; nothing for NaN."""
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def evaluation_table(rows: Sequence[Row]) -> str:

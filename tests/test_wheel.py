@@ -26,6 +26,7 @@ PROGRAMS = (
     "traffic",
     "report",
     "gpu",
+    "verify",
 )
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxenv import spaces
-from jaxenv.environment import Metric
+from jaxenv.environment import Constraint, Metric
 from jaxenv.physics import arrivals
 from jaxenv.services.params import ServicesParams
 from jaxenv.services.scenario import Scenario
@@ -33,6 +33,11 @@ class Services(Scenario):
     paid_by_agent: ClassVar[bool] = True
     shared_choice: ClassVar[int | None] = 2  # the server
     choice_groups: ClassVar[int] = 2  # its work and memory in use
+    constraints: ClassVar[tuple[Constraint, ...]] = (
+        Constraint("rejected", ("late", "memory_reject")),
+        Constraint("late", ("late",)),
+        Constraint("memory", ("memory_reject",)),
+    )
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from allocators import rate
 from jaxenv import spaces
-from jaxenv.environment import Metric
+from jaxenv.environment import Constraint, Metric
 from jaxenv.splitting.costs import Costs, Slot
 from jaxenv.splitting.params import SplittingParams
 from jaxenv.splitting.simulation import Simulation
@@ -27,6 +27,11 @@ class Splitting(Simulation):
     """
 
     name: ClassVar[str] = "splitting"
+    constraints: ClassVar[tuple[Constraint, ...]] = (
+        Constraint("outage", ("outage",)),
+        Constraint("outage_limit", ("outage",), limit="outage_eps"),
+        Constraint("delay_limit", ("delay_s",), limit="delay_avg_s"),
+    )
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

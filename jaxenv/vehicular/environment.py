@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxenv import spaces
-from jaxenv.environment import Metric
+from jaxenv.environment import Constraint, Metric
 from jaxenv.physics import arrivals
 from jaxenv.vehicular.decisions import Decisions
 from jaxenv.vehicular.params import GIGA, VehicularParams
 from jaxenv.vehicular.state import (
     DELIVERER,
     DELIVERY_FAILURE,
+    FAILURES,
     HELPER,
     IDLE,
     LEFT_ROAD,
@@ -66,6 +67,10 @@ class Vehicular(Decisions):
         Metric("success_rate", "%", "max", "ratio", "tasks_succeeded", "tasks_finished", scale=100),
         Metric("latency_s", "s", "min", "ratio", "latency_sum_s", "tasks_succeeded"),
         Metric("num_tasks", "tasks", "max", "sum", "tasks_finished"),
+    )
+    constraints: ClassVar[tuple[Constraint, ...]] = (
+        Constraint("failed_tasks", FAILURES, over=("tasks_finished",)),
+        *(Constraint(cause, (cause,), over=("tasks_finished",)) for cause in FAILURES),
     )
 
     @property

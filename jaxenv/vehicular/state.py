@@ -11,6 +11,7 @@ from jaxenv.vehicular.params import VehicularParams
 
 IDLE, LOCAL, UPLOAD, HELPER, WIRED, DELIVERER, ENDED = range(7)
 NONE, SUCCESS, UPLOAD_FAILURE, DELIVERY_FAILURE, LEFT_ROAD, UNFINISHED = range(6)
+FAILURES = ("upload_failures", "delivery_failures", "left_road", "unfinished")
 
 
 @struct.dataclass

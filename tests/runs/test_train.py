@@ -50,7 +50,8 @@ def final_state(folder: Path, num_seeds: int, update: int):
 
 
 def assert_same_run(one: Path, other: Path, num_seeds: int, update: int) -> None:
-    for name in ("metrics.csv", "evaluation.csv", "evaluation_seeds.csv"):
+    names = ("metrics", "evaluation", "evaluation_seeds", "quantiles", "actions")
+    for name in (f"{name}.csv" for name in names):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     states = (final_state(folder, num_seeds, update) for folder in (one, other))
     jax.tree.map(np.testing.assert_array_equal, *states)
@@ -335,7 +336,8 @@ def test_the_scheduler_killed_after_20_of_40_updates_ends_bitwise_the_same(workp
     saved = sorted(int(p.name) for p in (workplace / "killed/checkpoints").iterdir())
     assert saved[-1] == 20 and not (workplace / "killed/evaluation.csv").exists()
     train.main(["resume=killed"])
-    for name in ("metrics.csv", "evaluation.csv", "evaluation_seeds.csv"):
+    names = ("metrics", "evaluation", "evaluation_seeds", "quantiles", "actions")
+    for name in (f"{name}.csv" for name in names):
         one, other = (workplace / run / name for run in ("whole", "killed"))
         assert one.read_bytes() == other.read_bytes(), name
     states = [vehicular_state(workplace / run) for run in ("whole", "killed")]
