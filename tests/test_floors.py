@@ -32,13 +32,14 @@ ROOMS = {
     "hydra": (("runs/",), ()),
     "omegaconf": (("runs/",), ()),
     "matplotlib": (("runs/figures.py", "runs/render.py", "runs/reproductions/"), ("jaxenv/",)),
-    "gymnasium": (("jaxenv/adapters/",), ("runs/benchmarks/environments.py",)),
-    "gymnax": (("jaxenv/adapters/",), ()),
+    "gymnasium": (("jaxenv/adapters/",), ("runs/benchmarks/others.py",)),
+    "gymnax": (("jaxenv/adapters/",), ("runs/benchmarks/others.py",)),
+    "sb3_contrib": ((), ("runs/benchmarks/others.py",)),
     "stable_baselines3": (("jaxenv/adapters/",), ()),
     "pettingzoo": (("jaxenv/adapters/",), ()),
     "jaxmarl": (("jaxenv/adapters/",), ()),
     "stoa": (("jaxenv/adapters/",), ()),
-    "mobile_env": ((), ("runs/benchmarks/environments.py",)),
+    "mobile_env": ((), ("runs/benchmarks/others.py",)),
 }
 
 
