@@ -26,7 +26,7 @@ import numpy as np
 
 from jaxenv import spaces, struct
 from jaxenv.data import accuracy as accuracy_tables
-from jaxenv.data import eua
+from jaxenv.data import eua, measured
 from jaxenv.environment import Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals, graphs
@@ -370,7 +370,8 @@ class Services(Environment[ServicesState, ServicesParams]):
         ``[users, 2]`` in m beside those of ``sites``, or a CSV beside a CSV; a request arrives at a
         server as often as users have it as their nearest. scenario_seed: draws the
         rates of links and the servers, and of a CSV the sites; without it they are those of
-        `default_network` or, with ``sites``, of seed 0.
+        `default_network` or, with ``sites``, of seed 0. uplinks: path of a CSV file with the column
+        ``rate [bit/s]``, one row per server in their order.
         path_metric: shortest paths by ``delay`` or ``hops``.
         """
         options = {name: value for name, value in options.items() if value is not None}
@@ -402,6 +403,13 @@ class Services(Environment[ServicesState, ServicesParams]):
         if described["users"] is not None:
             users = _users(described["users"], described["sites"])
             leaves["local_weight"] = eua.users_per_site(users, positions)
+        if described["uplinks"] is not None:
+            rates = measured.read_rates("uplinks", described["uplinks"])[measured.RATE]
+            servers = options.get("num_servers", cls.num_servers)
+            if len(rates) != servers:
+                valid = f"it has {len(rates)} rows; give one for each of {servers} servers"
+                raise ConfigError("uplinks", str(described["uplinks"]), valid)
+            leaves["uplink_mbps"] = 1e-6 * rates
         sizes = {f.name for f in dataclasses.fields(cls) if f.init}
         env = cls(**{name: value for name, value in options.items() if name in sizes})
         if env.num_services != len(offered):
@@ -1015,6 +1023,7 @@ _DESCRIPTIONS = (
     "sites",
     "users",
     "scenario_seed",
+    "uplinks",
     "path_metric",
 )
 _POSITIVE = (

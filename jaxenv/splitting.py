@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -25,6 +24,7 @@ import numpy as np
 
 from allocators import rate
 from jaxenv import dnn, spaces, struct
+from jaxenv.data import measured
 from jaxenv.dnn import csv_io
 from jaxenv.environment import Environment, Metric, Params, State, as_key
 from jaxenv.errors import ConfigError
@@ -270,13 +270,14 @@ class Splitting(Environment[SplittingState, SplittingParams]):
         if board is not None:
             leaves = [f.name for f in dataclasses.fields(SplittingParams)]
             scalars = [n for n in leaves if n not in _PER_SPLIT and n not in _TABLES]
-            options = dict(_read("board", board, _settings, scalars)) | options
+            settings = measured.read_setting("board", board, measured.read_settings, scalars)
+            options = dict(settings) | options
         if network is not None or granularity != "block" or shape != (3, 224, 224):
             profile = _network(NETWORK if network is None else network, shape, granularity)
             options = {"num_splits": len(profile["elements"])} | profile | options
         series = None
         if trace is not None:
-            series = _read("trace", trace, _series, TRACE_COLUMNS)
+            series = measured.read_setting("trace", trace, measured.read_series, TRACE_COLUMNS)
             rows = len(next(iter(series.values())))
             options = {"contexts": "given", "table_rows": rows} | options
         for name in _TABLES:
@@ -1006,29 +1007,8 @@ def simulated_metrics(env: Splitting, totals: Totals, burn_in: int | None = None
 
 # ---- reading scenarios --------------------------------------------------------------------------
 
-TRACE_COLUMNS = ("images [1]", "rate [bit/s]", "fading [1]", "availability [1]")
+TRACE_COLUMNS = ("images [1]", measured.RATE, "fading [1]", "availability [1]")
 MAC_COLUMNS = csv_io.MAC_COLUMNS
-
-
-def _series(path: Any, columns: Any) -> Any:
-    from jaxenv.data import measured
-
-    return measured.read_series(path, columns)
-
-
-def _settings(path: Any, known: Any) -> Any:
-    from jaxenv.data import measured
-
-    return measured.read_settings(path, known)
-
-
-def _read(name: str, path: Any, reader: Callable[[Any, Any], Any], argument: Any) -> Any:
-    if not isinstance(path, (str, os.PathLike)):
-        raise ConfigError(name, path, "give the path of a CSV file")
-    try:
-        return reader(path, argument)
-    except ValueError as error:
-        raise ConfigError(name, str(path), str(error)) from None
 
 
 def _network(network: Any, shape: Any, granularity: str) -> dict[str, np.ndarray]:
@@ -1062,8 +1042,6 @@ def _network(network: Any, shape: Any, granularity: str) -> dict[str, np.ndarray
 
 def _mac_columns(path: Any) -> tuple[np.ndarray, ...] | None:
     """MACs by kind from the further columns of a CSV profile; None where it has none."""
-    from jaxenv.data import measured
-
     with open(path, encoding="utf-8-sig") as file:
         present = [column for column in MAC_COLUMNS if column in file.readline()]
     if not present:
