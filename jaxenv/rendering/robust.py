@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxenv.rendering.base import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    Step,
-    beside,
-    column,
-)
+from jaxenv.rendering.base import Step, beside, column
+from jaxenv.rendering.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 
 if TYPE_CHECKING:
     from jaxenv.robust import Robust, RobustParams

@@ -7,20 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxenv.rendering.base import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    Step,
-    beside,
-    column,
-    series,
-)
+from jaxenv.rendering.base import Step, beside, column, series
+from jaxenv.rendering.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 
 if TYPE_CHECKING:
     from jaxenv.services import Services, ServicesParams
