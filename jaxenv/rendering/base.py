@@ -65,6 +65,7 @@ def series(
 def over_time(axes: Any, steps: int, now: int) -> None:
     """The horizontal axis of ``steps`` steps, with a line at ``now`` unless it is the last."""
     axes.set_xlim(0, max(steps - 1, 1))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     if now < steps - 1:
         axes.axvline(now, color=GREY, linewidth=0.8)
 
