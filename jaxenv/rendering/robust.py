@@ -135,6 +135,7 @@ def _history(axes: Any, steps: Sequence[Step], now: int) -> None:
     axes.scatter(index[lost], np.zeros(lost.sum()), marker="x", color=RED, label="infeasible")
     axes.axvline(now, color=GREY, linewidth=0.8, zorder=0)
     axes.set_xlim(-0.7, len(steps) - 0.3)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylim(0, 1.1 * max(float(energy.max()), 1e-9))
     axes.set_xlabel("instance")
     axes.set_ylabel("energy of all devices [J]")
