@@ -528,10 +528,10 @@ def _trace(path: Any, num_servers: Any) -> dict[str, Any]:
     columns = ("tasks [1]", measured.RATE, *rates, *backgrounds)
     series = measured.read_setting("trace", path, measured.read_series, columns)
     for column, values in series.items():
-        low = values.min()
-        if low < 0 or (low == 0 and column.startswith("rate")):
-            valid = f"{column}: give positive numbers, not {low:g}"
-            raise ConfigError("trace", str(path), valid)
+        low, is_rate = values.min(), column.startswith("rate")
+        if low < 0 or (low == 0 and is_rate):
+            valid = "positive numbers" if is_rate else "numbers, 0 or more"
+            raise ConfigError("trace", str(path), f"{column}: give {valid}, not {low:g}")
     if measured.RATE in series:
         if not set(rates).isdisjoint(series):
             raise ConfigError("trace", str(path), f"give {measured.RATE!r} or one per server")

@@ -151,7 +151,7 @@ def test_measured_slots(tmp_path):
         ("rate 1 [bit/s]\n5e6\n", "it lacks the column 'rate 2 [bit/s]'"),
         ("rate [bit/s],rate 1 [bit/s]\n5e6,5e6\n", "give 'rate [bit/s]' or one per server"),
         ("rate [bit/s]\n5e6\n0\n", "rate [bit/s]: give positive numbers, not 0"),
-        ("tasks [1]\n-1\n", "tasks [1]: give positive numbers, not -1"),
+        ("tasks [1]\n-1\n", "tasks [1]: give numbers, 0 or more, not -1"),
         ("rate [bit/s]\nfast\n", "line 2, rate [bit/s]: 'fast'"),
         ("speed\n5\n", "give some of"),
     ],
