@@ -84,6 +84,8 @@ test-adapter-%: .venv-adapters-%/installed
 	@touch $@
 
 example:  ## another library's learner on ours, measured beside ours (EXAMPLE=rejax_train ARGS="--env partitioning")
+	@test -n "$(CLIENT)" || { echo "EXAMPLE: '$(EXAMPLE)' is not valid; choose one of \
+	$(foreach example,$(CLIENT_OF),$(firstword $(subst =, ,$(example))))" >&2; exit 2; }
 	$(MAKE) .venv-adapters-$(CLIENT)/installed
 	.venv-adapters-$(CLIENT)/bin/python examples/$(EXAMPLE).py $(ARGS)
 

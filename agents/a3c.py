@@ -189,10 +189,7 @@ class A3C(Learner):
     name: ClassVar[str] = "a3c"
 
     def __post_init__(self) -> None:
-        checks.check_sizes(self, ("num_workers", "rollout_length"))
-        object.__setattr__(self, "hidden", checks.hidden_widths(self.hidden))
-        checks.check_choices(self, _CHOICES)
-        checks.check_schedule(self)
+        checks.check_options(self, ("num_workers", "rollout_length"), _CHOICES)
         reason = branches.unsupported(self.env.action_space, joint=self.head == "joint")
         if reason is not None:
             raise ConfigError("head", self.head, reason)

@@ -56,6 +56,20 @@ def hidden_widths(value: Any, name: str = "hidden") -> tuple[int, ...]:
     return widths
 
 
+def check_options(
+    learner: Any,
+    sizes: Sequence[str],
+    choices: dict[str, tuple[Any, ...]],
+    hidden: Sequence[str] = ("hidden",),
+) -> None:
+    """What every learner checks when it is made; ``hidden`` become tuples of widths."""
+    check_sizes(learner, sizes)
+    for name in hidden:
+        object.__setattr__(learner, name, hidden_widths(getattr(learner, name), name))
+    check_choices(learner, choices)
+    check_schedule(learner)
+
+
 def check_hyperparameters(hp: Any, rules: dict[str, Rule]) -> None:
     """Refuses leaves of ``hp`` for which the rule of their name does not hold."""
     for name, (holds, valid) in rules.items():

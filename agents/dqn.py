@@ -104,21 +104,10 @@ class DQN(Learner):
     name: ClassVar[str] = "dqn"
 
     def __post_init__(self) -> None:
-        checks.check_sizes(
-            self,
-            (
-                "num_envs",
-                "rounds_per_iteration",
-                "batch_size",
-                "buffer_size",
-                "learning_starts",
-                "target_interval",
-            ),
-        )
-        object.__setattr__(self, "hidden", checks.hidden_widths(self.hidden))
-        options = ("double", "dueling", "reward_in_units")
-        checks.check_choices(self, dict.fromkeys(options, (True, False)))
-        checks.check_schedule(self)
+        sizes = ("num_envs", "rounds_per_iteration", "target_interval")
+        sizes += ("batch_size", "buffer_size", "learning_starts")
+        choices = dict.fromkeys(("double", "dueling", "reward_in_units"), (True, False))
+        checks.check_options(self, sizes, choices)
         self._collector.check_buffer(self.num_envs, self.buffer_size, self.learning_starts)
 
     # ---- the contract -------------------------------------------------------------------------

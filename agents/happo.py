@@ -105,10 +105,8 @@ class Happo(Learner):
     name: ClassVar[str] = "happo"
 
     def __post_init__(self) -> None:
-        checks.check_sizes(self, ("embedding", "num_envs", "rollout_length", "epochs"))
-        for name in ("actor_hidden", "critic_hidden"):
-            object.__setattr__(self, name, checks.hidden_widths(getattr(self, name), name))
-        checks.check_schedule(self)
+        sizes = ("embedding", "num_envs", "rollout_length", "epochs")
+        checks.check_options(self, sizes, {}, ("actor_hidden", "critic_hidden"))
 
     # ---- the contract -------------------------------------------------------------------------
 

@@ -194,20 +194,9 @@ class Hisper(Learner):
     name: ClassVar[str] = "hisper"
 
     def __post_init__(self) -> None:
-        sizes = (
-            "draws",
-            "embedding",
-            "lstm_width",
-            "num_envs",
-            "rounds",
-            "gradient_updates",
-            "critic_steps",
-        )
-        checks.check_sizes(self, (*sizes, "batch_size", "buffer_size", "prefill"))
-        for name in ("actor_hidden", "critic_hidden"):
-            object.__setattr__(self, name, checks.hidden_widths(getattr(self, name), name))
-        checks.check_choices(self, _CHOICES)
-        checks.check_schedule(self)
+        sizes = ("draws", "embedding", "lstm_width", "num_envs", "rounds", "gradient_updates")
+        sizes += ("critic_steps", "batch_size", "buffer_size", "prefill")
+        checks.check_options(self, sizes, _CHOICES, ("actor_hidden", "critic_hidden"))
         if self.gradient == "expected" and self.draws < 2:
             raise ConfigError("draws", self.draws, "give at least 2")
         if self.buffer_size < self.prefill or self.buffer_size < self.num_envs:

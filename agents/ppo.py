@@ -212,10 +212,8 @@ class PPO(Learner):
     name: ClassVar[str] = "ppo"
 
     def __post_init__(self) -> None:
-        checks.check_sizes(self, ("num_envs", "rollout_length", "epochs", "num_minibatches"))
-        object.__setattr__(self, "hidden", checks.hidden_widths(self.hidden))
-        checks.check_choices(self, {"shared": (True, False)})
-        checks.check_schedule(self)
+        sizes = ("num_envs", "rollout_length", "epochs", "num_minibatches")
+        checks.check_options(self, sizes, {"shared": (True, False)})
         if self.num_rows % self.num_minibatches:
             valid = f"give a divisor of num_envs * rollout_length = {self.num_rows}"
             raise ConfigError("num_minibatches", self.num_minibatches, valid)

@@ -134,21 +134,10 @@ class SACDiscrete(Learner):
     name: ClassVar[str] = "sac_discrete"
 
     def __post_init__(self) -> None:
-        checks.check_sizes(
-            self,
-            (
-                "num_envs",
-                "steps_per_iteration",
-                "updates_per_iteration",
-                "batch_size",
-                "buffer_size",
-                "learning_starts",
-            ),
-        )
-        object.__setattr__(self, "hidden", checks.hidden_widths(self.hidden))
+        sizes = ("num_envs", "steps_per_iteration", "updates_per_iteration")
+        sizes += ("batch_size", "buffer_size", "learning_starts")
         choices = {"target_entropy": ("paper", "valid"), "reward_in_units": (True, False)}
-        checks.check_choices(self, choices)
-        checks.check_schedule(self)
+        checks.check_options(self, sizes, choices)
         self._collector.check_buffer(self.num_envs, self.buffer_size, self.learning_starts)
 
     # ---- the contract -------------------------------------------------------------------------

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxenv import dnn, spaces, struct
+from jaxenv.data import measured
 from jaxenv.environment import Constraint, Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals, compute
@@ -30,6 +31,7 @@ from jaxenv.validation import NOT_NEGATIVE, POSITIVE, check_array, check_fields,
 
 NETWORK = "vgg16_cifar10"
 INPUT_SHAPE = (3, 32, 32)
+MAX_STEPS = 600
 MAX_BLOCKS = 36  # units of the default network
 SERVER_HZ = (2.1e9, 1.7e9, 2.5e9, 1.9e9, 2.3e9, 1.8e9, 2.4e9, 2.0e9, 2.2e9)
 IMAGE_BITS, FEATURE_BITS, PARAMETER_BYTES = 8, 32, 4
@@ -63,22 +65,22 @@ class PartitioningParams(Params):
     battery_j: chex.Array  # E_max
     throttle: chex.Array  # share of device_hz left with an empty battery
     server_enabled: chex.Array  # [N] bool
-    table_rate_bps: chex.Array  # [rows, N] R_n(t), read with source="table"
-    table_background_s: chex.Array  # [rows, N] b_n(t)
-    table_tasks: chex.Array  # [rows] lambda(t)
+    table_rate_bps: chex.Array  # [rows, N] R_n(t), read with source="table"; -1 = drawn
+    table_background_s: chex.Array  # [rows, N] b_n(t), likewise
+    table_tasks: chex.Array  # [rows] lambda(t), likewise
 
 
 @struct.dataclass
 class Context:
     """What a slot meets: ``[N]`` rates and background work, the number of tasks.
 
-    latent: Gaussian processes ``[2, N]`` behind rates and background; None with source="table".
+    latent: Gaussian processes ``[2, N]`` behind rates and background that are drawn.
     """
 
     rate_bps: chex.Array
     background_s: chex.Array
     num_tasks: chex.Array
-    latent: chex.Array | None
+    latent: chex.Array
 
 
 @struct.dataclass
@@ -124,9 +126,10 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
     """One device, N edge servers, one placement of all blocks per slot.
 
     num_blocks: M. num_servers: N. max_tasks: the most tasks of a drawn slot.
-    source: exogenous processes are ``generated``, or read from a ``table``. downlink: ``charge`` a
-    transfer to the device at its link's rate, or literally eq (9): ``free``. energy: transmit power
-    for every transfer to a server (``literal``), or only from the device (``uplink``).
+    source: exogenous processes are ``generated``, or read from a ``table`` as far as it has them.
+    downlink: ``charge`` a transfer to the device at its link's rate, or literally eq (9): ``free``.
+    energy: transmit power for every transfer to a server (``literal``), or only from the device
+    (``uplink``).
     observation: ``full``; ``compact``, for one fixed network; or the ``paper``'s, without backlog
     and background.
     """
@@ -177,9 +180,17 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
 
         network: a name of `jaxenv.dnn`, a `Profile`, or the path of a CSV profile; it is cut into
         ``num_blocks`` blocks of balanced work. input_shape: of a network by name. A table of the
-        exogenous processes sets ``source`` and ``table_rows``; what is not given is at its mean.
+        exogenous processes sets ``source`` and ``table_rows``; what is not given is drawn. trace:
+        path of a CSV file with a row per slot and some of the columns ``tasks [1]``; ``rate 1
+        [bit/s]`` to ``rate N [bit/s]``, or ``rate [bit/s]`` alone for a link that all servers are
+        reached by; ``background 1 [s]`` to ``background N [s]``. An episode then has at most its
+        rows, and observations show rates relative to the highest of them.
         """
         network, shape = options.pop("network", None), options.pop("input_shape", None)
+        trace = options.pop("trace", None)
+        if trace is not None:
+            sized = cls(num_servers=options.get("num_servers", cls.num_servers))
+            options = _trace(trace, sized.num_servers) | options
         given = [name for name in _TABLES if name in options]
         if given and "table_rows" not in options:
             if np.ndim(options[given[0]]) == 0:
@@ -201,9 +212,8 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
         Servers beyond the ninth repeat the clocks of the first nine.
         """
         n, rows = self.num_servers, self.table_rows
-        rates = np.array([6.4e6, 16e6])
         values: dict[str, Any] = {
-            "max_steps": np.int32(600),
+            "max_steps": np.int32(MAX_STEPS),
             **_blocks(NETWORK, INPUT_SHAPE, self.num_blocks),
             "task_rate": 60.0,
             "cycles_per_flop": 1.0,
@@ -211,7 +221,7 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
             "server_hz": np.resize(SERVER_HZ, n),
             "capacitance": 1e-26,
             "transmit_power_w": 0.5,
-            "rate_range_bps": rates,
+            "rate_range_bps": np.array([6.4e6, 16e6]),
             "wired_rate_bps": 1e8,
             "correlation": 0.9,
             "background": 1.0,
@@ -223,9 +233,9 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
             "battery_j": 1e5,
             "throttle": 0.5,
             "server_enabled": np.ones(n, bool),
-            "table_rate_bps": np.full((rows, n), rates.mean()),
-            "table_background_s": np.full((rows, n), 3.0),
-            "table_tasks": np.full(rows, 60.0),
+            "table_rate_bps": np.full((rows, n), -1.0),
+            "table_background_s": np.full((rows, n), -1.0),
+            "table_tasks": np.full(rows, -1.0),
         }
         return PartitioningParams(**{name: self.as_leaf(value) for name, value in values.items()})
 
@@ -241,10 +251,17 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
         check_array("correlation", p.correlation, lambda x: (x >= 0) & (x < 1), valid)
         valid = "give a number in (0, 1]"
         check_array("throttle", p.throttle, lambda x: (x > 0) & (x <= 1), valid)
-        valid = "give whole numbers, 0 or more"
-        check_array("table_tasks", p.table_tasks, lambda x: (x >= 0) & (x == np.round(x)), valid)
+        valid = "give positive finite numbers; -1 = drawn"
+        check_array("table_rate_bps", p.table_rate_bps, lambda x: (x > 0) | (x == -1), valid)
+        valid = "give finite numbers, 0 or more; -1 = drawn"
+        check_array("table_background_s", p.table_background_s, _given_or_drawn, valid)
+        valid = "give whole numbers, 0 or more; -1 = drawn"
+        check_array(
+            "table_tasks", p.table_tasks, lambda x: _given_or_drawn(x) & (x == np.round(x)), valid
+        )
         tail = arrivals.poisson_tail(float(p.task_rate), self.max_tasks)
-        if self.source == "generated" and not tail < 1e-9:
+        tasks_drawn = self.source == "generated" or (p.table_tasks < 0).any()
+        if tasks_drawn and not tail < 1e-9:
             valid = f"more than max_tasks = {self.max_tasks} come too often; raise max_tasks"
             raise ConfigError("task_rate", float(p.task_rate), valid)
 
@@ -346,11 +363,6 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
     ) -> Context:
         """The context of a slot after ``last``; None for a stationary start."""
         p, n = params, self.num_servers
-        if self.source == "table":
-            row = jnp.minimum(time, self.table_rows - 1)
-            return Context(
-                p.table_rate_bps[row], p.table_background_s[row], p.table_tasks[row], None
-            )
         # Numbered server by server, so that a sweep over N shares its random numbers.
         uniforms = arrivals.slot_uniforms(key_data, time, 1 + 2 * n, self.float_dtype)
         tasks = uniforms[0] >= arrivals.poisson_table(p.task_rate, self.max_tasks)
@@ -359,11 +371,20 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
             latent = p.correlation * last.latent + jnp.sqrt(1 - p.correlation**2) * latent
         rate, background = 0.5 + 0.5 * jax.lax.erf(latent * math.sqrt(0.5))
         low, high = p.rate_range_bps
-        return Context(
+        context = Context(
             rate_bps=low + (high - low) * rate,
             background_s=p.background * p.slot_s * background**4,
             num_tasks=jnp.sum(tasks, dtype=self.float_dtype),
             latent=latent,
+        )
+        if self.source == "generated":
+            return context
+        row = jnp.minimum(time, self.table_rows - 1)
+        rate, background, tasks = (getattr(p, name)[row] for name in _TABLES)
+        return context.replace(
+            rate_bps=jnp.where(rate < 0, context.rate_bps, rate),
+            background_s=jnp.where(background < 0, context.background_s, background),
+            num_tasks=jnp.where(tasks < 0, context.num_tasks, tasks),
         )
 
     # ---- the contract -------------------------------------------------------------------------
@@ -498,6 +519,41 @@ def _blocks(network: Any, shape: Any, num_blocks: int) -> dict[str, np.ndarray]:
     }
 
 
+def _trace(path: Any, num_servers: Any) -> dict[str, Any]:
+    """The options that a CSV file of measured slots stands for."""
+    rates = [f"rate {n} [bit/s]" for n in range(1, num_servers + 1)]
+    backgrounds = [f"background {n} [s]" for n in range(1, num_servers + 1)]
+    columns = ("tasks [1]", measured.RATE, *rates, *backgrounds)
+    series = measured.read_setting("trace", path, measured.read_series, columns)
+    for column, values in series.items():
+        low, is_rate = values.min(), column.startswith("rate")
+        if low < 0 or (low == 0 and is_rate):
+            valid = "positive numbers" if is_rate else "numbers, 0 or more"
+            raise ConfigError("trace", str(path), f"{column}: give {valid}, not {low:g}")
+    if measured.RATE in series:
+        if not set(rates).isdisjoint(series):
+            raise ConfigError("trace", str(path), f"give {measured.RATE!r} or one per server")
+        series |= dict.fromkeys(rates, series[measured.RATE])
+    options: dict[str, Any] = {"max_steps": min(len(next(iter(series.values()))), MAX_STEPS)}
+    for table, names in (("table_rate_bps", rates), ("table_background_s", backgrounds)):
+        missing = [name for name in names if name not in series]
+        if not missing:
+            options[table] = np.stack([series[name] for name in names], axis=-1)
+        elif len(missing) < len(names):
+            raise ConfigError("trace", str(path), f"it lacks the column {missing[0]!r}")
+    if "table_rate_bps" in options:
+        measured_rates = options["table_rate_bps"]
+        options["rate_range_bps"] = [measured_rates.min(), measured_rates.max()]
+    if "tasks [1]" in series:
+        options["table_tasks"] = series["tasks [1]"]
+    return options
+
+
+def _given_or_drawn(x: Any) -> Any:
+    """Where entries of a table are given, or -1."""
+    return (x >= 0) | (x == -1)
+
+
 _LEAST = {"num_blocks": 1, "num_servers": 1, "max_tasks": 1, "table_rows": 0}
 _TABLES = ("table_rate_bps", "table_background_s", "table_tasks")
 _POSITIVE = (
@@ -509,7 +565,6 @@ _POSITIVE = (
     "wired_rate_bps",
     "slot_s",
     "battery_j",
-    "table_rate_bps",
 )
 _NOT_NEGATIVE = (
     "block_flops",
@@ -522,5 +577,4 @@ _NOT_NEGATIVE = (
     "backlog_max_s",
     "tolerated_delay_s",
     "penalty_weight",
-    "table_background_s",
 )

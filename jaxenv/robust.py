@@ -13,6 +13,7 @@ problem (9) (`allocators.robust`, `allocators.certificate`).
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from typing import Any, ClassVar, Literal
 
@@ -23,6 +24,7 @@ import numpy as np
 
 from allocators import certificate, robust
 from jaxenv import dnn, spaces, struct
+from jaxenv.data import measured
 from jaxenv.dnn import csv_io
 from jaxenv.environment import Constraint, Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
@@ -45,7 +47,8 @@ class RobustParams(Params):
     each device of a model adds to the total bandwidth, MHz, ``[2]``. half_side_m: devices are
     uniform in a square of twice this side, the edge node at its centre. power_w: transmit power.
     gain_db: offset of the signal-to-noise ratio (30 for the calibrated profile). vm_scale, vm_cv:
-    of the virtual machine's times.
+    of the virtual machine's times. link_mhz: received power over noise density at 1 W, of measured
+    links, ``[num_links]``; where there are any, each device has one of them instead of a distance.
 
     What the two models are, ``[2, 10]`` per partitioning point, the work up to it: num_points:
     int32 ``[2]``, how many there are. local_gcycle: work on the device. data_mbit: to upload.
@@ -63,6 +66,7 @@ class RobustParams(Params):
     gain_db: chex.Array
     vm_scale: chex.Array
     vm_cv: chex.Array
+    link_mhz: chex.Array
     num_points: chex.Array
     local_gcycle: chex.Array
     data_mbit: chex.Array
@@ -87,7 +91,7 @@ class Robust(Environment[RobustState, RobustParams]):
     max_devices: devices after padding, N. mode: ``common`` gives all devices of an instance one
     risk level and one place in the range of deadlines, ``mixed`` each its own. certify: adds the
     certified lower bound and the regret to ``info`` and to the metrics. allocator: ``closed`` or
-    ``jaxopt``, who solves problem (23).
+    ``jaxopt``, who solves problem (23). num_links: measured links that devices draw from.
 
     Observations are ``[N, 49]``; an action is int32 ``[N]`` in 0..9, its mask ``[N, 10]``.
     """
@@ -96,6 +100,7 @@ class Robust(Environment[RobustState, RobustParams]):
     mode: Literal["common", "mixed"] = "common"
     certify: bool = False
     allocator: Literal["closed", "jaxopt"] = "closed"
+    num_links: int = 0
 
     name: ClassVar[str] = "robust"
     constraints: ClassVar[tuple[Constraint, ...]] = (
@@ -104,7 +109,9 @@ class Robust(Environment[RobustState, RobustParams]):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_fields(self, {"max_devices": 1})
+        check_fields(self, {"max_devices": 1, "num_links": 0})
+        if not isinstance(self.certify, bool):
+            raise ConfigError("certify", self.certify, "give true or false")
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -125,17 +132,28 @@ class Robust(Environment[RobustState, RobustParams]):
 
     @classmethod
     def build(cls, **options: Any) -> tuple[Robust, RobustParams]:
-        """Sizes, leaves of the scenario, and this way of describing one:
+        """Sizes, leaves of the scenario, and these ways of describing one:
 
         profile: the path of a CSV profile with measured times, as ``python -m runs.profile`` writes
         it, of at most 9 layers; it takes the place of AlexNet. profile_ghz: the clock at which it
         was measured; the highest of ``frequency_ghz`` by default. Point k is after layer k; its
         work is the mean time until then at that clock, its variance that of the sum of the layers'
         times, with their covariances. Values are uploaded with 32 bits. The virtual machine has the
-        speed and the overhead per layer of AlexNet's.
+        speed and the overhead per layer of AlexNet's. links: path of a CSV file with a row per
+        measured uplink: ``rate [bit/s]`` over ``bandwidth [Hz]``, sent with ``power_w``. A device
+        has one of them, drawn uniformly per instance: over a band b the rate b log2(1 + P/b), with
+        the P that gives the measured rate.
         """
         path, clock = options.pop("profile", None), options.pop("profile_ghz", None)
+        links = options.pop("links", None)
+        if links is not None:
+            snr_mhz = _snr_mhz(links)
+            options["num_links"] = len(snr_mhz)
         env, params = super().build(**options)
+        if links is not None and "link_mhz" not in options:
+            link_mhz = jnp.asarray(snr_mhz, env.float_dtype) / params.power_w
+            params = params.replace(link_mhz=link_mhz)
+            env.validate(params)
         if path is None:
             if clock is not None:
                 raise ConfigError("profile_ghz", clock, "it has no effect without a profile")
@@ -177,6 +195,7 @@ class Robust(Environment[RobustState, RobustParams]):
             gain_db=array(0.0),
             vm_scale=array(1.0),
             vm_cv=array(robust.VM_CV),
+            link_mhz=array(np.ones(self.num_links)),
             num_points=jnp.sum(models.mask_m, axis=1, dtype=jnp.int32),
             local_gcycle=models.c,
             data_mbit=models.d,
@@ -266,6 +285,10 @@ class Robust(Environment[RobustState, RobustParams]):
             p=params.power_w,
             gain_db=params.gain_db,
         )
+        if self.num_links:
+            drawn = jax.random.randint(jax.random.fold_in(keys[0], 1), (n,), 0, self.num_links)
+            gain = params.power_w * 10 ** (params.gain_db / 10)
+            instance = instance.replace(P=gain * params.link_mhz[drawn])
         mean = params.vm_s[model] * params.vm_scale
         instance = instance.replace(
             c=params.local_gcycle[model],
@@ -395,6 +418,17 @@ def least_total_bandwidth_mhz(state: RobustState) -> chex.Array:
     """Least total bandwidth at which the instance is feasible, MHz; +inf where none is."""
     least = jnp.min(state.bmin_mhz, axis=-1)
     return jnp.sum(jnp.where(state.instance.mask_n, least, 0))
+
+
+_POSITIVE = ("max_steps", "bandwidth_per_device_mhz", "half_side_m", "power_w", "link_mhz")
+
+
+def _snr_mhz(path: Any) -> np.ndarray:
+    """Received power over noise density of the uplinks of a CSV file, MHz."""
+    series = measured.read_rates("links", path, [measured.BANDWIDTH])
+    bandwidth_hz = series[measured.BANDWIDTH]
+    snr = np.expm1(series[measured.RATE] / bandwidth_hz * math.log(2))
+    return 1e-6 * bandwidth_hz * snr
 
 
 def _measured(path: Any, clock_ghz: float) -> dict[str, np.ndarray]:

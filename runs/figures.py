@@ -15,6 +15,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.alpha": 0.3,
     "figure.dpi": 150,
     "savefig.bbox": "tight",
@@ -65,9 +66,10 @@ def save_figure(figure: Any, path: Path) -> None:
 def training_figure(rows: Sequence[dict[str, str]], path: Path) -> None:
     """Every training metric over updates: the mean over seeds and the seeds' range.
 
-    rows: of ``metrics.csv``.
+    rows: of ``metrics.csv``; what is the same in all of them is left out, if anything changes.
     """
     names = [name for name in rows[0] if name not in ("update", "seed") and "/" not in name]
+    names = [name for name in names if len({row[name] for row in rows}) > 1] or names
     updates = sorted({int(row["update"]) for row in rows})
     seeds = sorted({int(row["seed"]) for row in rows})
     where = {update: i for i, update in enumerate(updates)}
@@ -94,7 +96,8 @@ def evaluation_figure(rows: Sequence[Row], path: Path) -> None:
     metrics = list(dict.fromkeys((row["metric"], row["unit"]) for row in rows))
     policies = list(dict.fromkeys(row["policy"] for row in rows if row["policy"] != BOUND))
     height = max(PANEL[1], 0.28 * len(policies) + 0.9)
-    figure, axes = new_figure(len(metrics), size=(PANEL[0], height))
+    columns = 2 if len(metrics) == 4 else 3
+    figure, axes = new_figure(len(metrics), columns, (PANEL[0], height))
     for index, ((metric, unit), ax) in enumerate(zip(metrics, axes, strict=True)):
         own = {row["policy"]: row for row in rows if row["metric"] == metric}
         for place, policy in enumerate(policies):
@@ -102,11 +105,13 @@ def evaluation_figure(rows: Sequence[Row], path: Path) -> None:
                 continue
             mean, low, high = (float(own[policy][k]) for k in ("mean", "ci_low", "ci_high"))
             error = [[max(mean - low, 0.0)], [max(high - mean, 0.0)]]
-            ax.barh(place, mean, xerr=error, color=f"C{place % 10}", capsize=2, height=0.7)
+            ax.barh(place, mean, xerr=error, color="#56B4E9", capsize=2, height=0.7)
         if BOUND in own:
             ax.axvline(float(own[BOUND]["mean"]), color="black", linestyle="--", label="bound")
-            ax.legend(frameon=False, fontsize=8)
-        ax.set_yticks(range(len(policies)), policies if index % 3 == 0 else [""] * len(policies))
+            ax.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.98))
+        named = policies if index % columns == 0 else [""] * len(policies)
+        ax.set_yticks(range(len(policies)), named)
+        ax.locator_params(axis="x", nbins=5)
         ax.invert_yaxis()
         ax.set_xlabel(f"{metric} [{unit}]")
     save_figure(figure, path)

@@ -60,3 +60,10 @@ def forgotten_programs():
     if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPPINGS:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture
+def double():
+    """64-bit mode."""
+    with jax.enable_x64(True):
+        yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -16,6 +17,16 @@ def start(learner, key, params, hp):
 def chunk(learner, state, params, hp, length=50):
     """``length`` updates, and the metrics of each."""
     return jax.lax.scan(lambda s, _: learner.update(s, params, hp), state, length=length)
+
+
+def train(learner, params, hp, chunks):
+    """The state after so many chunks, the last one at a tenth of the rates; its metrics."""
+    state = start(learner, jax.random.key(0), params, hp)
+    for _ in range(chunks - 1):
+        state, _ = chunk(learner, state, params, hp)
+    rates = [field.name for field in dataclasses.fields(hp) if field.name.startswith("lr")]
+    slow = hp.replace(**{name: getattr(hp, name) / 10 for name in rates})
+    return chunk(learner, state, params, slow)
 
 
 def check_dtypes(learner, hp):

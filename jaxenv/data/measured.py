@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxenv.data.rows import finite
 from jaxenv.dnn.csv_io import read_rows
+from jaxenv.errors import ConfigError
+
+RATE = "rate [bit/s]"
+BANDWIDTH = "bandwidth [Hz]"
+
+
+def read_setting(name: str, path: Any, reader: Callable[..., Any], *arguments: Any) -> Any:
+    """What ``reader`` makes of the file that the setting ``name`` is the path of.
+
+    Raises:
+        ConfigError: it is no path, or the reader refuses the file; the line names the setting.
+    """
+    if not isinstance(path, (str, PathLike)):
+        raise ConfigError(name, path, "give the path of a CSV file")
+    try:
+        return reader(path, *arguments)
+    except ValueError as error:
+        raise ConfigError(name, str(path), str(error)) from None
+
+
+def read_rates(name: str, path: Any, others: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """The column `RATE` and all ``others`` of the file that the setting ``name`` is the path of.
+
+    Raises:
+        ConfigError: as `read_setting`; a column is missing, or a value is not positive.
+    """
+    columns = (RATE, *others)
+    series = read_setting(name, path, read_series, columns)
+    for column in columns:
+        if column not in series:
+            raise ConfigError(name, str(path), f"it lacks the column {column!r}")
+        if (series[column] <= 0).any():
+            valid = f"{column}: give positive numbers, not {series[column].min():g}"
+            raise ConfigError(name, str(path), valid)
+    return series
 
 
 def _rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:

@@ -7,11 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Colours of Okabe and Ito, which colour-blind readers tell apart.
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
-SKY, RED, YELLOW, BLACK, GREY = "#56B4E9", "#D55E00", "#F0E442", "#222222", "#9A9A9A"
-PALE = "#D8D8D8"
-COLOURS = (BLACK, BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, GREY, "#661100", "#332288")
+from jaxenv.rendering.colours import COLOURS, GREY, RED
 
 
 class Step(NamedTuple):
@@ -69,6 +65,7 @@ def series(
 def over_time(axes: Any, steps: int, now: int) -> None:
     """The horizontal axis of ``steps`` steps, with a line at ``now`` unless it is the last."""
     axes.set_xlim(0, max(steps - 1, 1))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     if now < steps - 1:
         axes.axvline(now, color=GREY, linewidth=0.8)
 

@@ -7,19 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxenv.rendering.base import (
-    COLOURS,
-    GREY,
-    ORANGE,
-    PALE,
-    RED,
-    SKY,
-    Step,
-    column,
-    headline,
-    over_time,
-    series,
-)
+from jaxenv.rendering.base import Step, column, headline, over_time, series
+from jaxenv.rendering.colours import COLOURS, GREY, ORANGE, PALE, RED, SKY
 
 if TYPE_CHECKING:
     from jaxenv.partitioning import Partitioning, PartitioningParams

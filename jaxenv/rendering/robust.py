@@ -8,21 +8,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxenv.rendering.base import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PALE,
-    PURPLE,
-    RED,
-    SKY,
-    Step,
-    beside,
-    column,
-    headline,
-)
+from jaxenv.rendering.base import Step, beside, column, headline
+from jaxenv.rendering.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, RED, SKY
 
 if TYPE_CHECKING:
     from jaxenv.robust import Robust, RobustParams
@@ -146,6 +133,7 @@ def _history(axes: Any, steps: Sequence[Step], now: int) -> None:
     axes.scatter(index[lost], np.zeros(lost.sum()), marker="x", color=RED, label="infeasible")
     axes.axvline(now, color=GREY, linewidth=0.8, zorder=0)
     axes.set_xlim(-0.7, len(steps) - 0.3)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylim(0, 1.1 * max(float(energy.max()), 1e-9))
     axes.set_xlabel("instance")
     axes.set_ylabel("energy of all devices [J]")

@@ -7,22 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxenv.rendering.base import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PALE,
-    PURPLE,
-    RED,
-    SKY,
-    Step,
-    beside,
-    column,
-    headline,
-    series,
-)
+from jaxenv.rendering.base import Step, beside, column, headline, series
+from jaxenv.rendering.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, RED, SKY
 
 if TYPE_CHECKING:
     from jaxenv.services import Services, ServicesParams

@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxenv.rendering.base import (
-    BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
-    Step,
-    column,
-    headline,
-    series,
-)
+from jaxenv.rendering.base import Step, column, headline, series
+from jaxenv.rendering.colours import BLUE, GREEN, ORANGE, PURPLE, RED, SKY
 
 DELAYS_SHOWN = 2.5  # times the limit; longer ones are marked
 

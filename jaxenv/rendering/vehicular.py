@@ -14,20 +14,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxenv.rendering.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
+
 if TYPE_CHECKING:
     from jaxenv.vehicular import Vehicular, VehicularParams, VehicularState
 
-# Colours of Okabe and Ito, which colour-blind readers tell apart; by phase code.
+# By phase code.
 PHASES = (
     ("no task", "#C8C8C8"),
     ("computes itself", "#000000"),
-    ("uploads", "#0072B2"),
-    ("helper computes", "#E69F00"),
-    ("data on the wire", "#CC79A7"),
-    ("deliverer computes", "#009E73"),
+    ("uploads", BLUE),
+    ("helper computes", ORANGE),
+    ("data on the wire", PURPLE),
+    ("deliverer computes", GREEN),
 )
-ASKING, FAILED, COMPLETED = "#D55E00", "#E00000", "#007A3D"
-ROAD, CURB, MAST, SKY, BEHIND = "#EFEFEF", "#9A9A9A", "#222222", "#56B4E9", "#D9D9D9"
+ASKING, FAILED, COMPLETED = RED, "#E00000", "#007A3D"
+ROAD, CURB, MAST, BEHIND = "#EFEFEF", GREY, BLACK, "#D9D9D9"
 WORK = PHASES[3][1]
 DASHES, DOTS = (0, (3, 2)), (0, (1, 1.5))
 RSU_HEIGHT, REACH_HEIGHT, CLOCK_HEIGHT, TOP = 1.0, 0.82, 1.72, 1.8

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxenv.data import eua
+from jaxenv.data import eua, measured
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 from jaxenv.physics import graphs
@@ -82,8 +82,9 @@ class Scenario(Environment[ServicesState, ServicesParams]):
         ``[users, 2]`` in m beside those of ``sites``, or a CSV beside a CSV; a request arrives at a
         server as often as users have it as their nearest. scenario_seed: draws the
         rates of links and the servers, and of a CSV the sites; without it they are those of
-        `default_network` or, with ``sites``, of seed 0.
-        path_metric: shortest paths by ``delay`` or ``hops``.
+        `default_network` or, with ``sites``, of seed 0. uplinks: path of a CSV file with the column
+        ``rate [bit/s]``, one row per server in their order. path_metric: shortest paths by
+        ``delay`` or ``hops``.
         """
         described = {name: options.pop(name, None) for name in _DESCRIPTIONS}
         if described["services"] is None:
@@ -113,6 +114,13 @@ class Scenario(Environment[ServicesState, ServicesParams]):
         if described["users"] is not None:
             users = users_of(described["users"], described["sites"])
             leaves["local_weight"] = eua.users_per_site(users, positions)
+        if described["uplinks"] is not None:
+            rates = measured.read_rates("uplinks", described["uplinks"])[measured.RATE]
+            servers = options.get("num_servers", cls.num_servers)
+            if len(rates) != servers:
+                valid = f"it has {len(rates)} rows; give one for each of {servers} servers"
+                raise ConfigError("uplinks", str(described["uplinks"]), valid)
+            leaves["uplink_mbps"] = 1e-6 * rates
         sizes, given = cls.sizes_and_leaves(options)
         env = cls(**sizes)
         if env.num_services != len(offered):
@@ -285,6 +293,7 @@ _DESCRIPTIONS = (
     "sites",
     "users",
     "scenario_seed",
+    "uplinks",
     "path_metric",
 )
 _POSITIVE = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,18 +12,8 @@ from jaxenv.dnn import csv_io
 from jaxenv.errors import ConfigError
 from jaxenv.splitting.params import PER_SPLIT
 
-TRACE_COLUMNS = ("images [1]", "rate [bit/s]", "fading [1]", "availability [1]")
+TRACE_COLUMNS = ("images [1]", measured.RATE, "fading [1]", "availability [1]")
 MAC_COLUMNS = csv_io.MAC_COLUMNS
-
-
-def read(name: str, path: Any, reader: Callable[[Any, Any], Any], argument: Any) -> Any:
-    """What ``reader(path, argument)`` finds in the file of an option."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise ConfigError(name, path, "give the path of a CSV file")
-    try:
-        return reader(path, argument)
-    except ValueError as error:
-        raise ConfigError(name, str(path), str(error)) from None
 
 
 def network_leaves(network: Any, shape: Any, granularity: str) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals, radio
 from jaxenv.splitting.costs import Costs
-from jaxenv.splitting.description import TRACE_COLUMNS, network_leaves, read
+from jaxenv.splitting.description import TRACE_COLUMNS, network_leaves
 from jaxenv.splitting.params import PER_SPLIT, TABLES, SplittingParams
 from jaxenv.splitting.state import SplittingState
 from jaxenv.validation import NOT_NEGATIVE, POSITIVE, check_array, check_fields, check_leaves
@@ -82,13 +82,14 @@ class Scenario(Environment[SplittingState, SplittingParams]):
         if board is not None:
             names = [f.name for f in dataclasses.fields(SplittingParams)]
             scalars = [n for n in names if n not in PER_SPLIT and n not in TABLES]
-            options = dict(read("board", board, measured.read_settings, scalars)) | options
+            settings = measured.read_setting("board", board, measured.read_settings, scalars)
+            options = dict(settings) | options
         if network is not None or granularity != "block" or shape != (3, 224, 224):
             profile = network_leaves(NETWORK if network is None else network, shape, granularity)
             options = {"num_splits": len(profile["elements"])} | profile | options
         series = None
         if trace is not None:
-            series = read("trace", trace, measured.read_series, TRACE_COLUMNS)
+            series = measured.read_setting("trace", trace, measured.read_series, TRACE_COLUMNS)
             rows = len(next(iter(series.values())))
             options = {"contexts": "given", "table_rows": rows} | options
         for name in TABLES:

@@ -22,13 +22,6 @@ SIZES = dict(hidden=(16,), num_workers=4, rollout_length=32, synchronous=True)
 CHUNK = 50
 
 
-@pytest.fixture
-def double():
-    """64-bit mode."""
-    with jax.enable_x64(True):
-        yield
-
-
 def train(learner, params, hp, updates, state=None):
     """The state after so many updates, a multiple of ``CHUNK``, and the metrics of each."""
     parts = []

@@ -17,7 +17,7 @@ from agents.team import Scale
 from jaxenv.errors import ConfigError
 from jaxenv.services import Services
 from runs.checkpoint import Checkpoints
-from tests.learners import check_dtypes, chunk, start
+from tests.learners import check_dtypes, start, train
 from tests.probes import NO_TEAMS, Team
 from tests.toy_environments import Crew
 
@@ -25,22 +25,6 @@ SIZES = dict(embedding=4, actor_hidden=(8,), critic_hidden=(8,), num_envs=8, rol
 TEAM = Team(num_places=2)
 NUM_VALID = (2, 3, 4)
 VALID = np.arange(4) < np.array(NUM_VALID)[:, None, None]
-
-
-@pytest.fixture
-def double():
-    """64-bit mode."""
-    with jax.enable_x64(True):
-        yield
-
-
-def train(learner, params, hp, chunks):
-    """The state after so many chunks, the last one at a tenth of the rates; its metrics."""
-    state = start(learner, jax.random.key(0), params, hp)
-    for _ in range(chunks - 1):
-        state, _ = chunk(learner, state, params, hp)
-    slow = hp.replace(lr_actor=hp.lr_actor / 10, lr_critic=hp.lr_critic / 10)
-    return chunk(learner, state, params, slow)
 
 
 def member(tree, n):

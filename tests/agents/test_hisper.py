@@ -41,13 +41,6 @@ NUM_VALID = (2, 3, 4)
 VALID = np.arange(4) < np.array(NUM_VALID)[:, None, None]
 
 
-@pytest.fixture
-def double():
-    """64-bit mode."""
-    with jax.enable_x64(True):
-        yield
-
-
 class Table(nn.Module):
     """The values of all joint actions in all places, linear in the one-hots of each agent."""
 

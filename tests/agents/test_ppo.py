@@ -19,28 +19,13 @@ from agents.team import Scale
 from jaxenv.errors import ConfigError
 from jaxenv.robust import Robust
 from jaxenv.vehicular import Vehicular
-from tests.learners import check_dtypes, chunk, start
+from tests.learners import check_dtypes, start, train
 from tests.probes import NO_TEAMS, Bandit, Convoy, Corridor, Placement, Team
 from tests.toy_environments import Crew
 
 SIZES = dict(hidden=(16,), num_envs=8, rollout_length=16, epochs=4, num_minibatches=2)
 BANDIT = Bandit()
 TEAM = Team(num_places=2)
-
-
-@pytest.fixture
-def double():
-    """64-bit mode."""
-    with jax.enable_x64(True):
-        yield
-
-
-def train(learner, params, hp, chunks):
-    """The state after so many chunks, the last one at a tenth of the rate; its metrics."""
-    state = start(learner, jax.random.key(0), params, hp)
-    for _ in range(chunks - 1):
-        state, _ = chunk(learner, state, params, hp)
-    return chunk(learner, state, params, hp.replace(lr=hp.lr / 10))
 
 
 def softmax(x):

@@ -1,10 +1,13 @@
 """Users' networks and tables; what cannot be simulated is refused in one line."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxenv
 from jaxenv import dnn
+from jaxenv.errors import ConfigError
 from runs.program import build_env, environment_settings, stored_yaml
 from tests.refusals import check_refused
 
@@ -57,7 +60,7 @@ BAD = [
     ({"table_tasks": 60}, "table_tasks", "one row per slot"),
     ({"table_rate_bps": [[1e7, 1e7]]}, "table_rate_bps", "shape (1, 4)"),
     ({"table_rate_bps": [[1e7, 1e7, 0, 1e7]]}, "table_rate_bps", "positive finite"),
-    ({"table_background_s": [[-1, 0, 0, 0]]}, "table_background_s", "0 or more"),
+    ({"table_background_s": [[-2, 0, 0, 0]]}, "table_background_s", "0 or more"),
     ({"network": "vgg17"}, "network", "vgg16_cifar10"),
     ({"network": "missing.csv"}, "network", "cannot be read"),
     ({"network": "resnet32", "num_blocks": 20}, "network", "integer in 1..19"),
@@ -76,7 +79,7 @@ def test_the_configuration_names_every_setting():
 
     given = set(stored_yaml(next(iter(conf.__path__)) + "/env/partitioning.yaml"))
     known = set(environment_settings(jaxenv.registry.environment_class("partitioning")))
-    assert given == known | {"name", "network", "input_shape"}
+    assert given == known | {"name", "network", "input_shape", "trace"}
     node = dict.fromkeys(given) | {"name": "partitioning", "num_servers": 3, "sharing": 0.5}
     node |= {"network": "nin", "server_enabled": [True, True, False]}
     env, params = build_env({"env": node, "precision": "float32"})
@@ -96,11 +99,69 @@ def test_networks_from_csv(tmp_path):
         assert env.action_space.num_values == (4, 4)
 
 
-def test_what_a_table_lacks_is_at_its_mean():
-    env, params = jaxenv.make("partitioning", table_rate_bps=np.full((3, 4), 8e6))
+def contexts(env, params, seed, slots):
+    """The contexts of an episode with all blocks on the device."""
+    _, state = env.reset(jax.random.key(seed), params)
+    seen = [state.context]
+    for _ in range(slots - 1):
+        state = env.transition(state, jnp.zeros(env.num_blocks, jnp.int32), params)[1]
+        seen.append(state.context)
+    return jax.tree.map(lambda *x: np.stack(x), *seen)
+
+
+def test_what_a_table_lacks_is_drawn_as_without_one():
+    rates = np.full((3, 4), 8e6)
+    rates[1, 2] = -1
+    env, params = jaxenv.make("partitioning", table_rate_bps=rates, num_blocks=1)
     assert env.source == "table" and env.table_rows == 3
-    np.testing.assert_array_equal(params.table_tasks, [60] * 3)
-    np.testing.assert_array_equal(params.table_background_s, np.full((3, 4), 3.0))
+    seen = contexts(env, params, 3, 2)
+    drawn = contexts(*jaxenv.make("partitioning", num_blocks=1), 3, 2)
+    np.testing.assert_array_equal(seen.num_tasks, drawn.num_tasks)
+    np.testing.assert_array_equal(seen.background_s, drawn.background_s)
+    expected = np.where(rates[:2] < 0, drawn.rate_bps, 8e6)
+    np.testing.assert_array_equal(seen.rate_bps, expected.astype(np.float32))
+
+
+def test_measured_slots(tmp_path):
+    """Each server's own rates, or those of one link; background and tasks if measured."""
+    path = tmp_path / "slots.csv"
+    path.write_text("rate 2 [bit/s],rate 1 [bit/s],tasks [1]\n2e6,4e6,50\n3e6,5e6,70\n")
+    env, params = jaxenv.make("partitioning", trace=str(path), num_servers=2, num_blocks=1)
+    seen = contexts(env, params, 0, 2)
+    np.testing.assert_array_equal(seen.rate_bps, [[4e6, 2e6], [5e6, 3e6]])
+    np.testing.assert_array_equal(seen.num_tasks, [50, 70])
+    assert int(params.max_steps) == 2
+    np.testing.assert_array_equal(params.rate_range_bps, [2e6, 5e6])
+    path.write_text("rate [bit/s],background 1 [s],background 2 [s]\n7e6,0,1.5\n")
+    sizes = {"num_servers": 2, "num_blocks": 1}
+    env, params = jaxenv.make("partitioning", trace=str(path), max_steps=9, **sizes)
+    seen = contexts(env, params, 0, 2)
+    np.testing.assert_array_equal(seen.rate_bps, np.full((2, 2), 7e6))
+    np.testing.assert_array_equal(seen.background_s, [[0, 1.5]] * 2)
+    assert seen.num_tasks[0] != seen.num_tasks[1] and int(params.max_steps) == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "cannot be read"),
+        ("rate [Mbit/s]\n5\n", "give 'rate [bit/s]'"),
+        ("rate 1 [bit/s]\n5e6\n", "it lacks the column 'rate 2 [bit/s]'"),
+        ("rate [bit/s],rate 1 [bit/s]\n5e6,5e6\n", "give 'rate [bit/s]' or one per server"),
+        ("rate [bit/s]\n5e6\n0\n", "rate [bit/s]: give positive numbers, not 0"),
+        ("tasks [1]\n-1\n", "tasks [1]: give numbers, 0 or more, not -1"),
+        ("rate [bit/s]\nfast\n", "line 2, rate [bit/s]: 'fast'"),
+        ("speed\n5\n", "give some of"),
+    ],
+)
+def test_bad_slots_are_refused(tmp_path, text, words):
+    path = tmp_path / "slots.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        jaxenv.make("partitioning", trace=str(path), num_servers=2)
+    assert str(error.value).startswith("trace: ") and words in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_more_than_nine_servers_repeat_the_clocks():

@@ -269,3 +269,41 @@ def test_bad_scenarios_are_refused_in_one_line(options, message):
     with pytest.raises(ConfigError, match=message) as refused:
         jaxenv.make("robust", **options)
     assert "\n" not in str(refused.value)
+
+
+def test_measured_links_take_the_place_of_distances(tmp_path):
+    """At the band and the power of the measurement every device has one of the measured rates."""
+    path = tmp_path / "links.csv"
+    path.write_text("rate [bit/s],bandwidth [Hz]\n3e6,1e6\n2.5e7,5e6\n")
+    env, params = jaxenv.make("robust", links=str(path), power_w=0.2, max_devices=6)
+    draw = jax.jit(lambda key, params: env.sample_instance(key, params).P)
+    seen = np.concatenate([draw(jax.random.key(seed), params) for seed in range(6)])
+    expected = np.array([1 * (2**3 - 1), 5 * (2**5 - 1)])  # P = b (2^(R/b) - 1), MHz
+    which = seen > 50
+    assert 0 < which.sum() < which.size
+    np.testing.assert_allclose(seen, expected[which.astype(int)], rtol=1e-5)
+    rates = np.array([1, 5])[which.astype(int)]
+    rates = rates * np.log2(1 + seen / rates)
+    np.testing.assert_allclose(rates, np.array([3, 25])[which.astype(int)], rtol=1e-5)
+    stronger = params.replace(power_w=jnp.float32(0.4), gain_db=jnp.float32(10))
+    seen = draw(jax.random.key(0), stronger)
+    np.testing.assert_allclose(seen, 20 * expected[(seen > 1000).astype(int)], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rate [bit/s]\n1e6\n", "it lacks the column 'bandwidth [Hz]'"),
+        ("rate [Mbit/s],bandwidth [Hz]\n1,1e6\n", "give 'rate [bit/s]'"),
+        ("rate [bit/s],bandwidth [Hz]\n1e6,0\n", "bandwidth [Hz]: give positive numbers, not 0"),
+        ("rate [bit/s],bandwidth [Hz]\n1e6,wide\n", "line 2, bandwidth [Hz]: 'wide'"),
+        ("rate [bit/s],bandwidth [Hz]\n", "no rows"),
+    ],
+)
+def test_bad_links_are_refused(tmp_path, text, words):
+    path = tmp_path / "links.csv"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        jaxenv.make("robust", links=str(path))
+    assert str(refused.value).startswith("links: ") and words in str(refused.value)
+    assert "\n" not in str(refused.value)

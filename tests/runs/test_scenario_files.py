@@ -16,6 +16,7 @@ guess:
 services:
   sites: sites.csv
   users: users.csv
+  uplinks: rates.csv
   num_servers: 2
   num_agents: 2
 vehicular:
@@ -27,12 +28,18 @@ splitting:
   trace: rates.csv
 robust:
   profile: net.csv
+  links: links.csv
+partitioning:
+  network: net.csv
+  num_blocks: 1
+  trace: rates.csv
 """
 INPUTS = {
     "sites.csv": "LATITUDE,LONGITUDE\n60,10\n60.001,10\n",
     "users.csv": "Latitude,Longitude\n60,10\n60.0009,10\n60.001,10\n",
     "road.fcd.csv": "time,id,x,y,angle\n0,a,2,100,0\n1,a,2,110,0\n",
     "rates.csv": "rate [bit/s]\n1e6\n2e6\n",
+    "links.csv": "rate [bit/s],bandwidth [Hz]\n1e6,1e6\n",
     "net.csv": "layer,work [FLOP],output [element],parameters [count],mean [s],variance [s^2]\n"
     "input,0,100,0,0,0\nall,2e9,10,5,0.02,1e-6\n",
 }
@@ -67,13 +74,16 @@ def settings(path, name: str):
 def test_one_file_swaps_the_inputs_of_every_system(scenario):
     built = {
         name: program.build_env({"env": settings(scenario, name), "precision": "float32"})
-        for name in ("services", "splitting", "robust")
+        for name in ("services", "splitting", "robust", "partitioning")
     }
     assert built["services"][1].local_weight.tolist() == [1, 2]
     assert built["services"][0].num_servers == 2
     assert built["splitting"][0].contexts == "given" and built["splitting"][0].num_splits == 2
     assert float(built["splitting"][1].segment_s[1]) == pytest.approx(0.02)
+    assert built["services"][1].uplink_mbps.tolist() == [1, 2]
     assert built["robust"][1].num_points.tolist() == [2, 10]
+    assert built["robust"][1].link_mhz.tolist() == pytest.approx([1])
+    assert built["partitioning"][1].table_rate_bps[:, 0].tolist() == [1e6, 2e6]
     road = settings(scenario, "vehicular") | {"max_steps": 2, "num_rsus": 1}
     env, params = program.build_env({"env": road, "precision": "float32"})
     assert (env.num_vehicles, env.trace_rows, env.max_layers) == (1, 2, 2)

@@ -123,7 +123,7 @@ def test_the_configuration_names_every_setting():
     given = set(stored_yaml(next(iter(conf.__path__)) + "/env/services.yaml"))
     known = set(environment_settings(jaxenv.registry.environment_class("services")))
     ways = {"preset", "services", "agents_per_service", "accuracy", "data_size", "sites", "users"}
-    assert given == known | ways | {"name", "scenario_seed", "path_metric"}
+    assert given == known | ways | {"name", "scenario_seed", "uplinks", "path_metric"}
     node = dict.fromkeys(given) | {"name": "services", "penalty": -10.0, "sites": [[0, 0], [9, 0]]}
     node |= {"services": [SMALL], "agents_per_service": [3]}
     env, params = build_env({"env": node, "precision": "float32"})
@@ -353,3 +353,21 @@ def test_scenario_params_keep_what_is_not_given_and_the_dtype():
     np.testing.assert_array_equal(other.memory_gb, np.full(16, 8))
     same = other.replace(memory_gb=params.memory_gb)
     jax.tree.map(np.testing.assert_array_equal, same, params)
+
+
+def test_measured_uplinks(tmp_path):
+    path = tmp_path / "uplinks.csv"
+    path.write_text("server,rate [bit/s]\nroof,2.5e7\nmast,1e8\n")
+    _, params = jaxenv.make("services", uplinks=str(path), num_servers=2, scenario_seed=3)
+    np.testing.assert_allclose(params.uplink_mbps, [25, 100])
+    for text, words in (
+        ("rate [Mbit/s]\n25\n", "give 'rate [bit/s]'"),
+        ("rate [bit/s]\n0\n1e8\n", "rate [bit/s]: give positive numbers, not 0"),
+        ("rate [bit/s]\n1e8\n", "it has 1 rows; give one for each of 2 servers"),
+        ("rate [bit/s]\n1e8\nfast\n", "line 3, rate [bit/s]: 'fast'"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError) as error:
+            jaxenv.make("services", uplinks=str(path), num_servers=2)
+        assert str(error.value).startswith("uplinks: ") and words in str(error.value)
+        assert "\n" not in str(error.value)
