@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from agents.spread import mesh_for, spread
+from agents.spread import fetched, mesh_for, spread
 from jaxenv import spaces, struct
 from jaxenv.environment import Environment, Metric, as_key, cast_leaf
 from jaxenv.errors import ConfigError
@@ -101,6 +101,11 @@ class Learner:
     env: Environment
 
     name: ClassVar[str] = ""
+
+    @property
+    def shared_environments(self) -> int:
+        """Environments of a run that devices may share: those of `spread.over_environments`."""
+        return 1
 
     @classmethod
     def build(cls, env: Environment, **options: Any) -> tuple[Learner, Any]:
@@ -366,7 +371,7 @@ def evaluate(
     """
     if num_episodes < 1:
         raise ConfigError("num_episodes", num_episodes, "give a positive integer")
-    if len(jax.local_devices()) > 1:  # arrays of one device do not go where several compute
+    if len(jax.devices()) > 1:  # arrays of one device do not go where several compute
         policy, params = jax.device_get((policy, params))
     parts, finished = [], 0
     while finished < num_episodes:
@@ -374,7 +379,7 @@ def evaluate(
         run = rollout_seeds if seeds else rollout
         part_key = jax.random.fold_in(as_key(key), finished)
         part = run(env, params, policy, part_key, size, bound, mesh_for(size))
-        parts.append(jax.device_get(part))
+        parts.append(fetched(part))
         finished += size
         if on_chunk is not None:
             on_chunk(size)

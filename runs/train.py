@@ -25,7 +25,7 @@ from jax.sharding import Mesh
 from tqdm import tqdm
 
 from agents.learner import Learner, evaluate
-from agents.spread import mesh_for, sharding, spread
+from agents.spread import fetched, mesh_for, sharding, spread
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 from runs import evaluate as evaluation
@@ -260,9 +260,10 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
     hp, hp_axes = stack_lanes([job.hp for job in jobs], jobs[0].num_seeds)
     axes = (0, params_axes, hp_axes)
     keys = lane_keys(jobs)
-    mesh = mesh_for(len(keys))
+    mesh = mesh_for(len(keys), jobs[0].learner.shared_environments)
     first = jax.vmap(partial(strong_init, jobs[0].learner), in_axes=axes)
-    init = jax.jit(spread(first, mesh, axes))
+    where = None if mesh is None else sharding(mesh)
+    init = jax.jit(spread(first, mesh, axes), out_shardings=where)
     chunk = compiled_chunk(jobs[0].learner, axes, length, mesh)
 
     target = jax.eval_shape(init, keys, params, hp)
@@ -275,11 +276,11 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
         raise ConfigError("num_updates", total, valid)
     learned = update > 0
     unsound = jax.jit(jax.vmap(lambda state: not_finite(jobs[0].learner.policy(state))))
-    meant = jax.device_get(unsound(states))  # a threshold of a policy may be infinite
+    meant = fetched(unsound(states))  # a threshold of a policy may be infinite
     with StopSignal() as stop, tqdm(total=total, initial=update, unit="update") as bar:
         while update < total:
             states, metrics = chunk(states, params, hp)
-            metrics = pooled(jax.device_get(metrics))
+            metrics = pooled(fetched(metrics))
             update += length
             learned = learned or np.any(metrics.get("gradient_updates", 1))
             with np.errstate(over="ignore"):
@@ -289,7 +290,7 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
             bar.set_postfix(shown, refresh=False)
             bar.update(length)
             flags = jax.tree.map(
-                lambda now, was: now & ~was, jax.device_get(unsound(states)), meant
+                lambda now, was: now & ~was, fetched(unsound(states)), meant
             )
             for recorder, own in zip(recorders, split_lanes(flags, jobs), strict=True):
                 recorder.check(update, own)
@@ -311,7 +312,7 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
                 raise Interrupted
     if not learned:
         print(f"warning: nothing was learned: no gradient update in {total} updates; give more")
-    return states if mesh is None else jax.device_put(states, sharding(None))
+    return states
 
 
 def not_finite(tree: Any) -> dict[str, chex.Array]:
@@ -365,7 +366,9 @@ def compiled_chunk(
         state, metrics = jax.lax.scan(turn, state, None, length=length)
         return state, {name: jnp.nanmean(values, axis=0) for name, values in metrics.items()}
 
-    return jax.jit(spread(over_lanes(chunk, axes), mesh, axes), donate_argnums=0)
+    function = spread(over_lanes(chunk, axes), mesh, axes)
+    where = None if mesh is None else sharding(mesh)
+    return jax.jit(function, donate_argnums=0, out_shardings=where)
 
 
 def over_lanes(
