@@ -133,9 +133,7 @@ class Collector:
         """
         axes = scenario_axes(self.env, params)
         env_states = lanes.env_state
-        observation, mask = gathered(
-            over_environments(self._shown, (0, axes))(env_states, params)
-        )
+        observation, mask = gathered(over_environments(self._shown, (0, axes))(env_states, params))
         action = act(observation, mask, keys[0])
         lanes, *made = over_environments(self._lane_step, (0, 0, 0, 0, 0, axes))(
             lanes,

@@ -8,7 +8,7 @@ repeated on all of them, from all that was met. So results do not depend on the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import gcd
+from math import gcd, prod
 from typing import Any
 
 import jax
@@ -22,24 +22,28 @@ LANES, ENVIRONMENTS, COPIES = AXES = ("lanes", "environments", "copies")
 def mesh_for(
     lanes: int, environments: int = 1, devices: Sequence[Any] | None = None
 ) -> Mesh | None:
-    """A mesh of devices that share ``lanes`` equally, then ``environments`` of each lane.
+    """A mesh of devices that share ``lanes`` equally, and what is left of them ``environments``.
 
-    None where that is one device. Of several processes every device is in use, and those that can
-    share nothing more repeat the work of others.
-
-    devices: None = all.
+    None where that is one device. devices: None = all.
     """
     devices = jax.devices() if devices is None else devices
+    shape = shape_for(lanes, environments, devices)
+    count = prod(shape)
+    return Mesh(np.array(devices[:count]).reshape(shape), AXES) if count > 1 else None
+
+
+def shape_for(lanes: int, environments: int, devices: Sequence[Any]) -> tuple[int, int, int]:
+    """How many devices share lanes, the environments of each lane, and repeat what others do.
+
+    The last is 1 but of several processes, where every device is in use.
+    """
     count = len(devices)
     if len({device.process_index for device in devices}) > 1:
-        shape = (gcd(lanes, count), gcd(environments, count // gcd(lanes, count)))
-        copies = count // (shape[0] * shape[1])
-    else:
-        most = max(n for n in range(1, count + 1) if lanes % n == 0)
-        shares = range(1, count // most + 1)
-        shape, copies = (most, max(n for n in shares if environments % n == 0)), 1
-    count = shape[0] * shape[1] * copies
-    return Mesh(np.array(devices[:count]).reshape(*shape, copies), AXES) if count > 1 else None
+        most = gcd(lanes, count)
+        share = gcd(environments, count // most)
+        return most, share, count // (most * share)
+    most = max(n for n in range(1, count + 1) if lanes % n == 0)
+    return most, max(n for n in range(1, count // most + 1) if environments % n == 0), 1
 
 
 def spread(function: Callable[..., Any], mesh: Mesh | None, axes: tuple[Any, ...]) -> Any:
@@ -54,7 +58,7 @@ def spread(function: Callable[..., Any], mesh: Mesh | None, axes: tuple[Any, ...
         mesh=mesh,
         in_specs=_specs(axes, LANES),
         out_specs=PartitionSpec(LANES),
-        axis_names={LANES},
+        axis_names=set(AXES) - ({ENVIRONMENTS} if mesh.shape[ENVIRONMENTS] > 1 else set()),
         check_vma=False,
     )
 
@@ -102,7 +106,8 @@ def fetched(tree: Any) -> Any:
 
 def _shared() -> bool:
     """Whether what is being traced is of devices that share environments."""
-    return jax.sharding.get_abstract_mesh().shape.get(ENVIRONMENTS, 1) > 1
+    mesh = jax.sharding.get_abstract_mesh()
+    return ENVIRONMENTS in mesh.auto_axes and mesh.shape[ENVIRONMENTS] > 1
 
 
 def _specs(axes: tuple[Any, ...], name: str) -> Any:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from agents import registry as agents_registry
 from agents.learner import EpisodeTerms, Learner, Policy, evaluate
+from agents.spread import fetched
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 from runs import figures, program, tables
@@ -42,6 +43,7 @@ def run(config: Config, folder: Path) -> None:
         env, params = program.build_env(config)
     names = program.check_baselines(config, env)
     program.claim_folder(folder)
+    program.wait_for_all("checked")  # nobody writes before all have looked
     program.write_records(folder, config)
     program.write_resolved(folder, env, params)
     measure(config, folder, env, params, policies, names, config["num_episodes"])
@@ -107,7 +109,8 @@ def identity(learner: Learner) -> dict[str, str]:
 
 def policies_of(learner: Learner, states: Any) -> Policy:
     """The policies of states stacked over seeds, stacked likewise."""
-    return jax.vmap(learner.policy)(states)
+    policies = jax.vmap(learner.policy)(states)
+    return fetched(policies) if jax.process_count() > 1 else policies
 
 
 def check_evaluation(config: Config, episodes: str) -> None:
@@ -148,7 +151,8 @@ def measure(
         name: min(num_episodes, policy.max_episodes or num_episodes)
         for name, policy in policies.items()
     }
-    with tqdm(unit="episode", total=sum(episodes.values())) as bar:
+    total = sum(episodes.values())
+    with tqdm(unit="episode", total=total, disable=not program.writes()) as bar:
 
         def terms_of(name: str) -> EpisodeTerms:
             terms = evaluate(
@@ -160,14 +164,18 @@ def measure(
             bar.set_description(f"evaluated {name}")
             return terms
 
-        # One thread per policy: XLA compiles and runs the programs of several at a time.
-        with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        # One thread per policy: XLA compiles and runs the programs of several at a time. Several
+        # processes must run them in one order.
+        threads = min(MAX_THREADS, os.cpu_count() or 1) if jax.process_count() == 1 else 1
+        with ThreadPoolExecutor(threads) as pool:
             measured = dict(zip(policies, pool.map(terms_of, policies), strict=True))
     for name, terms in measured.items():
         rows += tables.policy_rows(scenario, name, env.metrics, terms, limited)
         seeds += tables.seed_rows(scenario, name, env.metrics, terms)
         bounds = bounds or tables.bound_rows(scenario, env.metrics, terms, limited)
     rows += bounds
+    if not program.writes():
+        return rows
     tables.write_csv(folder / "evaluation.csv", tables.EVALUATION, rows)
     tables.write_csv(folder / "evaluation_seeds.csv", tables.EVALUATION_SEEDS, seeds)
     if rows:

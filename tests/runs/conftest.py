@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,41 @@ def run_process(module: str, *arguments: str, **environment: str) -> subprocess.
         text=True,
         timeout=300,
     )
+
+
+def run_code(source: str) -> subprocess.CompletedProcess:
+    """``python -c source`` with the library and the probe plugin."""
+    return subprocess.run(
+        [sys.executable, "-c", source],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def run_together(count: int, module: str, *arguments: str) -> list[tuple[int, str, str]]:
+    """``(status, stdout, stderr)`` of processes that run one program together."""
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        address = f"localhost:{found.getsockname()[1]}"
+    together = [f"distributed.coordinator={address}", f"distributed.processes={count}"]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", module, *arguments, *together, f"distributed.process={index}"],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(count)
+    ]
+    try:
+        outputs = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(p.returncode, *output) for p, output in zip(processes, outputs, strict=True)]
 
 
 def start_process(module: str, *arguments: str) -> subprocess.Popen:

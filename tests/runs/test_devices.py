@@ -1,16 +1,20 @@
-"""Seeds, jobs and episodes over several devices: what comes out is what one device gives."""
+"""Several devices and processes: what comes out is what one device of one process gives."""
 
 from __future__ import annotations
 
+import types
+from pathlib import Path
+
 import jax
+import numpy as np
 import pytest
 
-from agents.spread import mesh_for
+from agents.spread import mesh_for, shape_for
 from jaxenv.registry import load_plugins
 from runs import program
 from runs.tables import read_csv
-from tests.runs.conftest import TRAIN, run_process
-from tests.runs.test_train import assert_close, assert_same_run
+from tests.runs.conftest import TRAIN, run_code, run_process, run_together
+from tests.runs.test_train import assert_close, assert_same_run, final_state
 
 EIGHT = [*TRAIN, "num_updates=12", "num_seeds=8", "checkpoint_interval=3", "log_interval=1"]
 
@@ -20,17 +24,127 @@ def trained(*arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def trained_together(*arguments: str) -> None:
+    """Of two processes, the first alone says something."""
+    (first, out, error), (second, silent, other) = run_together(2, "runs.train", *arguments)
+    assert (first, second) == (0, 0), error + other
+    assert "gap to bound" in out and "gap to bound" not in silent
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory) -> Path:
+    """A run of `EIGHT` on one device."""
+    folder = tmp_path_factory.mktemp("one") / "run"
+    trained(*EIGHT, f"hydra.run.dir={folder}")
+    return folder
+
+
 @pytest.mark.slow
-def test_eight_devices_give_the_run_of_one_and_its_checkpoints_go_on_on_two(workplace):
+def test_eight_devices_give_the_run_of_one_and_its_checkpoints_go_on_on_two(workplace, one):
     load_plugins(["probe_plugin"])
-    trained(*EIGHT, "hydra.run.dir=one")
     trained(*EIGHT, "devices=8", "hydra.run.dir=eight")
-    assert_same_run(workplace / "one", workplace / "eight", 8, 12)
+    assert_same_run(one, workplace / "eight", 8, 12)
     versions = (workplace / "eight/versions.json").read_text()
     assert versions.count('"cpu: cpu"') == 8
     trained(*EIGHT, "devices=8", "num_updates=6", "schedule_updates=12", "hydra.run.dir=parts")
     trained("resume=parts", "devices=2", "num_updates=12")
-    assert_same_run(workplace / "one", workplace / "parts", 8, 12)
+    assert_same_run(one, workplace / "parts", 8, 12)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_run_of_one_which_goes_on_with_their_checkpoint(workplace, one):
+    load_plugins(["probe_plugin"])
+    half = [*EIGHT, "num_updates=6", "schedule_updates=12", "hydra.run.dir=two"]
+    trained_together(*half)
+    assert sorted(p.name for p in workplace.iterdir()) == ["two"]
+    assert (workplace / "two/versions.json").read_text().count('"cpu: cpu"') == 2
+    trained("resume=two", "num_updates=12")
+    assert_same_run(one, workplace / "two", 8, 12)
+
+
+@pytest.mark.slow
+def test_devices_of_two_processes_share_the_environments_of_one_seed(workplace):
+    """Sums of floats that are compiled for others may end differently, worlds do not."""
+    load_plugins(["probe_plugin"])
+    seed = [*TRAIN, "agent.lr=0.01"]
+    trained(*seed, "hydra.run.dir=one")
+    trained_together(*seed, "devices=4", "hydra.run.dir=two")
+    for name in ("metrics.csv", "evaluation.csv", "evaluation_seeds.csv"):
+        assert_close(*(read_csv(workplace / run / name) for run in ("one", "two")))
+    one, two = (final_state(workplace / run, 1, 4) for run in ("one", "two"))
+    jax.tree.map(np.testing.assert_array_equal, one.env_state, two.env_state)
+    np.testing.assert_allclose(one.weights, two.weights, rtol=1e-5, atol=1e-6)
+
+
+LEARNERS = """
+import jax, sys
+jax.config.update("jax_num_cpu_devices", 4)
+import numpy as np
+import jaxenv
+from agents import registry
+from agents.spread import mesh_for, sharding
+from runs.train import compiled_chunk, strong_init
+
+def run(learner, params, hp, mesh):
+    key = jax.random.split(jax.random.key(3), 1)
+    state = jax.jit(jax.vmap(lambda k: strong_init(learner, k, params, hp)))(key)
+    if mesh is not None:
+        state = jax.device_put(state, sharding(mesh))
+    chunk = compiled_chunk(learner, (0, None, None), 4, mesh)
+    return jax.device_get(chunk(state, params, hp))
+
+def numbers(key):
+    is_key = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(key) if is_key else key)
+
+for name, env, sizes, options in CASES:
+    env, params = jaxenv.make(env, **sizes)
+    learner, hp = registry.learner_class(name).build(env, **options)
+    mesh = mesh_for(1, learner.shared_environments)
+    assert mesh.shape["environments"] == 4
+    (one, told), (four, heard) = (run(learner, params, hp, m) for m in (None, mesh))
+    states = (jax.tree.map(numbers, state.lanes.env_state) for state in (one, four))
+    jax.tree.map(np.testing.assert_array_equal, *states)
+    for metric in told:
+        np.testing.assert_allclose(told[metric], heard[metric], rtol=1e-4, atol=1e-6)
+    actors = (jax.tree.leaves(learner.policy(state)) for state in (one, four))
+    for left, right in zip(*actors, strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+    print("same", name)
+"""
+SMALL = {"hidden": (8,)}
+COLLECTS = SMALL | {"num_envs": 8, "learning_starts": 16, "batch_size": 8, "buffer_size": 64}
+ROAD = {"num_rsus": 2, "num_vehicles": 3, "max_steps": 30, "arrival_probability": 0.3}
+HISPER = {
+    **{"actor_hidden": (8,), "critic_hidden": (8,), "embedding": 4, "lstm_width": 4},
+    **{"num_envs": 8, "rounds": 2, "gradient_updates": 2, "batch_size": 16, "buffer_size": 64},
+    **{"prefill": 32},
+}
+CASES = {
+    "dqn": ("partitioning", {"num_blocks": 3}, COLLECTS),
+    "ppo": ("partitioning", {}, SMALL | {"num_envs": 8, "rollout_length": 4}),
+    "a3c": ("partitioning", {}, SMALL | {"num_workers": 8, "rollout_length": 4}),
+    "sac_discrete": ("vehicular", ROAD, COLLECTS),
+    "happo": ("services", {}, {"num_envs": 8, "rollout_length": 2}),
+    "hisper": ("services", {}, HISPER),
+}
+
+
+def shared(*names: str) -> None:
+    cases = [(name, *CASES[name]) for name in names]
+    done = run_code(f"CASES = {cases!r}\n{LEARNERS}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [word for name in names for word in ("same", name)]
+
+
+@pytest.mark.slow
+def test_environments_of_a_learner_are_those_of_one_device():
+    shared("dqn", "a3c")
+
+
+@pytest.mark.deep
+def test_environments_of_every_learner_are_those_of_one_device():
+    shared(*CASES)
 
 
 @pytest.mark.slow
@@ -45,8 +159,25 @@ def test_jobs_of_a_sweep_share_the_devices(workplace):
 
 def test_as_many_devices_as_share_the_lanes_equally_are_used():
     devices = jax.devices() * 4
-    assert [mesh_for(n, devices) for n in (1, 5, 7)] == [None] * 3
-    assert [mesh_for(n, devices[:4]).size for n in (2, 4, 6, 8, 12)] == [2, 4, 3, 4, 4]
+    assert [mesh_for(n, devices=devices) for n in (1, 5, 7)] == [None] * 3
+    assert [mesh_for(n, devices=devices[:4]).size for n in (2, 4, 6, 8, 12)] == [2, 4, 3, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("lanes", "environments", "shape"),
+    [(1, 32, (1, 8, 1)), (2, 32, (2, 4, 1)), (3, 32, (3, 2, 1)), (8, 32, (8, 1, 1))],
+)
+def test_devices_beyond_the_lanes_share_environments(lanes, environments, shape):
+    assert tuple(mesh_for(lanes, environments, jax.devices() * 8).shape.values()) == shape
+
+
+@pytest.mark.parametrize(
+    ("lanes", "environments", "shape"),
+    [(1, 1, (1, 1, 8)), (3, 32, (1, 8, 1)), (6, 6, (2, 2, 2)), (16, 1, (8, 1, 1))],
+)
+def test_every_device_of_several_processes_is_in_use(lanes, environments, shape):
+    devices = [types.SimpleNamespace(process_index=i // 4) for i in range(8)]
+    assert shape_for(lanes, environments, devices) == shape
 
 
 @pytest.mark.parametrize("count", [0, -1, "two"])
