@@ -260,7 +260,8 @@ def _prepare(argv: list[str], name: str = "") -> list[str]:
         if argument.startswith(("+", "~")) and not argument[1:].startswith(("+hydra", "hydra")):
             raise ConfigError("argument", argument, "give the name of a setting, without + or ~")
     make_devices(_override(argv, "devices"))
-    if "distributed" in stored_yaml(CONF / f"{name}.yaml"):
+    shows = any(argument.startswith(("--cfg", "--help", "-h")) for argument in argv)
+    if not shows and "distributed" in stored_yaml(CONF / f"{name}.yaml"):
         settings = ("coordinator", "processes", "process")
         join_processes({key: _override(argv, f"distributed.{key}") for key in settings})
         launcher = _override(argv, "launcher") or "basic"
