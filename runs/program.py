@@ -36,7 +36,7 @@ MEMORY = (
     *("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"),
     *("XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_PYTHON_CLIENT_ALLOCATOR"),
 )
-THREADS = ("NPROC", "OMP_NUM_THREADS")  # of XLA on a processor, of linear algebra
+THREADS = "NPROC"
 FLAGS = ("-m", "--multirun", "--cfg=job", "--cfg=hydra", "--resolve", "--help", "-h")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint")
 
@@ -159,9 +159,7 @@ def share_machine(config: Config) -> None:
         return
     if not any(name in os.environ for name in MEMORY):
         os.environ["XLA_CLIENT_MEM_FRACTION"] = f"{0.9 / jobs:.3f}"
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-    for name in THREADS:
-        os.environ.setdefault(name, str(threads))
+    os.environ.setdefault(THREADS, str(max(1, _cores() // jobs)))
 
 
 def jobs_at_once(config: Config) -> int:
@@ -177,7 +175,12 @@ def jobs_at_once(config: Config) -> int:
     if config["launcher"]["name"] != "joblib":
         return 1
     count = hydra.launcher.n_jobs or 1
-    return count if count > 0 else max(1, len(os.sched_getaffinity(0)) + 1 + count)
+    return count if count > 0 else max(1, _cores() + 1 + count)
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 # ---- several processes that run one program ----------------------------------------------------
@@ -664,7 +667,7 @@ def versions() -> dict[str, Any]:
             "system": f"{platform.system()} {platform.release()}",
             "cpu": _cpu_model(),
             "cpu_count": os.cpu_count(),
-            "environment": {n: os.environ[n] for n in (*MEMORY, *THREADS) if n in os.environ},
+            "environment": {n: os.environ[n] for n in (*MEMORY, THREADS) if n in os.environ},
             "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
         },
     }

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,32 +41,49 @@ def run_process(module: str, *arguments: str, **environment: str) -> subprocess.
     )
 
 
-def run_code(source: str) -> subprocess.CompletedProcess:
+def run_code(source: str, **environment: str) -> subprocess.CompletedProcess:
     """``python -c source`` with the library and the probe plugin."""
     return subprocess.run(
         [sys.executable, "-c", source],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])} | environment,
         capture_output=True,
         text=True,
         timeout=600,
     )
 
 
-def run_together(count: int, module: str, *arguments: str) -> list[tuple[int, str, str]]:
+def given(index: int, count: int, port: int) -> tuple[list[str], dict[str, str]]:
+    """Arguments, and nothing in the environment, that make a process one of several."""
+    values = {"coordinator": f"localhost:{port}", "processes": count, "process": index}
+    return [f"distributed.{name}={value}" for name, value in values.items()], {}
+
+
+def by_slurm(index: int, count: int, port: int) -> tuple[list[str], dict[str, str]]:
+    """No arguments, and what ``srun`` puts into the environment."""
+    values = {"JOB_ID": 1, "STEP_NODELIST": "localhost", "STEP_NUM_TASKS": count, "NTASKS": count}
+    values |= {"PROCID": index, "LOCALID": index}
+    slurm = {f"SLURM_{name}": str(value) for name, value in values.items()}
+    return [], slurm | {"JAX_COORDINATOR_PORT": str(port)}
+
+
+def run_together(
+    count: int, module: str, *arguments: str, told: Any = given, **environment: str
+) -> list[tuple[int, str, str]]:
     """``(status, stdout, stderr)`` of processes that run one program together."""
     with socket.socket() as found:
         found.bind(("localhost", 0))
-        address = f"localhost:{found.getsockname()[1]}"
-    together = [f"distributed.coordinator={address}", f"distributed.processes={count}"]
+        port = found.getsockname()[1]
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(HERE)])
+    settings = [told(index, count, port) for index in range(count)]
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", module, *arguments, *together, f"distributed.process={index}"],
-            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(HERE)])},
+            [sys.executable, "-m", module, *arguments, *more],
+            env=os.environ | environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for index in range(count)
+        for more, variables in settings
     ]
     try:
         outputs = [process.communicate(timeout=300) for process in processes]

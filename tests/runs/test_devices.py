@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import types
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
 from agents.spread import mesh_for, shape_for
+from jaxenv.errors import ConfigError
 from jaxenv.registry import load_plugins
-from runs import program
+from runs import evaluate, program
 from runs.tables import read_csv
-from tests.runs.conftest import TRAIN, run_code, run_process, run_together
+from tests.runs.conftest import TRAIN, by_slurm, run_code, run_process, run_together
 from tests.runs.test_train import assert_close, assert_same_run, final_state
 
 EIGHT = [*TRAIN, "num_updates=12", "num_seeds=8", "checkpoint_interval=3", "log_interval=1"]
@@ -24,11 +29,13 @@ def trained(*arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def trained_together(*arguments: str) -> None:
-    """Of two processes, the first alone says something."""
-    (first, out, error), (second, silent, other) = run_together(2, "runs.train", *arguments)
-    assert (first, second) == (0, 0), error + other
-    assert "gap to bound" in out and "gap to bound" not in silent
+def run_two(module: str, *arguments: str, ends: tuple[int, str], **options: Any) -> None:
+    """Runs two processes, of which the first alone speaks. ends: their status, and what it says."""
+    status, said = ends
+    (first, out, error), (second, silent, other) = run_together(2, module, *arguments, **options)
+    assert (first, second) == (status, status), error + other
+    assert said in out and said not in silent
+    assert "Traceback" not in error + other
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +59,30 @@ def test_eight_devices_give_the_run_of_one_and_its_checkpoints_go_on_on_two(work
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_run_of_one_which_goes_on_with_their_checkpoint(workplace, one):
+def test_two_processes_that_one_signal_stops_give_the_run_of_one_which_goes_on(workplace, one):
     load_plugins(["probe_plugin"])
-    half = [*EIGHT, "num_updates=6", "schedule_updates=12", "hydra.run.dir=two"]
-    trained_together(*half)
+    signal = {"PROBE_AT": "5", "PROBE_SIGNAL": "SIGTERM"}  # the first process alone logs
+    ends = 130, f"resume={workplace / 'two'}"
+    run_two("runs.train", *EIGHT, "hydra.run.dir=two", ends=ends, **signal)
     assert sorted(p.name for p in workplace.iterdir()) == ["two"]
     assert (workplace / "two/versions.json").read_text().count('"cpu: cpu"') == 2
-    trained("resume=two", "num_updates=12")
+    saved = {int(path.name) for path in (workplace / "two/checkpoints").iterdir()}
+    assert 5 <= max(saved) < 12
+    trained("resume=two")
     assert_same_run(one, workplace / "two", 8, 12)
+
+
+@pytest.mark.deep
+def test_two_processes_go_on_with_the_checkpoint_of_one_and_measure_it(workplace, one):
+    load_plugins(["probe_plugin"])
+    trained(*EIGHT, "num_updates=6", "schedule_updates=12", "hydra.run.dir=two")
+    run_two("runs.train", "resume=two", "num_updates=12", ends=(0, "gap to bound"))
+    assert_same_run(one, workplace / "two", 8, 12)
+    measure = ["checkpoint=two", "num_episodes=10", "episodes_per_call=7"]
+    run_two("runs.evaluate", *measure, "hydra.run.dir=both", ends=(0, "gap to bound"))
+    evaluate.main([*measure, "hydra.run.dir=alone"])
+    for name in ("evaluation.csv", "evaluation_seeds.csv"):
+        assert_close(*(read_csv(workplace / run / name) for run in ("alone", "both")))
 
 
 @pytest.mark.slow
@@ -68,7 +91,8 @@ def test_devices_of_two_processes_share_the_environments_of_one_seed(workplace):
     load_plugins(["probe_plugin"])
     seed = [*TRAIN, "agent.lr=0.01"]
     trained(*seed, "hydra.run.dir=one")
-    trained_together(*seed, "devices=4", "hydra.run.dir=two")
+    ends = 0, "gap to bound"
+    run_two(*("runs.train", *seed, "devices=4", "hydra.run.dir=two"), ends=ends, told=by_slurm)
     for name in ("metrics.csv", "evaluation.csv", "evaluation_seeds.csv"):
         assert_close(*(read_csv(workplace / run / name) for run in ("one", "two")))
     one, two = (final_state(workplace / run, 1, 4) for run in ("one", "two"))
@@ -130,6 +154,17 @@ CASES = {
 }
 
 
+THREADS = """
+import contextlib, jax, pathlib
+jax.devices()
+count = 0
+for path in pathlib.Path("/proc/self/task").glob("*/comm"):
+    with contextlib.suppress(OSError):  # it has ended
+        count += "Eigen" in path.read_text()
+print(count)
+"""
+
+
 def shared(*names: str) -> None:
     cases = [(name, *CASES[name]) for name in names]
     done = run_code(f"CASES = {cases!r}\n{LEARNERS}")
@@ -186,3 +221,93 @@ def test_a_number_of_devices_that_cannot_be_made_is_refused(capsys, count):
         program.run_program("train", lambda *_: None, [f"devices={count}"])
     assert stop.value.code == 2
     assert capsys.readouterr().err.startswith(f"error: devices: {count!r} is not valid")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"processes": 2}, "distributed.coordinator: None is not valid; give coordinator="),
+        ({"coordinator": "here:1", "processes": 2}, "distributed.process: None is not valid"),
+        (
+            {"coordinator": "here", "processes": 2, "process": 0},
+            "distributed.coordinator: 'here' is not valid; give HOST:PORT of process 0",
+        ),
+        (
+            {"coordinator": "here:1", "processes": 0, "process": 0},
+            "distributed.processes: 0 is not valid; give an integer of at least 1",
+        ),
+        (
+            {"coordinator": "here:1", "processes": 2, "process": 2},
+            "distributed.process: 2 is not valid; give 0 to 1, as there are 2 processes",
+        ),
+    ],
+)
+def test_processes_that_cannot_be_are_refused(given, message):
+    with pytest.raises(ConfigError, match="^" + re.escape(message)):
+        program.join_processes(given)
+
+
+def test_a_task_alone_in_its_step_is_no_process_of_several(monkeypatch):
+    monkeypatch.setattr(jax.distributed, "initialize", lambda: pytest.fail("started"))
+    monkeypatch.setenv("SLURM_NTASKS", "4")  # of the allocation
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    program.join_processes({"coordinator": None, "processes": None, "process": None})
+
+
+def test_processes_of_one_program_start_no_further_ones(monkeypatch, capsys):
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    with pytest.raises(SystemExit):
+        program.run_program("train", lambda *_: None, ["-m", "launcher=joblib"])
+    message = "error: launcher: 'joblib' is not valid; of several processes, choose basic or vmap"
+    assert capsys.readouterr().err.startswith(message)
+
+
+def hydra(n_jobs: int) -> types.SimpleNamespace:
+    """A job of a sweep by joblib."""
+    return types.SimpleNamespace(
+        mode=RunMode.MULTIRUN, launcher=types.SimpleNamespace(n_jobs=n_jobs)
+    )
+
+
+@pytest.mark.parametrize(
+    ("launcher", "n_jobs", "count"),
+    [
+        ({"name": "joblib", "jobs_at_once": None}, 3, 3),
+        ({"name": "joblib", "jobs_at_once": None}, -1, 8),
+        ({"name": "joblib", "jobs_at_once": None}, -2, 7),
+        ({"name": "joblib", "jobs_at_once": 2}, -1, 2),
+        ({"name": "ray", "jobs_at_once": 4}, None, 4),
+        ({"name": "submitit", "jobs_at_once": None}, None, 1),
+        ({"name": "vmap"}, None, 1),
+    ],
+)
+def test_jobs_that_share_a_machine_are_counted(monkeypatch, launcher, n_jobs, count):
+    monkeypatch.setattr(program, "_cores", lambda: 8)
+    monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: hydra(n_jobs)))
+    assert program.jobs_at_once({"launcher": launcher}) == count
+
+
+def test_a_job_takes_its_share_of_a_machine_and_what_is_set_stays(monkeypatch):
+    for name in (*program.MEMORY, program.THREADS):
+        monkeypatch.setenv(name, "")  # put back after the test
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(program, "_cores", lambda: 8)
+    monkeypatch.setattr(program, "jobs_at_once", lambda config: config["jobs"])
+    program.share_machine({"jobs": 1})
+    assert program.versions()["hardware"]["environment"] == {}
+    program.share_machine({"jobs": 3})
+    shares = {"XLA_CLIENT_MEM_FRACTION": "0.300", "NPROC": "2"}
+    assert program.versions()["hardware"]["environment"] == shares
+    monkeypatch.delenv("XLA_CLIENT_MEM_FRACTION")
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    monkeypatch.setenv("NPROC", "5")
+    program.share_machine({"jobs": 3})
+    kept = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "NPROC": "5"}
+    assert program.versions()["hardware"]["environment"] == kept
+
+
+def test_xla_starts_the_threads_it_is_told():
+    """``NPROC`` is no documented setting of JAX."""
+    for count in (1, 3):
+        done = run_code(THREADS, NPROC=str(count))
+        assert done.stdout.split() == [str(count)], done.stderr
