@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from agents.spread import sharding as everywhere
+from agents import spread
 from jaxenv.errors import ConfigError
 
 FOLDER = "checkpoints"
@@ -138,7 +138,7 @@ class Checkpoints:
         if meta["leaves"] != wanted:
             valid = f"its state does not fit this configuration: {_difference(meta, wanted)}"
             raise ConfigError("checkpoint", str(path), valid)
-        sharding = sharding or everywhere(None)
+        sharding = sharding or spread.sharding(None)
         abstract = {
             number: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
             for number, leaf in _numbered(leaves)

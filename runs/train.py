@@ -165,6 +165,7 @@ def objective(config: Config, env: Environment) -> Metric | None:
 def reached(job: Job) -> float | None:
     """The mean of the job's objective that was measured."""
     metric = objective(job.config, job.env)
+    program.wait_for_all("measured")
     rows = tables.read_csv(job.folder / "evaluation.csv")
     wanted = (job.config["agent"]["name"], metric.name if metric else None)
     means = [float(row["mean"]) for row in rows if (row["policy"], row["metric"]) == wanted]
