@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 LANES, ENVIRONMENTS, COPIES = AXES = ("lanes", "environments", "copies")
 
@@ -29,7 +29,10 @@ def mesh_for(
     devices = jax.devices() if devices is None else devices
     shape = shape_for(lanes, environments, devices)
     count = prod(shape)
-    return Mesh(np.array(devices[:count]).reshape(shape), AXES) if count > 1 else None
+    if count == 1:
+        return None
+    automatic = (AxisType.Auto,) * len(AXES)
+    return Mesh(np.array(devices[:count]).reshape(shape), AXES, axis_types=automatic)
 
 
 def shape_for(lanes: int, environments: int, devices: Sequence[Any]) -> tuple[int, int, int]:

@@ -251,10 +251,8 @@ def common_folder(folder: Path) -> Path:
 # ---- the command line, before Hydra sees it ----------------------------------------------------
 
 
-def _prepare(argv: list[str], name: str = "") -> list[str]:
+def _prepare(argv: list[str], name: str) -> list[str]:
     """Refuses what is no override, adopts a stored run, and makes plugins known to Hydra."""
-    import jax
-
     for argument in argv:
         flag = argument.startswith("-")
         if argument not in FLAGS if flag else "=" not in argument:
@@ -262,15 +260,8 @@ def _prepare(argv: list[str], name: str = "") -> list[str]:
             raise ConfigError("argument", argument, valid)
         if argument.startswith(("+", "~")) and not argument[1:].startswith(("+hydra", "hydra")):
             raise ConfigError("argument", argument, "give the name of a setting, without + or ~")
-    make_devices(_override(argv, "devices"))
-    shows = any(argument.startswith(("--cfg", "--help", "-h")) for argument in argv)
-    if not shows and "distributed" in stored_yaml(CONF / f"{name}.yaml"):
-        settings = ("coordinator", "processes", "process")
-        join_processes({key: _override(argv, f"distributed.{key}") for key in settings})
-        launcher = _override(argv, "launcher") or "basic"
-        if jax.distributed.is_initialized() and launcher not in IN_PROCESS:
-            valid = f"of several processes, choose {' or '.join(IN_PROCESS)}"
-            raise ConfigError("launcher", launcher, valid)
+    if not any(argument.startswith(("--cfg", "--help", "-h")) for argument in argv):
+        _prepare_jax(argv, name)
     stored_at = _override(argv, "resume") or _override(argv, "checkpoint")
     if isinstance(stored_at, str):
         argv = _adopt(argv, stored_at, resume=bool(_override(argv, "resume")))
@@ -278,6 +269,21 @@ def _prepare(argv: list[str], name: str = "") -> list[str]:
     registry.load_plugins(_names("plugins", _override(argv, "plugins") or []))
     _store_plugin_nodes(_override(argv, "env"))
     return argv
+
+
+def _prepare_jax(argv: list[str], name: str) -> None:
+    """Devices and processes, before a plugin starts JAX."""
+    import jax
+
+    make_devices(_override(argv, "devices"))
+    if "distributed" not in stored_yaml(CONF / f"{name}.yaml"):
+        return
+    settings = ("coordinator", "processes", "process")
+    join_processes({key: _override(argv, f"distributed.{key}") for key in settings})
+    launcher = _override(argv, "launcher") or "basic"
+    if jax.distributed.is_initialized() and launcher not in IN_PROCESS:
+        valid = f"of several processes, choose {' or '.join(IN_PROCESS)}"
+        raise ConfigError("launcher", launcher, valid)
 
 
 def _override(argv: list[str], name: str) -> Any:
