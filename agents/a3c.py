@@ -43,6 +43,7 @@ from agents.learner import (
     unsupported_reward,
 )
 from agents.networks import ActorCritic
+from agents.spread import gathered, over_environments
 from jaxenv import struct
 from jaxenv.environment import Environment, as_key
 from jaxenv.errors import ConfigError
@@ -195,6 +196,10 @@ class A3C(Learner):
             raise ConfigError("head", self.head, reason)
 
     # ---- the contract -------------------------------------------------------------------------
+
+    @property
+    def shared_environments(self) -> int:
+        return self.num_workers
 
     @classmethod
     def unsupported(cls, env: Environment) -> str | None:
@@ -427,23 +432,24 @@ class A3C(Learner):
             uniform = jax.random.uniform(key_choices, shape, self.env.float_dtype)
             return key, uniform, jax.random.split(key_resets, self.rollout_length)
 
-        key, uniform, resets = jax.vmap(randomness, out_axes=(0, 1, 1))(lanes.key)
+        key, uniform, resets = jax.vmap(randomness, out_axes=(0, 1, 1))(gathered(lanes.key))
         lanes = lanes.replace(key=key)
 
         def step(carry: tuple[Lane, Spread], drawn: tuple[Any, Any]) -> tuple[Any, Any]:
             lanes, spread = carry
             uniform, keys = drawn
-            observation = jax.vmap(self.env.observe, (0, axes))(lanes.env_state, params)
-            mask = jax.vmap(self.env.action_mask, (0, axes))(lanes.env_state, params)
+            observation, mask = gathered(
+                over_environments(self._shown, (0, axes))(lanes.env_state, params)
+            )
             logits, _ = network(parameters, observation)
             valid = self.branches.head_mask(mask)
             probability, _ = masked_policy(logits, valid)
             even = valid / jnp.sum(valid, axis=-1, keepdims=True, dtype=logits.dtype)
             probability += hp.exploration * (even - probability)
             choice = draw(uniform, probability, valid)
-            lanes, made, discounted, counts = jax.vmap(self._lane_step, (0, 0, 0, axes, None))(
-                lanes, keys, self.branches.action(choice), params, hp
-            )
+            step_lanes = over_environments(self._lane_step, (0, 0, 0, axes, None))
+            lanes, *rest = step_lanes(lanes, keys, self.branches.action(choice), params, hp)
+            made, discounted, counts = gathered(rest)
             spread, made["reward"] = self._scaled(spread, made["reward"], discounted)
             record = Rollout(observation=observation, mask=mask, choice=choice, **made)
             return (lanes, spread), (record, counts)
@@ -453,6 +459,9 @@ class A3C(Learner):
         metrics = {name: jnp.sum(values, dtype=values.dtype) for name, values in counts.items()}
         metrics["mean_reward"] /= self.rollout_length * self.num_workers
         return lanes, spread, rollout, metrics
+
+    def _shown(self, env_state: Any, params: Any) -> tuple[chex.Array, chex.Array]:
+        return self.env.observe(env_state, params), self.env.action_mask(env_state, params)
 
     def _lane_step(
         self, lane: Lane, key: chex.PRNGKey, action: chex.Array, params: Any, hp: Hyperparameters

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from agents import replay, tally
 from agents.learner import scenario_axes, unsupported_observation
+from agents.spread import gathered, over_environments
 from jaxenv import struct
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
@@ -132,10 +133,9 @@ class Collector:
         """
         axes = scenario_axes(self.env, params)
         env_states = lanes.env_state
-        observation = jax.vmap(self.env.observe, (0, axes))(env_states, params)
-        mask = jax.vmap(self.env.action_mask, (0, axes))(env_states, params)
+        observation, mask = gathered(over_environments(self._shown, (0, axes))(env_states, params))
         action = act(observation, mask, keys[0])
-        lanes, rows, complete, ended = jax.vmap(self._lane_step, (0, 0, 0, 0, 0, axes))(
+        lanes, *made = over_environments(self._lane_step, (0, 0, 0, 0, 0, axes))(
             lanes,
             keys[1:],
             observation,
@@ -143,6 +143,7 @@ class Collector:
             action,
             params,
         )
+        rows, complete, ended = gathered(made)
         rows, complete = jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), (rows, complete)
         )
@@ -158,6 +159,9 @@ class Collector:
         shape = jax.eval_shape(self.env.action_space.mask).shape
         flat = replay.unpack_mask(packed, math.prod(shape))
         return flat.reshape(*packed.shape[:-1], *shape)
+
+    def _shown(self, env_state: Any, params: Any) -> tuple[chex.Array, chex.Array]:
+        return self.env.observe(env_state, params), self.env.action_mask(env_state, params)
 
     def _lane_step(
         self,

@@ -112,6 +112,10 @@ class DQN(Learner):
 
     # ---- the contract -------------------------------------------------------------------------
 
+    @property
+    def shared_environments(self) -> int:
+        return self.num_envs
+
     @classmethod
     def unsupported(cls, env: Environment) -> str | None:
         return branches.unsupported(env.action_space, joint=True) or collecting.unsupported(env)

@@ -22,6 +22,7 @@ from agents import checks, steps, team
 from agents.hisper import HisperPolicy
 from agents.learner import Learner
 from agents.networks import JointCritic, SequentialActor
+from agents.spread import gathered
 from agents.team import Lane, Scale, Team
 from jaxenv import struct
 from jaxenv.environment import Environment, as_key
@@ -109,6 +110,10 @@ class Happo(Learner):
         checks.check_options(self, sizes, {}, ("actor_hidden", "critic_hidden"))
 
     # ---- the contract -------------------------------------------------------------------------
+
+    @property
+    def shared_environments(self) -> int:
+        return self.num_envs
 
     @classmethod
     def unsupported(cls, env: Environment) -> str | None:
@@ -237,7 +242,7 @@ class Happo(Learner):
 
         def one(lanes: Lane, key: chex.PRNGKey) -> tuple[Lane, Any]:
             key_act, key_resets = jax.random.split(key)
-            view = self._team.view(lanes.env_state, params)
+            view = self._team.view(gathered(lanes.env_state), params)
             noise = jax.random.gumbel(key_act, view.mask.shape, self.env.float_dtype)
             one_hot, _ = act(actors, view.observation, view.mask, noise)
             choice = jnp.argmax(one_hot, axis=-1).astype(jnp.int32)

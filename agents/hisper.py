@@ -41,6 +41,7 @@ from agents import checks, replay, steps, team
 from agents.branches import Branches
 from agents.learner import Learner, Policy, scenario_axes
 from agents.networks import JointCritic, PairwiseCritic, SequentialActor, standardised
+from agents.spread import gathered
 from agents.team import Lane, Scale, Team, View
 from jaxenv import struct
 from jaxenv.environment import Environment, as_key
@@ -209,6 +210,10 @@ class Hisper(Learner):
             raise ConfigError("credit", self.credit, valid)
 
     # ---- the contract -------------------------------------------------------------------------
+
+    @property
+    def shared_environments(self) -> int:
+        return self.num_envs
 
     @classmethod
     def unsupported(cls, env: Environment) -> str | None:
@@ -424,7 +429,7 @@ class Hisper(Learner):
     ) -> tuple[Lane, replay.Replay, dict[str, chex.Array]]:
         """One step of every environment, stored; act: from a `View` and a key to a choice."""
         key_act, key_resets = jax.random.split(key)
-        before = lanes.env_state
+        before = gathered(lanes.env_state)
         choice = act(self._team.view(before, params), key_act)
         reset_keys = jax.random.split(key_resets, self.num_envs)
         lanes, made, counts = self._team.step(lanes, choice, reset_keys, params)

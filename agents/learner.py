@@ -27,7 +27,7 @@ from agents.estimates import (  # noqa: F401
     pool,
     summarize,
 )
-from agents.spread import mesh_for, spread
+from agents.spread import fetched, mesh_for, spread
 from jaxenv import spaces, struct
 from jaxenv.environment import Constraint, Environment, as_key, cast_leaf
 from jaxenv.errors import ConfigError
@@ -111,6 +111,11 @@ class Learner:
     env: Environment
 
     name: ClassVar[str] = ""
+
+    @property
+    def shared_environments(self) -> int:
+        """Environments of a run that devices may share: those of `spread.over_environments`."""
+        return 1
 
     @classmethod
     def build(cls, env: Environment, **options: Any) -> tuple[Learner, Any]:
@@ -402,10 +407,10 @@ def chunks(
     """The terms of `evaluate`, chunk by chunk and on the host. count: also violations, actions."""
     if num_episodes < 1:
         raise ConfigError("num_episodes", num_episodes, "give a positive integer")
-    if len(jax.local_devices()) > 1:  # arrays of one device do not go where several compute
+    if len(jax.devices()) > 1:  # arrays of one device do not go where several compute
         policy, params = jax.device_get((policy, params))
     for finished in range(0, num_episodes, chunk):
         size = min(chunk, num_episodes - finished)
         part_key = jax.random.fold_in(as_key(key), finished)
         part = rollout(env, params, policy, part_key, size, bound, mesh_for(size), seeds, count)
-        yield jax.device_get(part)
+        yield fetched(part)

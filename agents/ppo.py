@@ -37,6 +37,7 @@ from agents.learner import (
     unsupported_reward,
 )
 from agents.networks import BranchActor, StateCritic
+from agents.spread import gathered, over_environments
 from agents.team import Scale
 from jaxenv import struct
 from jaxenv.environment import Environment, as_key
@@ -220,6 +221,10 @@ class PPO(Learner):
 
     # ---- the contract -------------------------------------------------------------------------
 
+    @property
+    def shared_environments(self) -> int:
+        return self.num_envs
+
     @classmethod
     def unsupported(cls, env: Environment) -> str | None:
         if env.num_agents > 1:
@@ -382,9 +387,9 @@ class PPO(Learner):
             if self.env.num_agents == 1:
                 action = action[:, 0]
             resets = jax.random.split(key_resets, self.num_envs)
-            lanes, made, counts = jax.vmap(self._lane_step, (0, 0, 0, axes))(
-                lanes, resets, action, params
-            )
+            step_lanes = over_environments(self._lane_step, (0, 0, 0, axes))
+            lanes, *rest = step_lanes(lanes, resets, action, params)
+            made, counts = gathered(rest)
             record = Rollout(
                 **view,
                 choice=choice,
@@ -434,7 +439,8 @@ class PPO(Learner):
             mask = self.branches.head_mask(mask)
             return {"observation": observation, "mask": mask, "world": world}
 
-        return jax.vmap(one, (0, scenario_axes(self.env, params)))(states, params)
+        axes = scenario_axes(self.env, params)
+        return gathered(over_environments(one, (0, axes))(states, params))
 
     def _world(self, observation: chex.Array, state: Any, params: Any) -> chex.Array:
         """What the critic sees of one state."""

@@ -142,6 +142,10 @@ class SACDiscrete(Learner):
 
     # ---- the contract -------------------------------------------------------------------------
 
+    @property
+    def shared_environments(self) -> int:
+        return self.num_envs
+
     @classmethod
     def unsupported(cls, env: Environment) -> str | None:
         if not isinstance(env.action_space, spaces.Discrete):

@@ -14,6 +14,7 @@ from agents import branches, tally
 from agents.branches import Branches
 from agents.learner import scenario_axes
 from agents.networks import SequentialActor
+from agents.spread import gathered, over_environments
 from jaxenv import spaces, struct
 from jaxenv.environment import Environment
 
@@ -179,7 +180,9 @@ class Team:
 
         action = self.branches.action(jnp.moveaxis(choice, 0, 1))
         axes = scenario_axes(self.env, params)
-        lanes, made, counts = jax.vmap(one, (0, 0, 0, axes))(lanes, action, keys, params)
+        step = over_environments(one, (0, 0, 0, axes))
+        lanes, *rest = step(lanes, action, keys, params)
+        made, counts = gathered(rest)
         return lanes, made, {k: jnp.sum(x, axis=0, dtype=x.dtype) for k, x in counts.items()}
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from agents import spread
 from jaxenv.errors import ConfigError
 
 FOLDER = "checkpoints"
@@ -87,7 +88,8 @@ class Checkpoints:
         Args:
             target: the abstract state (`jax.eval_shape`) to restore into.
             which: ``last`` (the newest readable one), ``best``, or an update.
-            sharding: of every leaf, whatever it was when it was saved; None = on one device.
+            sharding: of every leaf, whatever it was when it was saved; None = whole in
+                every process.
 
         Returns:
             The update, the state, and one line for every newer checkpoint that could not be read.
@@ -136,7 +138,7 @@ class Checkpoints:
         if meta["leaves"] != wanted:
             valid = f"its state does not fit this configuration: {_difference(meta, wanted)}"
             raise ConfigError("checkpoint", str(path), valid)
-        sharding = sharding or jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        sharding = sharding or spread.sharding(None)
         abstract = {
             number: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
             for number, leaf in _numbered(leaves)

@@ -18,6 +18,7 @@ from agents import registry as agents_registry
 from agents import streaming
 from agents.choices import COLLAPSED, choices_of, collapsed_agents
 from agents.learner import EpisodeTerms, Learner, Policy, effective_env
+from agents.spread import fetched
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 from runs import figures, program, tables
@@ -50,6 +51,7 @@ def carry_out(config: Config, folder: Path, stored: Config | None) -> None:
         policies[stored["agent"]["name"]] = stored_policy(config, stored, env, params)
     names = program.check_baselines(config, env)
     program.claim_folder(folder)
+    program.wait_for_all("checked")  # nobody writes before all have looked
     program.write_records(folder, config)
     program.write_resolved(folder, env, params)
     measure(config, folder, env, params, policies, names, config["num_episodes"])
@@ -118,7 +120,8 @@ def identity(learner: Learner) -> dict[str, str]:
 
 def policies_of(learner: Learner, states: Any) -> Policy:
     """The policies of states stacked over seeds, stacked likewise."""
-    return jax.vmap(learner.policy)(states)
+    policies = jax.vmap(learner.policy)(states)
+    return fetched(policies) if jax.process_count() > 1 else policies
 
 
 def check_evaluation(config: Config, episodes: str) -> None:
@@ -162,7 +165,8 @@ def measure(
         name: min(num_episodes, policy.max_episodes or num_episodes)
         for name, policy in policies.items()
     }
-    with tqdm(unit="episode", total=sum(episodes.values())) as bar:
+    total = sum(episodes.values())
+    with tqdm(unit="episode", total=total, disable=not program.writes()) as bar:
 
         def terms_of(name: str) -> EpisodeTerms:
             terms = streaming.measure(
@@ -174,8 +178,10 @@ def measure(
             bar.set_description(f"evaluated {name}")
             return terms
 
-        # One thread per policy: XLA compiles and runs the programs of several at a time.
-        with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        # One thread per policy: XLA compiles and runs the programs of several at a time. Several
+        # processes must run them in one order.
+        threads = min(MAX_THREADS, os.cpu_count() or 1) if jax.process_count() == 1 else 1
+        with ThreadPoolExecutor(threads) as pool:
             measured = dict(zip(policies, pool.map(terms_of, policies), strict=True))
     for name, terms in measured.items():
         rows += tables.policy_rows(scenario, name, env.metrics, terms, limited)
@@ -189,6 +195,8 @@ def measure(
         if name in learned:
             warn_of_collapse(name, collapsed_agents(parts, terms.actions))
     rows += bounds
+    if not program.writes():
+        return rows
     tables.write_csv(folder / "evaluation.csv", tables.EVALUATION, rows)
     tables.write_csv(folder / "evaluation_seeds.csv", tables.EVALUATION_SEEDS, seeds)
     for name, columns, own in (

@@ -173,6 +173,71 @@ def action_figure(rows: Sequence[dict[str, str]], path: Path) -> None:
     save_figure(figure, path)
 
 
+def sweep_figure(names: Sequence[str], rows: Sequence[Row], path: Path) -> None:
+    """Every metric of the learned policies over what was swept, with intervals.
+
+    The number with most values is the horizontal axis, and jobs that agree in everything else but
+    the seed are one line; without such a number every job is a bar.
+
+    names: what was swept. rows: of ``sweep.csv``, one per job and metric.
+    """
+    metrics = list(dict.fromkeys((row["metric"], row["unit"]) for row in rows))
+    counts = {name: len({row[name] for row in rows}) for name in names if name != "seed"}
+    numeric = [name for name in counts if all(_number(row[name]) is not None for row in rows)]
+    x = max(numeric, key=counts.get, default=None)
+    rest = [name for name in counts if name != x]
+    jobs = list(dict.fromkeys(row["job"] for row in rows))
+    height = PANEL[1] if x else max(PANEL[1], 0.28 * len(jobs) + 0.9)
+    figure, axes = new_figure(len(metrics), size=(PANEL[0], height))
+    for index, ((metric, unit), ax) in enumerate(zip(metrics, axes, strict=True)):
+        own = [row for row in rows if row["metric"] == metric]
+        if x is None:
+            labels = [_values(row, names) or row["job"] for row in own]
+            _bars(ax, own, labels if index % 3 == 0 else [""] * len(own))
+            ax.set_xlabel(f"{metric} [{unit}]")
+            continue
+        for label in dict.fromkeys(_values(row, rest) for row in own):
+            _line(ax, [row for row in own if _values(row, rest) == label], x, label)
+        values = [_number(row[x]) for row in own]
+        if min(values) > 0 and max(values) >= 20 * min(values):
+            ax.set_xscale("log")
+        ax.set_xlabel(x)
+        ax.set_ylabel(f"{metric} [{unit}]")
+    if x and rest:
+        axes[0].legend(frameon=False, fontsize=7)
+    save_figure(figure, path)
+
+
+def _line(ax: Any, rows: Sequence[Row], x: str, label: str) -> None:
+    rows = sorted(rows, key=lambda row: _number(row[x]))
+    places, (means, errors) = [_number(row[x]) for row in rows], _intervals(rows)
+    ax.errorbar(places, means, yerr=errors, marker="o", markersize=3, capsize=2, label=label)
+
+
+def _bars(ax: Any, rows: Sequence[Row], labels: Sequence[str]) -> None:
+    means, errors = _intervals(rows)
+    ax.barh(range(len(rows)), means, xerr=errors, capsize=2, height=0.7)
+    ax.set_yticks(range(len(rows)), labels)
+    ax.invert_yaxis()
+
+
+def _intervals(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Means ``[n]`` and how far their intervals reach below and above, ``[2, n]``."""
+    mean, low, high = (np.array([float(r[k]) for r in rows]) for k in ("mean", "ci_low", "ci_high"))
+    return mean, np.maximum([mean - low, high - mean], 0.0)
+
+
+def _values(row: Row, names: Sequence[str]) -> str:
+    return ", ".join(f"{name.split('.')[-1]}={row[name]}" for name in names)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
 def _over_seeds(statistic: Any, curves: np.ndarray) -> np.ndarray:
     """A statistic over the seeds that have a number at each update."""
     out = np.full(curves.shape[1], np.nan)

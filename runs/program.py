@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import functools
 import importlib.metadata
+import io
 import json
 import math
 import os
@@ -29,6 +30,13 @@ from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 
 CONF = Path(conf.__file__).parent
+IN_PROCESS = ("basic", "vmap")  # launchers that start no processes
+# What JAX reads of memory and threads when it starts.
+MEMORY = (
+    *("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"),
+    *("XLA_PYTHON_CLIENT_PREALLOCATE", "XLA_PYTHON_CLIENT_ALLOCATOR"),
+)
+THREADS = "NPROC"
 FLAGS = ("-m", "--multirun", "--cfg=job", "--cfg=hydra", "--resolve", "--help", "-h")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint")
 
@@ -60,11 +68,12 @@ def run_program(
     saved = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the error is explained here
     try:
-        argv = _prepare(argv)
+        argv = _prepare(argv, name)
         sys.argv = [f"{name}.py", *argv]
         entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
-        entry(functools.partial(_job, task))()
-        after()
+        with contextlib.nullcontext() if writes() else contextlib.redirect_stdout(io.StringIO()):
+            entry(functools.partial(_job, task))()
+            after()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         fail(_explain(error, name, argv))
     except RuntimeError as error:
@@ -98,6 +107,7 @@ def _job(task: Task, composed: Any) -> Any:
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
         config = with_scenario(config)
         set_up(config)
+        folder = common_folder(folder)
         return task(config, folder)
     except (ConfigError, OmegaConfBaseException) as error:
         with contextlib.suppress(OSError):
@@ -114,6 +124,9 @@ def set_up(config: Config) -> None:
         raise ConfigError("precision", precision, "choose float32 or float64")
     jax.config.update("jax_enable_x64", precision == "float64")
     make_devices(config["devices"])
+    share_machine(config)
+    if "distributed" in config:
+        join_processes(config["distributed"])
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxenv"
         jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -135,10 +148,110 @@ def make_devices(count: int | None) -> None:
             raise ConfigError("devices", count, valid) from None
 
 
+def share_machine(config: Config) -> None:
+    """Has JAX take one job's share of threads and memory where a launcher runs several at a time.
+
+    What the environment says already stays as it is. It works in processes where JAX has not
+    started; `versions` has what is in force.
+    """
+    jobs = jobs_at_once(config)
+    if jobs == 1:
+        return
+    if not any(name in os.environ for name in MEMORY):
+        os.environ["XLA_CLIENT_MEM_FRACTION"] = f"{0.9 / jobs:.3f}"
+    os.environ.setdefault(THREADS, str(max(1, _cores() // jobs)))
+
+
+def jobs_at_once(config: Config) -> int:
+    """Jobs that share this machine: ``launcher.jobs_at_once``, or joblib's own number of them."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra = HydraConfig.get()
+    if "launcher" not in config or hydra.mode != RunMode.MULTIRUN:
+        return 1
+    if config["launcher"].get("jobs_at_once") is not None:
+        return check_integer(config["launcher"], "jobs_at_once")
+    if config["launcher"]["name"] != "joblib":
+        return 1
+    count = hydra.launcher.n_jobs or 1
+    return count if count > 0 else max(1, _cores() + 1 + count)
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+# ---- several processes that run one program ----------------------------------------------------
+
+
+def join_processes(given: Config) -> None:
+    """Makes this process one of several that run the program, where it is given or SLURM says so.
+
+    given: ``coordinator`` (host:port of process 0), ``processes`` and ``process``, all or none.
+    """
+    import jax
+
+    if jax.distributed.is_initialized():
+        return
+    named = {name: value for name, value in given.items() if value is not None}
+    if not named:
+        if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+            jax.distributed.initialize()  # JAX reads the rest from SLURM
+        return
+    for name in ("coordinator", "processes", "process"):
+        if name not in named:
+            valid = "give coordinator=HOST:PORT, processes=N and process=I together"
+            raise ConfigError(f"distributed.{name}", None, valid)
+    address, count, index = named["coordinator"], named["processes"], named["process"]
+    if not re.fullmatch(r".+:\d+", str(address)):
+        raise ConfigError("distributed.coordinator", address, "give HOST:PORT of process 0")
+    check_integer({"distributed.processes": count}, "distributed.processes")
+    check_integer({"distributed.process": index}, "distributed.process", low=0)
+    if index >= count:
+        valid = f"give 0 to {count - 1}, as there are {count} processes"
+        raise ConfigError("distributed.process", index, valid)
+    jax.distributed.initialize(address, count, index, cluster_detection_method="deactivate")
+
+
+def writes() -> bool:
+    """Whether this process writes files and shows what happens: of several, the first."""
+    import jax
+
+    return jax.process_index() == 0 if jax.distributed.is_initialized() else True
+
+
+def wait_for_all(what: str) -> None:
+    """Goes on when every process is here."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def common_folder(folder: Path) -> Path:
+    """The output folder of the first process, whose clock may have named it differently."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    if not jax.distributed.is_initialized() or jax.process_count() == 1:
+        return folder
+    name = np.zeros(4096, np.uint8)
+    text = os.fsencode(folder)
+    name[: len(text)] = list(text)
+    common = Path(os.fsdecode(bytes(multihost_utils.broadcast_one_to_all(name)).rstrip(b"\0")))
+    if common != folder:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    return common
+
+
 # ---- the command line, before Hydra sees it ----------------------------------------------------
 
 
-def _prepare(argv: list[str]) -> list[str]:
+def _prepare(argv: list[str], name: str) -> list[str]:
     """Refuses what is no override, adopts a stored run, and makes plugins known to Hydra."""
     for argument in argv:
         flag = argument.startswith("-")
@@ -147,7 +260,8 @@ def _prepare(argv: list[str]) -> list[str]:
             raise ConfigError("argument", argument, valid)
         if argument.startswith(("+", "~")) and not argument[1:].startswith(("+hydra", "hydra")):
             raise ConfigError("argument", argument, "give the name of a setting, without + or ~")
-    make_devices(_override(argv, "devices"))
+    if not any(argument.startswith(("--cfg", "--help", "-h")) for argument in argv):
+        _prepare_jax(argv, name)
     stored_at = _override(argv, "resume") or _override(argv, "checkpoint")
     if isinstance(stored_at, str):
         argv = _adopt(argv, stored_at, resume=bool(_override(argv, "resume")))
@@ -155,6 +269,21 @@ def _prepare(argv: list[str]) -> list[str]:
     registry.load_plugins(_names("plugins", _override(argv, "plugins") or []))
     _store_plugin_nodes(_override(argv, "env"))
     return argv
+
+
+def _prepare_jax(argv: list[str], name: str) -> None:
+    """Devices and processes, before a plugin starts JAX."""
+    import jax
+
+    make_devices(_override(argv, "devices"))
+    if "distributed" not in stored_yaml(CONF / f"{name}.yaml"):
+        return
+    settings = ("coordinator", "processes", "process")
+    join_processes({key: _override(argv, f"distributed.{key}") for key in settings})
+    launcher = _override(argv, "launcher") or "basic"
+    if jax.distributed.is_initialized() and launcher not in IN_PROCESS:
+        valid = f"of several processes, choose {' or '.join(IN_PROCESS)}"
+        raise ConfigError("launcher", launcher, valid)
 
 
 def _override(argv: list[str], name: str) -> Any:
@@ -210,7 +339,7 @@ def resumed(config: Config, folder: Path, may_change: Collection[str] = ()) -> C
             names = ", ".join(sorted(may_change)) or "nothing"
             valid = f"the run in {folder} has {was}; resume may change {names}"
             raise ConfigError(name, value, valid)
-    return stored | {"resume": config["resume"]}
+    return config | stored | {"resume": config["resume"]}
 
 
 def _select(config: Config, name: str) -> Any:
@@ -414,6 +543,10 @@ def _explain(error: Exception, name: str, argv: list[str]) -> str:
         choice = _override(argv, "launcher") or _override(argv, "hydra/launcher")
         valid = f"install it first: pip install 'jaxenv[{choice}]'"
         return str(ConfigError("launcher", choice, valid))
+    if "hydra/sweeper" in text:
+        choice = _override(argv, "sweeper") or _override(argv, "hydra/sweeper")
+        valid = f"install it first: pip install 'jaxenv[{choice}]'"
+        return str(ConfigError("sweeper", choice, valid))
     missing = re.search(r"Could not find '([\w/]+?)/([^/']+)'", text)
     if missing:
         group, choice = missing.groups()
@@ -535,6 +668,10 @@ def write_records(folder: Path, config: Config) -> None:
     """``config.yaml`` and ``versions.json``."""
     from omegaconf import OmegaConf
 
+    if not writes():
+        return
+    if "distributed" in config:
+        config = config | {"distributed": None}  # versions.json has the devices that ran it
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
     (folder / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
 
@@ -545,6 +682,8 @@ def write_resolved(
     """``resolved.yaml``: every size and every number in use, defaults included."""
     from omegaconf import OmegaConf
 
+    if not writes():
+        return
     used = {"env": {"name": env.name} | _plain(env) | _plain(params)}
     if learner is not None:
         used["agent"] = {"name": learner.name} | _plain(learner) | _plain(hp)
@@ -585,6 +724,7 @@ def versions() -> dict[str, Any]:
             "system": f"{platform.system()} {platform.release()}",
             "cpu": _cpu_model(),
             "cpu_count": os.cpu_count(),
+            "environment": {n: os.environ[n] for n in (*MEMORY, THREADS) if n in os.environ},
             "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
         },
     }

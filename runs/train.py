@@ -21,12 +21,13 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from tqdm import tqdm
 
 from agents.learner import Learner, evaluate
-from agents.spread import mesh_for, sharding, spread
-from jaxenv.environment import Environment
+from agents.spread import fetched, mesh_for, sharding, spread
+from jaxenv.environment import Environment, Metric
 from jaxenv.errors import ConfigError
 from runs import evaluate as evaluation
 from runs import figures, program, tables
@@ -38,7 +39,8 @@ from runs.sweep import SweepFolder, write_sweep
 
 MAY_CHANGE = {
     *("num_updates", "eval_episodes", "eval_seed", "episodes_per_call", "baselines"),
-    *("keep_checkpoints", "plugins", "logger", "launcher", "devices"),
+    *("keep_checkpoints", "plugins", "logger", "launcher", "devices", "distributed"),
+    *("sweeper", "objective"),
 }
 PROGRESS = ("update", "seed", "metric", "unit", "mean", "episodes")
 
@@ -109,19 +111,67 @@ def main(argv: list[str] | None = None) -> None:
     program.run_program("train", partial(run, jobs), argv, after=partial(finish_sweep, jobs))
 
 
-def run(jobs: list[Job], config: Config, folder: Path) -> None:
-    """Trains the job, or gathers it where the jobs of a sweep run in this process."""
+def run(jobs: list[Job], config: Config, folder: Path) -> float | None:
+    """Trains the job, or gathers it where the jobs of a sweep run in this process.
+
+    Returns:
+        What the learned policy reaches of ``objective``, for sweepers that look for the best;
+        None of a job that is trained later.
+    """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     if config["resume"] is not None:
         config = program.resumed(config, folder, MAY_CHANGE)
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    sweeper, launcher = config["sweeper"]["name"], config["launcher"]["name"]
+    if sweeper != "basic" and launcher == "vmap":
+        valid = f"sweeper={sweeper} waits for every job: choose basic or one that starts processes"
+        raise ConfigError("launcher", launcher, valid)
     job = make_job(config, folder, alone=not sweep)
-    if sweep and config["launcher"]["name"] in ("basic", "vmap"):
+    if sweep and sweeper == "basic" and launcher in program.IN_PROCESS:
         jobs.append(job)
-    else:
+        return None
+    try:
         train([job])
+    except SystemExit as stop:
+        if sweeper == "basic" or stop.code != 1:
+            raise
+        raise RuntimeError(f"{folder}: the policy is not finite") from None  # a failed trial
+    return reached(job)
+
+
+def objective(config: Config, env: Environment) -> Metric | None:
+    """The metric that a sweep improves: ``config["objective"]``, or the first of the environment.
+
+    Raises:
+        ConfigError: there is no such metric, or the sweeper takes it for better the other way.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    known = {metric.name: metric for metric in env.metrics}
+    name = config["objective"] or next(iter(known), None)
+    if name is None:
+        return None
+    if name not in known:
+        raise ConfigError("objective", name, f"choose one of {', '.join(known)}")
+    direction = HydraConfig.get().sweeper.get("direction")
+    direction = getattr(direction, "name", direction)
+    valid = {"min": "minimize", "max": "maximize"}[known[name].direction]
+    if direction not in (None, valid):
+        why = f"{name} of env={env.name} is better the other way; give {valid}"
+        raise ConfigError("hydra.sweeper.direction", direction, why)
+    return known[name]
+
+
+def reached(job: Job) -> float | None:
+    """The mean of the job's objective that was measured."""
+    metric = objective(job.config, job.env)
+    program.wait_for_all("measured")
+    rows = tables.read_csv(job.folder / "evaluation.csv")
+    wanted = (job.config["agent"]["name"], metric.name if metric else None)
+    means = [float(row["mean"]) for row in rows if (row["policy"], row["metric"]) == wanted]
+    return means[0] if means else None
 
 
 def finish_sweep(jobs: list[Job]) -> None:
@@ -134,8 +184,8 @@ def finish_sweep(jobs: list[Job]) -> None:
         names = ", ".join(job.folder.name for job in group)
         print(f"program {number + 1} of {len(groups)}: job {names}")
         train(group)
-    if SweepFolder.folder is not None:
-        print(write_sweep(SweepFolder.folder))
+    if SweepFolder.folder is not None and program.writes():
+        print(write_sweep([SweepFolder.folder], SweepFolder.folder))
         print(f"written to {SweepFolder.folder}/sweep.csv")
         SweepFolder.folder = None
 
@@ -150,6 +200,7 @@ def make_job(config: Config, folder: Path, alone: bool = True) -> Job:
     check_logger(config)
     env, params = program.build_env(config)
     baselines = program.check_baselines(config, env)
+    objective(config, env)
     agent = dict(config["agent"])
     if agent.get("schedule_updates", 0) is None:
         agent["schedule_updates"] = config["schedule_updates"]
@@ -157,6 +208,7 @@ def make_job(config: Config, folder: Path, alone: bool = True) -> Job:
     learner, hp = program.build_learner(config, env)
     if config["resume"] is None:
         program.claim_folder(folder)
+    program.wait_for_all("checked")  # nobody writes before all have looked
     return Job(config, folder, env, params, learner, hp, baselines, alone)
 
 
@@ -213,9 +265,10 @@ def train(jobs: Sequence[Job]) -> None:
     for job, recorder, state in zip(jobs, recorders, parts, strict=True):
         if recorder.diverged:
             continue
-        figures.training_figure(
-            tables.read_csv(job.folder / "metrics.csv"), job.folder / "figures" / "training.png"
-        )
+        if program.writes():
+            figures.training_figure(
+                tables.read_csv(job.folder / "metrics.csv"), job.folder / "figures" / "training.png"
+            )
         learned = {job.config["agent"]["name"]: evaluation.policies_of(job.learner, state)}
         try:
             evaluation.measure(
@@ -238,9 +291,10 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
     hp, hp_axes = stack_lanes([job.hp for job in jobs], jobs[0].num_seeds)
     axes = (0, params_axes, hp_axes)
     keys = lane_keys(jobs)
-    mesh = mesh_for(len(keys))
+    mesh = mesh_for(len(keys), jobs[0].learner.shared_environments)
     first = jax.vmap(partial(strong_init, jobs[0].learner), in_axes=axes)
-    init = jax.jit(spread(first, mesh, axes))
+    where = None if mesh is None else sharding(mesh)
+    init = jax.jit(spread(first, mesh, axes), out_shardings=where)
     chunk = compiled_chunk(jobs[0].learner, axes, length, mesh)
 
     target = jax.eval_shape(init, keys, params, hp)
@@ -253,11 +307,15 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
         raise ConfigError("num_updates", total, valid)
     learned = update > 0
     unsound = jax.jit(jax.vmap(lambda state: not_finite(jobs[0].learner.policy(state))))
-    meant = jax.device_get(unsound(states))  # a threshold of a policy may be infinite
-    with StopSignal() as stop, tqdm(total=total, initial=update, unit="update") as bar:
+    meant = fetched(unsound(states))  # a threshold of a policy may be infinite
+    silent = not program.writes()
+    with (
+        StopSignal() as stop,
+        tqdm(total=total, initial=update, unit="update", disable=silent) as bar,
+    ):
         while update < total:
             states, metrics = chunk(states, params, hp)
-            metrics = pooled(jax.device_get(metrics))
+            metrics = pooled(fetched(metrics))
             update += length
             learned = learned or np.any(metrics.get("gradient_updates", 1))
             with np.errstate(over="ignore"):
@@ -266,15 +324,13 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
             shown = dict(list(shown.items())[:4])
             bar.set_postfix(shown, refresh=False)
             bar.update(length)
-            flags = jax.tree.map(
-                lambda now, was: now & ~was, jax.device_get(unsound(states)), meant
-            )
+            flags = jax.tree.map(lambda now, was: now & ~was, fetched(unsound(states)), meant)
             for recorder, own in zip(recorders, split_lanes(flags, jobs), strict=True):
                 recorder.check(update, own)
             if all(recorder.diverged for recorder in recorders):
                 raise Diverged
             due = update % config["checkpoint_interval"] == 0
-            stopping = stop.requested  # read once: a later signal waits for the next chunk
+            stopping = asked_anywhere(stop)  # read once: a later signal waits for the next chunk
             save = due or stopping or update >= total
             parts = split_lanes(states, jobs) if save else [None] * len(jobs)
             for recorder, own, state in zip(
@@ -289,7 +345,12 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
                 raise Interrupted
     if not learned:
         print(f"warning: nothing was learned: no gradient update in {total} updates; give more")
-    return states if mesh is None else jax.device_put(states, sharding(None))
+    return states
+
+
+def asked_anywhere(stop: StopSignal) -> bool:
+    """Whether any of the processes is asked to stop."""
+    return bool(np.any(multihost_utils.process_allgather(np.array(stop.requested))))
 
 
 def not_finite(tree: Any) -> dict[str, chex.Array]:
@@ -343,7 +404,9 @@ def compiled_chunk(
         state, metrics = jax.lax.scan(turn, state, None, length=length)
         return state, {name: jnp.nanmean(values, axis=0) for name, values in metrics.items()}
 
-    return jax.jit(spread(over_lanes(chunk, axes), mesh, axes), donate_argnums=0)
+    function = spread(over_lanes(chunk, axes), mesh, axes)
+    where = None if mesh is None else sharding(mesh)
+    return jax.jit(function, donate_argnums=0, out_shardings=where)
 
 
 def over_lanes(
@@ -439,14 +502,17 @@ class Recorder:
                 print(f"{job.folder} holds no complete checkpoint; starting from update 0")
         program.write_records(job.folder, job.config | {"resume": None})
         program.write_resolved(job.folder, job.env, job.params, job.learner, job.hp)
-        for name in ("timing.csv", "progress.csv"):
-            truncate_csv(job.folder / name, update)
-        self._loggers = make_loggers(job.folder, job.config, update)
+        if program.writes():
+            for name in ("timing.csv", "progress.csv"):
+                truncate_csv(job.folder / name, update)
+            self._loggers = make_loggers(job.folder, job.config, update)
         self._began, self._first = time.perf_counter(), update
         return update, state
 
     def log(self, update: int, metrics: dict[str, np.ndarray]) -> None:
         """One row per seed in ``metrics.csv``, one row in ``timing.csv``."""
+        if not program.writes():
+            return
         for logger in self._loggers:
             logger.log(update, metrics)
         seconds = time.perf_counter() - self._began
@@ -461,6 +527,8 @@ class Recorder:
             return
         self.diverged = True
         seed = int(np.argmax(unsound[name]))
+        if not program.writes():
+            return
         good = self._checkpoints.updates()
         kept = f"the last good state is the checkpoint of update {good[-1]}" if good else ""
         tqdm.write(
@@ -485,7 +553,8 @@ class Recorder:
             rows = tables.seed_rows("", "", self.job.env.metrics, terms)
             value = float(np.mean([r["mean"] for r in rows if r["metric"] == self._ranked.name]))
             rows = [{name: (row | {"update": update})[name] for name in PROGRESS} for row in rows]
-            append_csv(self.job.folder / "progress.csv", rows)
+            if program.writes():
+                append_csv(self.job.folder / "progress.csv", rows)
         self._checkpoints.save(update, state, value)
 
     def close(self) -> None:

@@ -20,6 +20,7 @@ import optax
 import jaxenv
 from agents import registry
 from agents.learner import Bound, Learner, Policy, RandomPolicy
+from agents.spread import gathered, over_environments
 from jaxenv import spaces, struct
 from jaxenv.environment import Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
@@ -136,6 +137,10 @@ class PolicyGradient(Learner):
 
     name: ClassVar[str] = "reinforce"
 
+    @property
+    def shared_environments(self):
+        return self.num_envs
+
     @classmethod
     def unsupported(cls, env):
         return None if isinstance(env.action_space, spaces.Discrete) else "it needs Discrete"
@@ -156,9 +161,10 @@ class PolicyGradient(Learner):
         key, key_act, key_step = jax.random.split(state.key, 3)
         logits = state.observation @ state.weights
         action = jax.random.categorical(key_act, logits, axis=-1)
-        step = jax.vmap(self.env.step, in_axes=(0, 0, 0, None))
+        step = over_environments(self.env.step, (0, 0, 0, None))
         keys = jax.random.split(key_step, self.num_envs)
         observation, env_state, reward, *_ = step(keys, state.env_state, action, params)
+        observation, reward = gathered((observation, reward))
         advantage = reward - reward.mean()
 
         def loss(weights):
