@@ -56,7 +56,7 @@ def carry_out(config: Config, folder: Path, stored: Config | None) -> None:
     program.write_resolved(folder, env, params)
     measure(config, folder, env, params, policies, names, config["num_episodes"])
     for name, draw in (("quantiles", figures.quantile_figure), ("actions", figures.action_figure)):
-        if (folder / f"{name}.csv").exists():
+        if program.writes() and (folder / f"{name}.csv").exists():
             draw(tables.read_csv(folder / f"{name}.csv"), folder / "figures" / f"{name}.png")
 
 

@@ -16,9 +16,10 @@ Learners are those of ``experiment=services``, ``services_hasac`` and ``services
 ``paper`` that of ``services_paper``, from which HASAC differs by its two switches. ``smoke`` trains
 with percent accuracies and 8 agents alone, for 2 cores, and measures the baselines and the bound
 everywhere; ``paper`` trains everywhere, by the paper's schedule, for a GPU. ``num_seeds``,
-``num_updates`` and ``eval_episodes`` replace the scale's; ``agent=hisper`` or ``agent=happo`` and
-its settings those of the presets of that learner; ``env=services`` and its settings those of every
-scenario. Every learned policy is measured greedy, and as ``NAME, sampled``.
+``num_updates`` and ``eval_episodes`` replace the scale's; ``learners`` are those that are trained;
+``agent=hisper`` or ``agent=happo`` and its settings those of the presets of that learner;
+``env=services`` and its settings those of every scenario. Every learned policy is measured greedy,
+and as ``NAME, sampled``.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from agents import registry as agents_registry
 from agents.estimates import EpisodeTerms
 from agents.learner import Learner, Policy, evaluate
 from jaxenv.environment import Environment
+from jaxenv.errors import ConfigError
 from jaxenv.services import FRAME_RATES, QUALITIES, SCALES, Service, detection, tracking
 from runs import evaluate as evaluation
 from runs import program, tables, train
@@ -135,6 +137,15 @@ def schedule(config: Config) -> Schedule:
         num_updates=config.get("num_updates") or own.num_updates,
         eval_episodes=config.get("eval_episodes") or own.eval_episodes,
     )
+
+
+def learners(config: Config) -> tuple[str, ...]:
+    """Which learners are trained and measured: ``config["learners"]``, or all."""
+    names = config.get("learners") or LEARNED
+    for name in names:
+        if name not in LEARNED:
+            raise ConfigError("learners", name, f"choose from {list(LEARNED)}")
+    return tuple(names)
 
 
 # ---- training ----------------------------------------------------------------------------------
@@ -303,7 +314,7 @@ def run_training(config: Config, path: Path) -> Measured:
             *(config, folder_of(path, scenario, name), scenario, name, plan, plan.num_seeds)
         )
         for scenario in plan.trained
-        for name in LEARNED
+        for name in learners(config)
     }
     runs = trained_together(jobs)
     baselines = agents_registry.baseline_names("services")

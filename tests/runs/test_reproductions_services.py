@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from agents import registry as agents_registry
+from jaxenv.errors import ConfigError
 from runs import reproductions, tables
 from runs.reproduce import write_reproduction
 from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE
@@ -394,6 +395,13 @@ def test_paper_settings():
     assert (happo["name"], happo["discount"], happo["lr_actor"]) == ("happo", 0.99, None)
     given = config | {"agent": {"name": "hisper", "alpha": 7.0}}
     assert system.agent_of(given, P8, HISPER)[1]["alpha"] == 7.0
+
+
+def test_the_learners_can_be_chosen():
+    assert system.learners({}) == LEARNED
+    assert system.learners({"learners": [HISPER, HAPPO]}) == (HISPER, HAPPO)
+    with pytest.raises(ConfigError, match="learners: 'PPO' is not valid; choose from"):
+        system.learners({"learners": [HISPER, "PPO"]})
 
 
 def test_temperatures_are_one_program(small, tmp_path):
