@@ -117,7 +117,7 @@ def set_up(config: Config) -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxenv"
         jax.config.update("jax_compilation_cache_dir", str(cache))
-    registry.load_plugins(_names("plugins", config["plugins"]))
+    registry.load_plugins(check_names("plugins", config["plugins"]))
 
 
 def make_devices(count: int | None) -> None:
@@ -152,7 +152,7 @@ def _prepare(argv: list[str]) -> list[str]:
     if isinstance(stored_at, str):
         argv = _adopt(argv, stored_at, resume=bool(_override(argv, "resume")))
     argv = sorted(argv, key=lambda argument: not argument.startswith("-"))
-    registry.load_plugins(_names("plugins", _override(argv, "plugins") or []))
+    registry.load_plugins(check_names("plugins", _override(argv, "plugins") or []))
     _store_plugin_nodes(_override(argv, "env"))
     return argv
 
@@ -182,7 +182,7 @@ def _adopt(argv: list[str], folder: str, resume: bool) -> list[str]:
     if "precision" not in given:
         adopted += [f"precision={stored['precision']}"]
     if "plugins" not in given and stored["plugins"]:
-        adopted += [f"plugins=[{','.join(_names('plugins', stored['plugins']))}]"]
+        adopted += [f"plugins=[{','.join(check_names('plugins', stored['plugins']))}]"]
     return adopted + argv
 
 
@@ -303,7 +303,8 @@ def stored_yaml(path: Path) -> Config:
     return OmegaConf.to_container(OmegaConf.load(path))
 
 
-def _names(field: str, value: Any) -> list[str]:
+def check_names(field: str, value: Any) -> list[str]:
+    """A list of names, or one name as a list."""
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
         raise ConfigError(field, value, f"give a list of names, {field}=[my_module]")
@@ -458,7 +459,7 @@ def check_baselines(config: Config, env: Environment) -> tuple[str, ...]:
     known = agents_registry.baseline_names(env.name)
     if config["baselines"] is None:
         return agents_registry.usual_baselines(env.name)
-    names = _names("baselines", config["baselines"])
+    names = check_names("baselines", config["baselines"])
     for name in names:
         if name not in known:
             valid = f"known names are {', '.join(known) or '(none)'}"
