@@ -456,7 +456,8 @@ class Recorder:
             if self._checkpoints.updates():
                 update, state, skipped = self._checkpoints.restore(target, sharding=sharding)
                 for line in skipped:
-                    print(f"{line}; going on from update {update}")
+                    print(line)
+                print(f"{job.folder}: going on from update {update}")
             else:
                 print(f"{job.folder} holds no complete checkpoint; starting from update 0")
         program.write_records(job.folder, job.config | {"resume": None})
