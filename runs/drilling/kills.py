@@ -1,0 +1,303 @@
+"""Processes killed at random moments and resumed: what is lost, and is the result the same?"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from runs import evaluate, program, tables
+from runs.checkpoint import FOLDER as CHECKPOINTS
+from runs.checkpoint import Checkpoints
+from runs.drilling import Outcome
+from runs.program import CONF, Config, check_integer
+
+INTERVAL = 3
+SMALL = [
+    *("env=partitioning", "agent=dqn", "env.num_servers=2", "env.num_blocks=3", "env.max_steps=20"),
+    *("agent.hidden=[8]", "agent.num_envs=4", "agent.batch_size=8", "agent.buffer_size=256"),
+    *("agent.learning_starts=16", "baselines=[]", "eval_episodes=4", "log_interval=1"),
+    *(f"checkpoint_interval={INTERVAL}", "keep_checkpoints=2"),
+]
+TRAINING = [*SMALL, "num_seeds=2", "checkpoint_episodes=4"]
+SWEPT = ("agent.lr=1e-3", "agent.lr=3e-3")
+RESULTS = ("metrics.csv", "evaluation.csv", "evaluation_seeds.csv", "progress.csv")
+COLUMNS = ("run", "moment", "after_s", "logged_update", "checkpoint", "resumed_at", "lost_updates")
+LONGEST_S = 600
+
+
+def drill(config: Config, folder: Path) -> list[Outcome]:
+    """Kills at random moments of start, training, saving and measuring, each resumed.
+
+    No resume may lose more than the interval of checkpoints, and the tables and the whole last
+    state of every finished run must be those of the run that was never killed, bit for bit.
+    """
+    for name in ("training_kills", "sweep_kills"):
+        check_integer(config, name, low=0)
+    updates = f"num_updates={check_integer(config, 'kill_updates', low=INTERVAL)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[tables.Row] = []
+    outcomes: list[Outcome] = []
+    for what, Kind, kills in (
+        ("training", Trainings, config["training_kills"]),
+        ("sweep", Sweeps, config["sweep_kills"]),
+    ):
+        if not kills:
+            continue
+        drilled = Kind(folder / what, updates, random.Random(f"{what} {config['seed']}"))
+        try:
+            drilled.kill(kills)
+        except RuntimeError as error:
+            drilled.wrong.append(str(error))
+        rows += drilled.rows
+        outcomes += drilled.outcomes(what)
+    tables.write_csv(folder.parent / "kills.csv", COLUMNS, rows)
+    return outcomes
+
+
+class Trainings:
+    """One training, run again and again until it has been killed often enough.
+
+    rows: what became of each kill, per run that it met. finished: the runs that came to their end.
+    wrong: what was not as it must be.
+    """
+
+    def __init__(self, folder: Path, updates: str, rng: random.Random):
+        self.folder, self.rng = folder, rng
+        self.log = folder / "log"
+        self.arguments = [*TRAINING, updates]
+        self.rows: list[tables.Row] = []
+        self.kills = 0
+        self.finished = 0
+        self.wrong: list[str] = []
+        self.lifetime_s = 0.0
+
+    def kill(self, kills: int) -> None:
+        """Runs the training uninterrupted, twice, then others until ``kills`` kills are done."""
+        whole = self.folder / "whole"
+        for own in (whole, self.folder / "again"):
+            began = time.monotonic()
+            self.to_its_end(self.whole_run(own))
+            self.lifetime_s = time.monotonic() - began
+        self.compare(self.folder / "again", whole)
+        while self.kills < kills or not self.finished:
+            own = self.folder / str(self.finished)
+            self.one(own, kills)
+            self.finished += 1
+            self.compare(own, whole)
+
+    def whole_run(self, own: Path) -> list[str]:
+        """The command line of the run in a folder."""
+        return [*self.arguments, f"hydra.run.dir={own}"]
+
+    def one(self, own: Path, kills: int) -> None:
+        """One run that is killed, and resumed, until it reaches its end or ``kills`` are done."""
+        self.finish(own, self.whole_run(own), kills)
+
+    def compare(self, own: Path, whole: Path) -> None:
+        self.wrong += [f"{own.name}: {what}" for what in differences(own, whole)]
+
+    def finish(self, own: Path, fresh: list[str], kills: int) -> None:
+        """Starts or resumes the run of a folder until it ends."""
+        while True:
+            resuming = (own / "config.yaml").exists()
+            arguments = [f"resume={own}"] if resuming else fresh
+            if self.kills >= kills:
+                self.note_resumed(own, self.to_its_end(arguments))
+                return
+            if not self.life(arguments, [own]):
+                return
+
+    def life(self, arguments: Sequence[str], runs: Sequence[Path]) -> bool:
+        """Whether a process was killed: at a random moment of its life, or in the save after it."""
+        moment, in_save = self.rng.uniform(0, self.lifetime_s), self.rng.random() < 0.4
+        began = time.monotonic()
+        process = start(arguments, self.log)
+        status = wait(process, moment)
+        if status is None and in_save:
+            status = wait(process, LONGEST_S, lambda: any(map(saving, runs)))
+        seconds = time.monotonic() - began
+        process.kill()
+        process.wait()
+        text = self.log.read_text()
+        if status:
+            raise RuntimeError(f"{' '.join(arguments)} ended with status {status}: {text}")
+        for run in runs:
+            self.note_resumed(run, text)
+            if status is None:
+                self.rows.append(killed_row(run, seconds, text))
+        self.kills += status is None
+        return status is None
+
+    def to_its_end(self, arguments: Sequence[str]) -> str:
+        """What a process prints that nothing interrupts."""
+        process = start(arguments, self.log)
+        status = wait(process, LONGEST_S)
+        process.kill()
+        text = self.log.read_text()
+        if status != 0:
+            raise RuntimeError(f"{' '.join(arguments)} ended with status {status}: {text}")
+        return text
+
+    def note_resumed(self, own: Path, text: str) -> None:
+        """Completes the row of the last kill of a folder by the update at which it went on."""
+        found = re.search(r"going on from update (\d+)|starting from update (0)", text)
+        last = next((row for row in reversed(self.rows) if row["run"] == name_of(own)), None)
+        if found is None or last is None or last["resumed_at"] != "":
+            return
+        last["resumed_at"] = int(found.group(1) or found.group(2))
+        last["lost_updates"] = max(0, last["logged_update"] - last["resumed_at"])
+        if last["lost_updates"] > INTERVAL or last["resumed_at"] < last["checkpoint"]:
+            self.wrong.append(f"{last}")
+
+    def outcomes(self, what: str) -> list[Outcome]:
+        """What the kills came to."""
+        moments = [row["moment"] for row in self.rows]
+        counts = ", ".join(f"{moments.count(name)} {name}" for name in dict.fromkeys(moments))
+        lost = max(
+            (row["lost_updates"] for row in self.rows if row["lost_updates"] != ""), default=0
+        )
+        note = f"{counts}; at most {lost} updates lost, {INTERVAL} between checkpoints"
+        same = f"bitwise as never killed, in {', '.join(RESULTS)} and the last state"
+        failed = len(self.wrong)
+        return [
+            Outcome(what, self.kills, "kills survived", failed, "; ".join([note, *self.wrong[:1]])),
+            Outcome(what, self.finished, "killed runs finished", failed, same),
+        ]
+
+
+class Sweeps(Trainings):
+    """The same for a sweep of two jobs in one program, whose jobs are resumed one by one."""
+
+    def whole_run(self, own: Path) -> list[str]:
+        name = SWEPT[0].split("=")[0]
+        values = ",".join(setting.split("=")[1] for setting in SWEPT)
+        return [
+            "-m",
+            *self.arguments,
+            f"{name}={values}",
+            f"hydra.sweep.dir={own}",
+            "launcher=vmap",
+        ]
+
+    def one(self, own: Path, kills: int) -> None:
+        jobs = [own / str(number) for number in range(len(SWEPT))]
+        if not self.life(self.whole_run(own), jobs):
+            return
+        for job, setting in zip(jobs, SWEPT, strict=True):
+            self.finish(job, [*super().whole_run(job), setting], kills)
+
+    def compare(self, own: Path, whole: Path) -> None:
+        for number in range(len(SWEPT)):
+            super().compare(own / str(number), whole / str(number))
+
+
+# ---- processes ---------------------------------------------------------------------------------
+
+
+def start(arguments: Sequence[str], log: Path, **options: Any) -> subprocess.Popen:
+    """``python -m runs.train arguments``, whose output goes to the file ``log``."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    paths = [str(CONF.parent), os.environ.get("PYTHONPATH", "")]
+    environment = {
+        "JAX_COMPILATION_CACHE_DIR": str(log.parent.absolute() / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }
+    with log.open("w") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", "runs.train", *arguments],
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | environment,
+            **options,
+        )
+
+
+def wait(
+    process: subprocess.Popen, seconds: float, due: Callable[[], bool] | None = None
+) -> int | None:
+    """The status of a process; None after ``seconds``, or as soon as ``due``."""
+    end = time.monotonic() + seconds
+    while process.poll() is None:
+        if time.monotonic() > end or (due is not None and due()):
+            return None
+        time.sleep(0.0005 if due is not None else 0.01)
+    return process.returncode
+
+
+# ---- what is on disk ---------------------------------------------------------------------------
+
+
+def saving(run: Path) -> bool:
+    """Whether a run is in the middle of writing a checkpoint."""
+    folder = run / CHECKPOINTS
+    try:
+        return any("tmp" in entry.name for entry in os.scandir(folder))
+    except FileNotFoundError:
+        return False
+
+
+def checkpoints_of(run: Path) -> list[int]:
+    """The updates of the complete checkpoints of a run."""
+    return sorted(int(p.name) for p in (run / CHECKPOINTS).glob("*") if p.name.isdigit())
+
+
+def name_of(run: Path) -> str:
+    """A run's folder within that of its drill."""
+    return "/".join(run.parts[-2:])
+
+
+def killed_row(run: Path, seconds: float, text: str) -> tables.Row:
+    """What a killed run has left. text: what the process had printed."""
+    metrics = run / "metrics.csv"
+    rows = tables.read_csv(metrics) if metrics.exists() else []
+    logged = [int(row["update"]) for row in rows if None not in row.values()]
+    if saving(run):
+        moment = "saving"
+    elif "episode/s" in text:
+        moment = "measuring"
+    else:
+        moment = "training" if "update/s" in text else "starting"
+    return {
+        "run": name_of(run),
+        "moment": moment,
+        "after_s": f"{seconds:.2f}",
+        "logged_update": max(logged, default=0),
+        "checkpoint": max(checkpoints_of(run), default=0),
+        "resumed_at": "",
+        "lost_updates": "",
+    }
+
+
+def last_state(run: Path) -> list[np.ndarray]:
+    """Every leaf of the state in a run's last checkpoint."""
+    stored = program.stored_config(run)
+    env, params = program.build_env(stored)
+    learner, hp = program.build_learner(stored, env)
+    checkpoints = Checkpoints(run, evaluate.identity(learner))
+    target = evaluate.abstract_states(learner, params, hp, stored["num_seeds"])
+    _, state, _ = checkpoints.restore(target)
+    checkpoints.close()
+    keys = jax.dtypes.prng_key
+    return [
+        np.asarray(jax.random.key_data(x) if jax.numpy.issubdtype(x.dtype, keys) else x)
+        for x in jax.tree.leaves(state)
+    ]
+
+
+def differences(run: Path, whole: Path) -> list[str]:
+    """What of a finished run is not what it is in another, bit for bit."""
+    found = [name for name in RESULTS if (run / name).read_bytes() != (whole / name).read_bytes()]
+    one, other = last_state(run), last_state(whole)
+    same = len(one) == len(other) and all(a.tobytes() == b.tobytes() for a, b in zip(one, other))
+    return [f"{name} differs" for name in found] + ([] if same else ["the last state differs"])
