@@ -67,7 +67,9 @@ def run_program(
         after()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         fail(_explain(error, name, argv))
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
+        if (refusal := too_large(error)) is not None:
+            fail(str(refusal))
         if "slurm" not in str(error):
             raise
         valid = "this machine has no SLURM; add hydra/launcher=submitit_local, or choose joblib"
@@ -86,6 +88,14 @@ def fail(message: str) -> None:
     """Ends the program: one line on stderr, status 2."""
     print("error: " + " ".join(message.split()), file=sys.stderr)
     raise SystemExit(2)
+
+
+def too_large(error: BaseException) -> ConfigError | None:
+    """What does not fit in memory as a refusal; None for any other error."""
+    text = str(error)
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        return ConfigError("memory", text[:100], "give smaller sizes")
+    return None
 
 
 def _job(task: Task, composed: Any) -> Any:

@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import random
 import re
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import jax
-import numpy as np
-
-from runs import evaluate, program, tables
-from runs.checkpoint import FOLDER as CHECKPOINTS
-from runs.checkpoint import Checkpoints
-from runs.drilling import Outcome
-from runs.program import CONF, Config, check_integer
+from runs import tables
+from runs.drilling import Outcome, faults, processes
+from runs.program import Config, check_integer
 
 INTERVAL = 3
-SMALL = [
-    *("env=partitioning", "agent=dqn", "env.num_servers=2", "env.num_blocks=3", "env.max_steps=20"),
-    *("agent.hidden=[8]", "agent.num_envs=4", "agent.batch_size=8", "agent.buffer_size=256"),
-    *("agent.learning_starts=16", "baselines=[]", "eval_episodes=4", "log_interval=1"),
-    *(f"checkpoint_interval={INTERVAL}", "keep_checkpoints=2"),
+TRAINING = [
+    *(*faults.PLUGIN, "num_seeds=2", "eval_episodes=4", "log_interval=1", "keep_checkpoints=2"),
+    *(f"checkpoint_interval={INTERVAL}", "checkpoint_episodes=4"),
 ]
-TRAINING = [*SMALL, "num_seeds=2", "checkpoint_episodes=4"]
-SWEPT = ("agent.lr=1e-3", "agent.lr=3e-3")
+SWEPT = ("agent.lr=0.05", "agent.lr=0.1")
 RESULTS = ("metrics.csv", "evaluation.csv", "evaluation_seeds.csv", "progress.csv")
 COLUMNS = ("run", "moment", "after_s", "logged_update", "checkpoint", "resumed_at", "lost_updates")
-LONGEST_S = 600
 
 
 def drill(config: Config, folder: Path) -> list[Outcome]:
-    """Kills at random moments of start, training, saving and measuring, each resumed.
+    """Kills at random moments of start, training, processes.saving and measuring, each resumed.
 
     No resume may lose more than the interval of checkpoints, and the tables and the whole last
     state of every finished run must be those of the run that was never killed, bit for bit.
@@ -121,10 +108,12 @@ class Trainings:
         """Whether a process was killed: at a random moment of its life, or in the save after it."""
         moment, in_save = self.rng.uniform(0, self.lifetime_s), self.rng.random() < 0.4
         began = time.monotonic()
-        process = start(arguments, self.log)
-        status = wait(process, moment)
+        process = processes.start(arguments, self.log)
+        status = processes.wait(process, moment)
         if status is None and in_save:
-            status = wait(process, LONGEST_S, lambda: any(map(saving, runs)))
+            status = processes.wait(
+                process, processes.LONGEST_S, lambda: any(map(processes.saving, runs))
+            )
         seconds = time.monotonic() - began
         process.kill()
         process.wait()
@@ -140,18 +129,17 @@ class Trainings:
 
     def to_its_end(self, arguments: Sequence[str]) -> str:
         """What a process prints that nothing interrupts."""
-        process = start(arguments, self.log)
-        status = wait(process, LONGEST_S)
-        process.kill()
-        text = self.log.read_text()
-        if status != 0:
-            raise RuntimeError(f"{' '.join(arguments)} ended with status {status}: {text}")
-        return text
+        ended = processes.finished(arguments, self.folder)
+        if ended.status != 0:
+            raise RuntimeError(f"{' '.join(arguments)} ended with {ended}")
+        return ended.text
 
     def note_resumed(self, own: Path, text: str) -> None:
         """Completes the row of the last kill of a folder by the update at which it went on."""
         found = re.search(r"going on from update (\d+)|starting from update (0)", text)
-        last = next((row for row in reversed(self.rows) if row["run"] == name_of(own)), None)
+        last = next(
+            (row for row in reversed(self.rows) if row["run"] == processes.name_of(own)), None
+        )
         if found is None or last is None or last["resumed_at"] != "":
             return
         last["resumed_at"] = int(found.group(1) or found.group(2))
@@ -201,103 +189,31 @@ class Sweeps(Trainings):
             super().compare(own / str(number), whole / str(number))
 
 
-# ---- processes ---------------------------------------------------------------------------------
-
-
-def start(arguments: Sequence[str], log: Path, **options: Any) -> subprocess.Popen:
-    """``python -m runs.train arguments``, whose output goes to the file ``log``."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    paths = [str(CONF.parent), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        "JAX_COMPILATION_CACHE_DIR": str(log.parent.absolute() / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-    }
-    with log.open("w") as file:
-        return subprocess.Popen(
-            [sys.executable, "-m", "runs.train", *arguments],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=os.environ | environment,
-            **options,
-        )
-
-
-def wait(
-    process: subprocess.Popen, seconds: float, due: Callable[[], bool] | None = None
-) -> int | None:
-    """The status of a process; None after ``seconds``, or as soon as ``due``."""
-    end = time.monotonic() + seconds
-    while process.poll() is None:
-        if time.monotonic() > end or (due is not None and due()):
-            return None
-        time.sleep(0.0005 if due is not None else 0.01)
-    return process.returncode
-
-
-# ---- what is on disk ---------------------------------------------------------------------------
-
-
-def saving(run: Path) -> bool:
-    """Whether a run is in the middle of writing a checkpoint."""
-    folder = run / CHECKPOINTS
-    try:
-        return any("tmp" in entry.name for entry in os.scandir(folder))
-    except FileNotFoundError:
-        return False
-
-
-def checkpoints_of(run: Path) -> list[int]:
-    """The updates of the complete checkpoints of a run."""
-    return sorted(int(p.name) for p in (run / CHECKPOINTS).glob("*") if p.name.isdigit())
-
-
-def name_of(run: Path) -> str:
-    """A run's folder within that of its drill."""
-    return "/".join(run.parts[-2:])
-
-
 def killed_row(run: Path, seconds: float, text: str) -> tables.Row:
     """What a killed run has left. text: what the process had printed."""
     metrics = run / "metrics.csv"
     rows = tables.read_csv(metrics) if metrics.exists() else []
     logged = [int(row["update"]) for row in rows if None not in row.values()]
-    if saving(run):
+    if processes.saving(run):
         moment = "saving"
     elif "episode/s" in text:
         moment = "measuring"
     else:
         moment = "training" if "update/s" in text else "starting"
     return {
-        "run": name_of(run),
+        "run": processes.name_of(run),
         "moment": moment,
         "after_s": f"{seconds:.2f}",
         "logged_update": max(logged, default=0),
-        "checkpoint": max(checkpoints_of(run), default=0),
+        "checkpoint": max(processes.checkpoints_of(run), default=0),
         "resumed_at": "",
         "lost_updates": "",
     }
 
 
-def last_state(run: Path) -> list[np.ndarray]:
-    """Every leaf of the state in a run's last checkpoint."""
-    stored = program.stored_config(run)
-    env, params = program.build_env(stored)
-    learner, hp = program.build_learner(stored, env)
-    checkpoints = Checkpoints(run, evaluate.identity(learner))
-    target = evaluate.abstract_states(learner, params, hp, stored["num_seeds"])
-    _, state, _ = checkpoints.restore(target)
-    checkpoints.close()
-    keys = jax.dtypes.prng_key
-    return [
-        np.asarray(jax.random.key_data(x) if jax.numpy.issubdtype(x.dtype, keys) else x)
-        for x in jax.tree.leaves(state)
-    ]
-
-
 def differences(run: Path, whole: Path) -> list[str]:
     """What of a finished run is not what it is in another, bit for bit."""
     found = [name for name in RESULTS if (run / name).read_bytes() != (whole / name).read_bytes()]
-    one, other = last_state(run), last_state(whole)
-    same = len(one) == len(other) and all(a.tobytes() == b.tobytes() for a, b in zip(one, other))
-    return [f"{name} differs" for name in found] + ([] if same else ["the last state differs"])
+    states = processes.last_state(run), processes.last_state(whole)
+    one, other = ([(x.dtype, x.shape, x.tobytes()) for x in state] for state in states)
+    return [f"{name} differs" for name in found] + ([] if one == other else ["the state differs"])

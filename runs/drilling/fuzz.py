@@ -1,0 +1,356 @@
+"""Settings drawn at random, every one of every group: each runs or is refused in one line.
+
+Hypothesis draws in this process; another one tries, so that what hangs, dies or eats the memory
+ends that process alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import multiprocessing
+import random
+import shutil
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from agents import registry as agents_registry
+from agents.learner import Learner
+from jaxenv import registry
+from jaxenv.errors import ConfigError
+from runs import program, tables, train
+from runs.drilling import Outcome
+from runs.program import CONF, Config, check_integer
+
+PATIENCE_S = 600
+MEMORY = 12 * 2**30
+COLUMNS = ("group", "name", "field", "value", "outcome", "what")
+# Small sizes: an environment and a learner by the groups whose settings are drawn on them.
+ENVS: dict[str, Config] = {
+    "partitioning": {"num_servers": 2, "num_blocks": 3, "max_steps": 20},
+    "robust": {"max_devices": 2},
+    "services": {"num_servers": 3, "max_steps": 5},
+    "splitting": {"max_steps": 20},
+    "vehicular": {"num_rsus": 2, "num_vehicles": 3, "max_steps": 20},
+}
+PPO = {"hidden": [8], "num_envs": 4, "rollout_length": 4, "epochs": 1, "num_minibatches": 1}
+OFF_POLICY = {
+    "hidden": [8],
+    "num_envs": 4,
+    "batch_size": 8,
+    "buffer_size": 64,
+    "learning_starts": 8,
+}
+TEAM = {"embedding": 4, "actor_hidden": [8], "critic_hidden": [8], "num_envs": 4}
+ENTROPY = {"lstm_width": 4, "rounds": 2, "gradient_updates": 2, "batch_size": 8}
+ENTROPY |= {"buffer_size": 64, "prefill": 16}
+AGENTS: dict[str, tuple[str, Config]] = {
+    "ppo": ("partitioning", PPO),
+    "dqn": ("partitioning", OFF_POLICY),
+    "a3c": ("partitioning", {"hidden": [8], "num_workers": 2, "rollout_length": 4}),
+    "sac_discrete": ("splitting", OFF_POLICY),
+    "happo": ("services", TEAM | {"rollout_length": 4, "epochs": 1}),
+    "hasac": ("services", TEAM | ENTROPY),
+    "hisper": ("services", TEAM | ENTROPY),
+}
+# What a whole run of the program is given, where one of its own settings is drawn.
+RUN = ["env=partitioning", "agent=ppo", "num_updates=2", "eval_episodes=2", "baselines=[]"]
+RUN += [f"env.{name}={value}" for name, value in ENVS["partitioning"].items()]
+RUN += [f"agent.{name}={value}" for name, value in PPO.items()]
+LENGTHS = {"num_updates", "num_seeds", "eval_episodes", "checkpoint_episodes"}
+SKIPPED = {"defaults", "hydra", "env", "agent", "experiment", "name"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Field:
+    """One setting. group: env, agent or train. static: whether it fixes shapes or code."""
+
+    group: str
+    name: str
+    field: str
+    default: Any
+    static: bool
+
+
+def drill(config: Config, folder: Path) -> list[Outcome]:
+    """Each draw trains two updates of finite numbers, or is refused in one line.
+
+    Draws are counted by whether the setting is a traced number, whose program is compiled once, or
+    fixes shapes or code, or is one of the program's own, with which the whole program runs.
+    """
+    rng = random.Random(f"fuzz {config['seed']}")
+    known = {kind: fields(kind) for kind in ("traced", "static", "program")}
+    outcomes = []
+    with Worker() as worker:
+        for kind, found in known.items():
+            draws = check_integer(config, f"{kind}_draws", low=0)
+            rng.shuffle(found)
+            if not draws:
+                continue
+            path = folder.parent / f"draws_{kind}.csv"
+            outcomes.append(
+                outcome(kind, found, attempts(found, draws, config["seed"], worker, path))
+            )
+    return outcomes
+
+
+def outcome(kind: str, found: list[Field], tried: list[tables.Row]) -> Outcome:
+    """The draws of a kind in numbers."""
+    bad = [row for row in tried if row["outcome"] not in ("ran", "refused", "stopped")]
+    counts = {name: sum(row["outcome"] == name for row in tried) for name in ("ran", "refused")}
+    stopped = sum(row["outcome"] == "stopped" for row in tried)
+    met = len({(row["group"], row["name"], row["field"]) for row in tried})
+    note = f"{counts['ran']} ran, {counts['refused']} refused"
+    note += f", {stopped} stopped as not finite" if stopped else ""
+    note += f"; {met} of {len(found)} settings"
+    note += "".join(f"; {r['field']}={r['value']}: {r['what']}" for r in bad[:1])
+    return Outcome(f"{kind} settings", len(tried) - len(bad), "draws", len(bad), note)
+
+
+def attempts(
+    found: list[Field], draws: int, seed: int, worker: Worker, path: Path
+) -> list[tables.Row]:
+    """What became of so many draws, which take the settings in turn; written to ``path``."""
+    rows: list[tables.Row] = []
+    for drawn in examples(found, -(-draws // len(found)), seed):
+        for field, value in zip(found, drawn, strict=True):
+            if len(rows) < draws:
+                result, what = worker.attempt(field, value)
+                row = {"value": repr(value), "outcome": result, "what": what}
+                rows.append({n: row.get(n, getattr(field, n, None)) for n in COLUMNS})
+                tables.write_csv(path, COLUMNS, rows)
+                print(f"{len(rows)} of {draws}: {result}", end="\r", flush=True)
+    return rows
+
+
+def examples(found: list[Field], count: int, seed: int) -> list[tuple[Any, ...]]:
+    """So many examples of a value for every setting, as Hypothesis draws them."""
+    from hypothesis import HealthCheck, Phase, given, settings, strategies
+    from hypothesis import seed as seeded
+
+    drawn: list[tuple[Any, ...]] = []
+
+    @seeded(seed)
+    @settings(
+        max_examples=count + 1,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategies.tuples(*map(values, found)))
+    def draw(example: tuple[Any, ...]) -> None:
+        drawn.append(example)
+
+    draw()
+    return drawn[1:]  # the first has the simplest value everywhere
+
+
+# ---- what is drawn -----------------------------------------------------------------------------
+
+
+def fields(kind: str) -> list[Field]:
+    """All settings of a kind: traced numbers, static ones, or those of the program itself."""
+    if kind == "program":
+        config = program.stored_yaml(CONF / "train.yaml") | program.stored_yaml(CONF / "base.yaml")
+        config = {name: value for name, value in config.items() if name not in SKIPPED}
+        groups = dict.fromkeys(("logger", "launcher"))
+        return [Field("train", "", n, v, True) for n, v in (config | groups).items()]
+    found: list[Field] = []
+    for name, own in ENVS.items():
+        env, params = registry.make(name, **program.settings(own))
+        found += _group("env", name, env, params)
+    for name, (env_name, own) in AGENTS.items():
+        env, _ = registry.make(env_name, **program.settings(ENVS[env_name]))
+        config = program.stored_yaml(CONF / "agent" / f"{name}.yaml")
+        learner = agents_registry.learner_class(config["name"])
+        found += _group("agent", name, *learner.build(env, **program.settings(config | own)))
+    return [field for field in found if field.static == (kind == "static")]
+
+
+def _group(group: str, name: str, static: Any, traced: Any) -> list[Field]:
+    """The settings that the YAML file of a group names, with their defaults."""
+    known = program.stored_yaml(CONF / group / f"{name}.yaml")
+    return [
+        Field(group, name, field, getattr(traced, field, getattr(static, field, None)), static_one)
+        for field in known
+        if field not in SKIPPED
+        for static_one in [not hasattr(traced, field)]
+    ]
+
+
+def values(field: Field) -> Any:
+    """A strategy of values for a setting: near its default, of its type, and of no use at all."""
+    from hypothesis import strategies as st
+
+    wild = st.sampled_from(
+        [
+            *(None, True, False, "text", "", [], [1, 2, 3], [[1.5]], {"a": 1}, ["a"]),
+            *(float("nan"), float("inf"), -float("inf"), -1, 0, -0.5, 1e40, 1e-40, 1e30, 1e-30),
+            *(3e38, -3e38, 2**31, 2**31 - 1, 2**63, 10**12, -(2**31)),
+        ]
+    )
+    near: Any = st.one_of(st.integers(-2, 6), st.text(max_size=5), st.booleans())
+    default = field.default
+    if field.field in LENGTHS:
+        wild = wild.filter(lambda x: not isinstance(x, int) or x < 4 or x >= 2**31)
+        near = st.integers(-1, 3)
+    elif isinstance(default, str):
+        near = st.sampled_from([default, default.upper(), default + "x"])
+    elif isinstance(default, tuple | list):
+        near = st.lists(st.integers(0, 6), max_size=3)
+    elif hasattr(default, "dtype") and default.dtype.kind == "f":
+        scale = st.floats(0.1, 10.0)
+        near = scale.map(lambda x: (np.asarray(default, float) * x).tolist())
+        near = st.one_of(near, st.floats(width=32), st.floats(0, 1, width=32))
+    elif isinstance(default, int) or hasattr(default, "dtype"):
+        near = st.integers(-1, 6)
+    return st.one_of(near, wild)
+
+
+# ---- the process that tries --------------------------------------------------------------------
+
+
+class Worker:
+    """A process that tries one draw at a time; another one takes its place when it is lost."""
+
+    def __enter__(self) -> Worker:
+        self._process = None
+        return self
+
+    def attempt(self, field: Field, value: Any) -> tuple[str, str]:
+        """``(outcome, what)`` of a draw."""
+        if self._process is None:
+            context = multiprocessing.get_context("spawn")
+            self._ours, theirs = context.Pipe()
+            self._process = context.Process(target=work, args=(theirs,), daemon=True)
+            self._process.start()
+            theirs.close()
+        self._ours.send((dataclasses.replace(field, default=None), value))
+        try:
+            if self._ours.poll(PATIENCE_S):
+                return self._ours.recv()
+            result = "hung", f"no end after {PATIENCE_S} s"
+        except EOFError:
+            self._process.join()
+            result = "died", f"the process ended with {self._process.exitcode}"
+        self.__exit__()
+        return result
+
+    def __exit__(self, *exception: object) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
+
+
+def work(pipe: Any) -> None:
+    """Answers draws until the other side closes the pipe."""
+    with contextlib.suppress(ImportError, ValueError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    jax.config.update("jax_disable_most_optimizations", True)
+    with contextlib.suppress(EOFError):
+        while True:
+            pipe.send(attempt(*pipe.recv()))
+
+
+def attempt(field: Field, value: Any) -> tuple[str, str]:
+    """``(outcome, what)``: ran, refused, stopped or not as it must be, and its line."""
+    jax.config.update("jax_enable_x64", False)
+    if field.group == "train":
+        return whole_program(field.field, value)
+    try:
+        return two_updates(field, value)
+    except ConfigError as error:
+        return ("refused" if "\n" not in str(error) else "many lines"), str(error)
+    except MemoryError as error:  # as `runs.program` says it
+        return "refused", str(program.too_large(error))
+    except Exception as error:
+        refusal = program.too_large(error)
+        if refusal is not None:
+            return "refused", str(refusal)
+        return "traceback", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def two_updates(field: Field, value: Any) -> tuple[str, str]:
+    """Builds what a training builds with one setting drawn, and trains two updates."""
+    name, agent = field.name, "ppo"
+    if field.group == "agent":
+        name, agent = AGENTS[field.name][0], field.name
+    config = {
+        "precision": "float32",
+        "env": {"name": name} | ENVS[name],
+        "agent": program.stored_yaml(CONF / "agent" / f"{agent}.yaml") | AGENTS[agent][1],
+    }
+    if config["agent"].get("schedule_updates", 0) is None:
+        config["agent"]["schedule_updates"] = 2
+    config[field.group][field.field] = value
+    env, params = program.build_env(config)
+    learner, hp = program.build_learner(config, env)
+    key = jax.random.key(0)
+    train.check_memory(jax.eval_shape(learner.init, key, params, hp))
+    bad = [name for name, flag in jax.device_get(trained(learner)(key, params, hp)).items() if flag]
+    return ("stopped" if bad else "ran"), ", ".join(bad[:5])
+
+
+@lru_cache(maxsize=24)
+def trained(learner: Learner) -> Any:
+    """``(key, params, hp) -> flags`` by name of what is not finite after two updates, compiled."""
+
+    def run(key: chex.PRNGKey, params: Any, hp: Any) -> dict[str, chex.Array]:
+        state = train.strong_init(learner, key, params, hp)
+        meant = train.not_sound(learner, state)
+        state, metrics = jax.lax.scan(
+            lambda state, _: learner.update(state, params, hp), state, length=2
+        )
+        found = train.not_sound(learner, state)
+        flags = train.flags(metrics, lambda x: ~jnp.isfinite(x))
+        return flags | {name: flag & ~meant[name] for name, flag in found.items()}
+
+    return jax.jit(run)
+
+
+def whole_program(name: str, value: Any) -> tuple[str, str]:
+    """Runs ``runs.train`` with one of its own settings."""
+    given = [argument for argument in RUN if argument.split("=")[0] != name]
+    folder = Path(tempfile.mkdtemp())
+    err = io.StringIO()
+    arguments = [*given, f"{name}={spelled(value)}", f"hydra.run.dir={folder}/run"]
+    try:
+        with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+            train.main(arguments)
+    except SystemExit as stop:
+        lines = [line for line in err.getvalue().splitlines() if line.startswith("error: ")]
+        if stop.code == 2 and len(lines) == 1:
+            return "refused", lines[0].removeprefix("error: ")
+        return ("stopped" if stop.code == 1 and lines else "status"), f"{stop.code}: {lines}"
+    except Exception as error:
+        return "traceback", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return "ran", ""
+
+
+def spelled(value: Any) -> str:
+    """A value as the command line has it."""
+    if isinstance(value, str):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    if isinstance(value, list):
+        return f"[{','.join(map(spelled, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{name}:{spelled(x)}" for name, x in value.items()) + "}"
+    return (
+        {None: "null", True: "true", False: "false"}.get(value, repr(value))
+        if not isinstance(value, int | float) or isinstance(value, bool)
+        else repr(value)
+    )
