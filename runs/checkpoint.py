@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,23 @@ class Checkpoints:
         """Writes ``state`` as the checkpoint of ``update``, replacing an unreadable one.
 
         ``value`` ranks it among the best; None or a non-finite number leaves it unranked.
+
+        Raises:
+            OSError: it cannot be written; those before it stay.
         """
+        try:
+            self._save(update, state, value)
+        except OSError:
+            raise
+        except ValueError as error:  # as Orbax's storage says that the operating system refuses
+            found = re.search(r"OS error (\d+)", str(error))
+            if found is None:
+                raise
+            number = int(found.group(1))
+            path = str(self.folder / str(update))
+            raise OSError(number, os.strerror(number), path) from error
+
+    def _save(self, update: int, state: Any, value: float | None) -> None:
         if update in self._manager.all_steps():
             self._manager.delete(update)
         leaves, names = _plain_leaves(state)

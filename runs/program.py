@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import errno
 import functools
 import importlib.metadata
 import json
@@ -20,6 +21,11 @@ from typing import Any
 
 import numpy as np
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 import conf
 import jaxenv
 from agents import registry as agents_registry
@@ -32,8 +38,12 @@ CONF = Path(conf.__file__).parent
 FLAGS = ("-m", "--multirun", "--cfg=job", "--cfg=hydra", "--resolve", "--help", "-h")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint")
 
+UNWRITABLE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS)
+
 Config = dict[str, Any]
 Task = Callable[[Config, Path], Any]
+
+_held: list[int] = []
 
 
 def run_program(
@@ -67,6 +77,10 @@ def run_program(
         after()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         fail(_explain(error, name, argv))
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        fail(f"{error.filename or 'a file'}: {error.strerror}", status=1)
     except (MemoryError, RuntimeError) as error:
         if (refusal := too_large(error)) is not None:
             fail(str(refusal))
@@ -77,6 +91,7 @@ def run_program(
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     finally:
+        release_folders()
         sys.argv = saved[0]
         if saved[1] is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
@@ -84,16 +99,17 @@ def run_program(
             os.environ["HYDRA_FULL_ERROR"] = saved[1]
 
 
-def fail(message: str) -> None:
-    """Ends the program: one line on stderr, status 2."""
+def fail(message: str, status: int = 2) -> None:
+    """Ends the program: one line on stderr, and a status, 2 where a setting cannot be used."""
     print("error: " + " ".join(message.split()), file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(status)
 
 
 def too_large(error: BaseException) -> ConfigError | None:
     """What does not fit in memory as a refusal; None for any other error."""
     text = str(error)
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+    exhausted = "RESOURCE_EXHAUSTED" in text and "OS error" not in text
+    if isinstance(error, MemoryError) or exhausted:
         return ConfigError("memory", text[:100], "give smaller sizes")
     return None
 
@@ -484,19 +500,54 @@ def check_baselines(config: Config, env: Environment) -> tuple[str, ...]:
 
 
 def claim_folder(folder: Path) -> None:
-    """Refuses a folder that already holds a run."""
+    """Refuses a folder that already holds a run, or that another process writes into."""
     if (folder / "config.yaml").exists():
         valid = "it already holds a run; give another folder (resume=DIR goes on with a training)"
         raise ConfigError("hydra.run.dir", str(folder), valid)
     folder.mkdir(parents=True, exist_ok=True)
+    hold_folder(folder)
+
+
+def hold_folder(folder: Path) -> None:
+    """Keeps other processes out of a folder until this program ends, however it ends.
+
+    Raises:
+        ConfigError: another one, or another job of this one, holds it.
+    """
+    if fcntl is None:
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        valid = "another run is writing into it; wait for its end, or give another folder"
+        raise ConfigError("hydra.run.dir", str(folder), valid) from None
+    except OSError:  # a file system without locks
+        os.close(descriptor)
+        return
+    _held.append(descriptor)
+
+
+def release_folders() -> None:
+    """Lets go of what `hold_folder` holds."""
+    while _held:
+        os.close(_held.pop())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all: a killed program leaves the previous one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
 
 
 def write_records(folder: Path, config: Config) -> None:
     """``config.yaml`` and ``versions.json``."""
     from omegaconf import OmegaConf
 
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
-    (folder / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
+    write_text(folder / "versions.json", json.dumps(versions(), indent=2) + "\n")
 
 
 def write_resolved(
@@ -508,7 +559,7 @@ def write_resolved(
     used = {"env": {"name": env.name} | _plain(env) | _plain(params)}
     if learner is not None:
         used["agent"] = {"name": learner.name} | _plain(learner) | _plain(hp)
-    (folder / "resolved.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(used)))
+    write_text(folder / "resolved.yaml", OmegaConf.to_yaml(OmegaConf.create(used)))
 
 
 def _plain(values: Any, most: int = 1000) -> Config:

@@ -158,6 +158,8 @@ def make_job(config: Config, folder: Path, alone: bool = True) -> Job:
     learner, hp = program.build_learner(config, env)
     if config["resume"] is None:
         program.claim_folder(folder)
+    else:
+        program.hold_folder(folder)
     return Job(config, folder, env, params, learner, hp, baselines, alone)
 
 

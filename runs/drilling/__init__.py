@@ -36,7 +36,7 @@ DRILLS = {
     "checkpoints": "runs.drilling.folders:damaged_checkpoints",
     "disk": "runs.drilling.folders:full_and_read_only",
     "folder": "runs.drilling.folders:two_runs",
-    "nan": "runs.drilling.faults:drill",
+    "faults": "runs.drilling.faults:drill",
     "fuzz": "runs.drilling.fuzz:drill",
     "steps": "runs.drilling.steps:drill",
 }

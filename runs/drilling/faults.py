@@ -46,16 +46,15 @@ def fault(folder: Path, setting: str, update: int, name: str) -> str:
     """What is wrong with how a training ends that meets NaN; nothing if nothing is."""
     good = (update - 1) // INTERVAL * INTERVAL
     ended = processes.finished([*SETTINGS, setting, f"hydra.run.dir={folder}"], folder.parent)
-    lines = [line for line in ended.text.splitlines() if line.startswith("error: ")]
-    if ended.status != 1 or len(lines) != 1 or "Traceback" in ended.text:
+    if ended.status != 1 or len(ended.errors) != 1 or "Traceback" in ended.text:
         return f"status {ended.status}: {ended.text[-300:]}"
     expected = (
         f": {name}",
         f"of seed 0 is not finite after update {update}",
         f"the last good state is the checkpoint of update {good}",
     )
-    if not all(part in lines[0] for part in expected):
-        return lines[0]
+    if not all(part in ended.errors[0] for part in expected):
+        return ended.errors[0]
     if processes.checkpoints_of(folder)[-1] != good:
         return f"the checkpoints are {processes.checkpoints_of(folder)}"
     if not all(np.isfinite(x).all() for x in processes.last_state(folder)):

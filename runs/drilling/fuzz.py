@@ -1,17 +1,13 @@
 """Settings drawn at random, every one of every group: each runs or is refused in one line.
 
 Hypothesis draws in this process; another one tries, so that what hangs, dies or eats the memory
-ends that process alone.
+ends that one alone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
-import multiprocessing
 import random
-import shutil
 import tempfile
 from functools import lru_cache
 from pathlib import Path
@@ -27,11 +23,9 @@ from agents.learner import Learner
 from jaxenv import registry
 from jaxenv.errors import ConfigError
 from runs import program, tables, train
-from runs.drilling import Outcome
+from runs.drilling import Outcome, processes
 from runs.program import CONF, Config, check_integer
 
-PATIENCE_S = 600
-MEMORY = 12 * 2**30
 COLUMNS = ("group", "name", "field", "value", "outcome", "what")
 # Small sizes: an environment and a learner by the groups whose settings are drawn on them.
 ENVS: dict[str, Config] = {
@@ -89,7 +83,7 @@ def drill(config: Config, folder: Path) -> list[Outcome]:
     rng = random.Random(f"fuzz {config['seed']}")
     known = {kind: fields(kind) for kind in ("traced", "static", "program")}
     outcomes = []
-    with Worker() as worker:
+    with processes.Worker() as worker:
         for kind, found in known.items():
             draws = check_integer(config, f"{kind}_draws", low=0)
             rng.shuffle(found)
@@ -116,14 +110,15 @@ def outcome(kind: str, found: list[Field], tried: list[tables.Row]) -> Outcome:
 
 
 def attempts(
-    found: list[Field], draws: int, seed: int, worker: Worker, path: Path
+    found: list[Field], draws: int, seed: int, worker: processes.Worker, path: Path
 ) -> list[tables.Row]:
     """What became of so many draws, which take the settings in turn; written to ``path``."""
     rows: list[tables.Row] = []
     for drawn in examples(found, -(-draws // len(found)), seed):
         for field, value in zip(found, drawn, strict=True):
             if len(rows) < draws:
-                result, what = worker.attempt(field, value)
+                plain = dataclasses.replace(field, default=None)
+                result, what = worker.call(attempt, plain, value)
                 row = {"value": repr(value), "outcome": result, "what": what}
                 rows.append({n: row.get(n, getattr(field, n, None)) for n in COLUMNS})
                 tables.write_csv(path, COLUMNS, rows)
@@ -219,54 +214,10 @@ def values(field: Field) -> Any:
 # ---- the process that tries --------------------------------------------------------------------
 
 
-class Worker:
-    """A process that tries one draw at a time; another one takes its place when it is lost."""
-
-    def __enter__(self) -> Worker:
-        self._process = None
-        return self
-
-    def attempt(self, field: Field, value: Any) -> tuple[str, str]:
-        """``(outcome, what)`` of a draw."""
-        if self._process is None:
-            context = multiprocessing.get_context("spawn")
-            self._ours, theirs = context.Pipe()
-            self._process = context.Process(target=work, args=(theirs,), daemon=True)
-            self._process.start()
-            theirs.close()
-        self._ours.send((dataclasses.replace(field, default=None), value))
-        try:
-            if self._ours.poll(PATIENCE_S):
-                return self._ours.recv()
-            result = "hung", f"no end after {PATIENCE_S} s"
-        except EOFError:
-            self._process.join()
-            result = "died", f"the process ended with {self._process.exitcode}"
-        self.__exit__()
-        return result
-
-    def __exit__(self, *exception: object) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-            self._process = None
-
-
-def work(pipe: Any) -> None:
-    """Answers draws until the other side closes the pipe."""
-    with contextlib.suppress(ImportError, ValueError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    jax.config.update("jax_disable_most_optimizations", True)
-    with contextlib.suppress(EOFError):
-        while True:
-            pipe.send(attempt(*pipe.recv()))
-
-
 def attempt(field: Field, value: Any) -> tuple[str, str]:
     """``(outcome, what)``: ran, refused, stopped or not as it must be, and its line."""
     jax.config.update("jax_enable_x64", False)
+    jax.config.update("jax_disable_most_optimizations", True)
     if field.group == "train":
         return whole_program(field.field, value)
     try:
@@ -323,22 +274,14 @@ def trained(learner: Learner) -> Any:
 def whole_program(name: str, value: Any) -> tuple[str, str]:
     """Runs ``runs.train`` with one of its own settings."""
     given = [argument for argument in RUN if argument.split("=")[0] != name]
-    folder = Path(tempfile.mkdtemp())
-    err = io.StringIO()
-    arguments = [*given, f"{name}={spelled(value)}", f"hydra.run.dir={folder}/run"]
-    try:
-        with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
-            train.main(arguments)
-    except SystemExit as stop:
-        lines = [line for line in err.getvalue().splitlines() if line.startswith("error: ")]
-        if stop.code == 2 and len(lines) == 1:
-            return "refused", lines[0].removeprefix("error: ")
-        return ("stopped" if stop.code == 1 and lines else "status"), f"{stop.code}: {lines}"
-    except Exception as error:
-        return "traceback", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return "ran", ""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [*given, f"{name}={spelled(value)}", f"hydra.run.dir={folder}/run"]
+        ended = processes.called(arguments)
+    if ended.status == 0:
+        return "ran", ""
+    if ended.status not in (1, 2) or len(ended.errors) != 1 or "Traceback" in ended.text:
+        return f"status {ended.status}", ended.text[-300:]
+    return "refused" if ended.status == 2 else "stopped", ended.errors[0]
 
 
 def spelled(value: Any) -> str:
@@ -349,8 +292,4 @@ def spelled(value: Any) -> str:
         return f"[{','.join(map(spelled, value))}]"
     if isinstance(value, dict):
         return "{" + ",".join(f"{name}:{spelled(x)}" for name, x in value.items()) + "}"
-    return (
-        {None: "null", True: "true", False: "false"}.get(value, repr(value))
-        if not isinstance(value, int | float) or isinstance(value, bool)
-        else repr(value)
-    )
+    return "null" if value is None else str(value).lower()

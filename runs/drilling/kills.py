@@ -18,12 +18,11 @@ TRAINING = [
     *(f"checkpoint_interval={INTERVAL}", "checkpoint_episodes=4"),
 ]
 SWEPT = ("agent.lr=0.05", "agent.lr=0.1")
-RESULTS = ("metrics.csv", "evaluation.csv", "evaluation_seeds.csv", "progress.csv")
 COLUMNS = ("run", "moment", "after_s", "logged_update", "checkpoint", "resumed_at", "lost_updates")
 
 
 def drill(config: Config, folder: Path) -> list[Outcome]:
-    """Kills at random moments of start, training, processes.saving and measuring, each resumed.
+    """Kills at random moments of start, training, saving and measuring, each resumed.
 
     No resume may lose more than the interval of checkpoints, and the tables and the whole last
     state of every finished run must be those of the run that was never killed, bit for bit.
@@ -91,7 +90,7 @@ class Trainings:
         self.finish(own, self.whole_run(own), kills)
 
     def compare(self, own: Path, whole: Path) -> None:
-        self.wrong += [f"{own.name}: {what}" for what in differences(own, whole)]
+        self.wrong += [f"{own.name}: {what}" for what in processes.differences(own, whole)]
 
     def finish(self, own: Path, fresh: list[str], kills: int) -> None:
         """Starts or resumes the run of a folder until it ends."""
@@ -155,7 +154,7 @@ class Trainings:
             (row["lost_updates"] for row in self.rows if row["lost_updates"] != ""), default=0
         )
         note = f"{counts}; at most {lost} updates lost, {INTERVAL} between checkpoints"
-        same = f"bitwise as never killed, in {', '.join(RESULTS)} and the last state"
+        same = f"bitwise as never killed, in {', '.join(processes.RESULTS)} and the last state"
         failed = len(self.wrong)
         return [
             Outcome(what, self.kills, "kills survived", failed, "; ".join([note, *self.wrong[:1]])),
@@ -209,11 +208,3 @@ def killed_row(run: Path, seconds: float, text: str) -> tables.Row:
         "resumed_at": "",
         "lost_updates": "",
     }
-
-
-def differences(run: Path, whole: Path) -> list[str]:
-    """What of a finished run is not what it is in another, bit for bit."""
-    found = [name for name in RESULTS if (run / name).read_bytes() != (whole / name).read_bytes()]
-    states = processes.last_state(run), processes.last_state(whole)
-    one, other = ([(x.dtype, x.shape, x.tobytes()) for x in state] for state in states)
-    return [f"{name} differs" for name in found] + ([] if one == other else ["the state differs"])
