@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import random
 import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -80,19 +82,15 @@ def drill(config: Config, folder: Path) -> list[Outcome]:
     Draws are counted by whether the setting is a traced number, whose program is compiled once, or
     fixes shapes or code, or is one of the program's own, with which the whole program runs.
     """
-    rng = random.Random(f"fuzz {config['seed']}")
-    known = {kind: fields(kind) for kind in ("traced", "static", "program")}
-    outcomes = []
-    with processes.Worker() as worker:
-        for kind, found in known.items():
-            draws = check_integer(config, f"{kind}_draws", low=0)
-            rng.shuffle(found)
-            if not draws:
-                continue
-            path = folder.parent / f"draws_{kind}.csv"
-            outcomes.append(
-                outcome(kind, found, attempts(found, draws, config["seed"], worker, path))
-            )
+    workers = check_integer(config, "workers")
+    outcomes, rows = [], []
+    for kind in ("traced", "static", "program"):
+        draws = check_integer(config, f"{kind}_draws", low=0)
+        found = fields(kind)
+        random.Random(f"{kind} {config['seed']}").shuffle(found)
+        tried = attempts(found, draws, config["seed"], workers, rows, folder.parent / "draws.csv")
+        if draws:
+            outcomes.append(outcome(kind, found, tried))
     return outcomes
 
 
@@ -110,20 +108,32 @@ def outcome(kind: str, found: list[Field], tried: list[tables.Row]) -> Outcome:
 
 
 def attempts(
-    found: list[Field], draws: int, seed: int, worker: processes.Worker, path: Path
+    found: list[Field], draws: int, seed: int, workers: int, rows: list[tables.Row], path: Path
 ) -> list[tables.Row]:
-    """What became of so many draws, which take the settings in turn; written to ``path``."""
-    rows: list[tables.Row] = []
-    for drawn in examples(found, -(-draws // len(found)), seed):
-        for field, value in zip(found, drawn, strict=True):
-            if len(rows) < draws:
-                plain = dataclasses.replace(field, default=None)
-                result, what = worker.call(attempt, plain, value)
+    """What became of so many draws, which take the settings in turn; ``rows`` go to ``path``."""
+    rounds = examples(found, -(-draws // len(found)), seed) if draws else []
+    drawn = [pair for values in rounds for pair in zip(found, values, strict=True)][:draws]
+    by_program: dict[str, list[tuple[Field, Any]]] = {}
+    for field, value in drawn:
+        by_program.setdefault(field.name, []).append((field, value))
+    tried: list[tables.Row] = []
+    lock = threading.Lock()
+
+    def all_of(pairs: list[tuple[Field, Any]]) -> None:
+        with processes.Worker() as worker:
+            for field, value in pairs:
+                result, what = worker.call(attempt, dataclasses.replace(field, default=None), value)
                 row = {"value": repr(value), "outcome": result, "what": what}
-                rows.append({n: row.get(n, getattr(field, n, None)) for n in COLUMNS})
-                tables.write_csv(path, COLUMNS, rows)
-                print(f"{len(rows)} of {draws}: {result}", end="\r", flush=True)
-    return rows
+                row = {name: row.get(name, getattr(field, name, None)) for name in COLUMNS}
+                with lock:
+                    tried.append(row)
+                    rows.append(row)
+                    tables.write_csv(path, COLUMNS, rows)
+
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(all_of, by_program.values()):
+            pass
+    return tried
 
 
 def examples(found: list[Field], count: int, seed: int) -> list[tuple[Any, ...]]:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from runs import tables
@@ -27,6 +31,7 @@ def drill(config: Config, folder: Path) -> list[Outcome]:
     No resume may lose more than the interval of checkpoints, and the tables and the whole last
     state of every finished run must be those of the run that was never killed, bit for bit.
     """
+    check_integer(config, "workers")
     for name in ("training_kills", "sweep_kills"):
         check_integer(config, name, low=0)
     updates = f"num_updates={check_integer(config, 'kill_updates', low=INTERVAL)}"
@@ -39,11 +44,8 @@ def drill(config: Config, folder: Path) -> list[Outcome]:
     ):
         if not kills:
             continue
-        drilled = Kind(folder / what, updates, random.Random(f"{what} {config['seed']}"))
-        try:
-            drilled.kill(kills)
-        except RuntimeError as error:
-            drilled.wrong.append(str(error))
+        drilled = Kind(folder / what, updates, kills, random.Random(f"{what} {config['seed']}"))
+        drilled.run(config["workers"])
         rows += drilled.rows
         outcomes += drilled.outcomes(what)
     tables.write_csv(folder.parent / "kills.csv", COLUMNS, rows)
@@ -53,85 +55,89 @@ def drill(config: Config, folder: Path) -> list[Outcome]:
 class Trainings:
     """One training, run again and again until it has been killed often enough.
 
-    rows: what became of each kill, per run that it met. finished: the runs that came to their end.
-    wrong: what was not as it must be.
+    rows: what became of each kill, per run that it met. left: kills still to be done. finished: the
+    runs that came to their end. wrong: what was not as it must be.
     """
 
-    def __init__(self, folder: Path, updates: str, rng: random.Random):
-        self.folder, self.rng = folder, rng
-        self.log = folder / "log"
+    def __init__(self, folder: Path, updates: str, kills: int, rng: random.Random):
+        self.folder, self.kills, self.left, self.rng = folder, kills, kills, rng
         self.arguments = [*TRAINING, updates]
         self.rows: list[tables.Row] = []
-        self.kills = 0
         self.finished = 0
         self.wrong: list[str] = []
         self.lifetime_s = 0.0
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
 
-    def kill(self, kills: int) -> None:
-        """Runs the training uninterrupted, twice, then others until ``kills`` kills are done."""
+    def run(self, workers: int) -> None:
+        """The training uninterrupted, twice, then others, some at a time, until all are killed."""
         whole = self.folder / "whole"
         for own in (whole, self.folder / "again"):
             began = time.monotonic()
-            self.to_its_end(self.whole_run(own))
+            ended = processes.finished(self.whole_run(own), self.folder)
+            if ended.status:
+                self.wrong.append(f"uninterrupted: status {ended.status}: {ended.text[-300:]}")
+                return
             self.lifetime_s = time.monotonic() - began
         self.compare(self.folder / "again", whole)
-        while self.kills < kills or not self.finished:
-            own = self.folder / str(self.finished)
-            self.one(own, kills)
+        with ThreadPoolExecutor(workers) as pool:
+            for _ in pool.map(self._runs, range(workers)):
+                pass
+
+    def _runs(self, worker: int) -> None:
+        while self.left > 0:
+            own = self.folder / str(next(self._numbers))
+            try:
+                self.one(own)
+            except RuntimeError as error:
+                self.wrong.append(str(error))
+                return
             self.finished += 1
-            self.compare(own, whole)
+            self.compare(own, self.folder / "whole")
 
     def whole_run(self, own: Path) -> list[str]:
         """The command line of the run in a folder."""
         return [*self.arguments, f"hydra.run.dir={own}"]
 
-    def one(self, own: Path, kills: int) -> None:
-        """One run that is killed, and resumed, until it reaches its end or ``kills`` are done."""
-        self.finish(own, self.whole_run(own), kills)
+    def one(self, own: Path) -> None:
+        """One run that is killed, and resumed, until it reaches its end."""
+        self.finish(own, self.whole_run(own))
 
     def compare(self, own: Path, whole: Path) -> None:
         self.wrong += [f"{own.name}: {what}" for what in processes.differences(own, whole)]
 
-    def finish(self, own: Path, fresh: list[str], kills: int) -> None:
+    def finish(self, own: Path, fresh: list[str]) -> None:
         """Starts or resumes the run of a folder until it ends."""
-        while True:
+        killed = True
+        while killed:
             resuming = (own / "config.yaml").exists()
-            arguments = [f"resume={own}"] if resuming else fresh
-            if self.kills >= kills:
-                self.note_resumed(own, self.to_its_end(arguments))
-                return
-            if not self.life(arguments, [own]):
-                return
+            killed = self.life([f"resume={own}"] if resuming else fresh, [own])
 
     def life(self, arguments: Sequence[str], runs: Sequence[Path]) -> bool:
         """Whether a process was killed: at a random moment of its life, or in the save after it."""
-        moment, in_save = self.rng.uniform(0, self.lifetime_s), self.rng.random() < 0.4
+        with self._lock:
+            due = self.left > 0
+            self.left -= due
+            moment, in_save = self.rng.uniform(0, self.lifetime_s), self.rng.random() < 0.4
+        log = self.folder / f"{'_'.join(runs[0].relative_to(self.folder).parts)}.log"
         began = time.monotonic()
-        process = processes.start(arguments, self.log)
-        status = processes.wait(process, moment)
-        if status is None and in_save:
-            status = processes.wait(
-                process, processes.LONGEST_S, lambda: any(map(processes.saving, runs))
-            )
+        process = processes.start(arguments, log)
+        status = processes.wait(process, moment if due else processes.LONGEST_S)
+        if status is None and in_save and due:
+            status = processes.wait(process, processes.LONGEST_S, partial(any_saving, runs))
         seconds = time.monotonic() - began
         process.kill()
         process.wait()
-        text = self.log.read_text()
-        if status:
-            raise RuntimeError(f"{' '.join(arguments)} ended with status {status}: {text}")
+        text = log.read_text()
+        killed = status is None
+        if status or (killed and not due):
+            raise RuntimeError(f"{' '.join(arguments)} ended with status {status}: {text[-1000:]}")
         for run in runs:
             self.note_resumed(run, text)
-            if status is None:
+            if killed:
                 self.rows.append(killed_row(run, seconds, text))
-        self.kills += status is None
-        return status is None
-
-    def to_its_end(self, arguments: Sequence[str]) -> str:
-        """What a process prints that nothing interrupts."""
-        ended = processes.finished(arguments, self.folder)
-        if ended.status != 0:
-            raise RuntimeError(f"{' '.join(arguments)} ended with {ended}")
-        return ended.text
+        self.left += due and not killed
+        return killed
 
     def note_resumed(self, own: Path, text: str) -> None:
         """Completes the row of the last kill of a folder by the update at which it went on."""
@@ -157,7 +163,13 @@ class Trainings:
         same = f"bitwise as never killed, in {', '.join(processes.RESULTS)} and the last state"
         failed = len(self.wrong)
         return [
-            Outcome(what, self.kills, "kills survived", failed, "; ".join([note, *self.wrong[:1]])),
+            Outcome(
+                what,
+                self.kills - self.left,
+                "kills survived",
+                failed,
+                "; ".join([note, *self.wrong[:1]]),
+            ),
             Outcome(what, self.finished, "killed runs finished", failed, same),
         ]
 
@@ -176,16 +188,21 @@ class Sweeps(Trainings):
             "launcher=vmap",
         ]
 
-    def one(self, own: Path, kills: int) -> None:
+    def one(self, own: Path) -> None:
         jobs = [own / str(number) for number in range(len(SWEPT))]
         if not self.life(self.whole_run(own), jobs):
             return
         for job, setting in zip(jobs, SWEPT, strict=True):
-            self.finish(job, [*super().whole_run(job), setting], kills)
+            self.finish(job, [*super().whole_run(job), setting])
 
     def compare(self, own: Path, whole: Path) -> None:
         for number in range(len(SWEPT)):
             super().compare(own / str(number), whole / str(number))
+
+
+def any_saving(runs: Sequence[Path]) -> bool:
+    """Whether one of the runs is in the middle of writing a checkpoint."""
+    return any(map(processes.saving, runs))
 
 
 def killed_row(run: Path, seconds: float, text: str) -> tables.Row:
