@@ -202,5 +202,10 @@ class ActorCritic(Learner):
         return Greedy(state.parameters["actor"])
 
 
-jaxenv.register("drill", Guess)
-registry.register_learner("drill", ActorCritic)
+def register() -> None:
+    """Makes ``env=drill`` and ``agent=drill`` known."""
+    jaxenv.register("drill", Guess)
+    registry.register_learner("drill", ActorCritic)
+
+
+register()

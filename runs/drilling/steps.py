@@ -33,6 +33,7 @@ def drill(config: Config, folder: Path) -> list[Outcome]:
         env, params = jaxenv.make(name)
         key = jax.random.key(config["seed"])
         states = jax.jit(jax.vmap(env.reset, (0, None)))(jax.random.split(key, lanes), params)[1]
+        play(env, params, key, states, 0)  # compiles
         done, first, began = 0, {}, time.perf_counter()
         while done < most and time.perf_counter() - began < limit and not first:
             states, bad, turns = play(env, params, jax.random.fold_in(key, done), states, BLOCK)
@@ -46,9 +47,9 @@ def drill(config: Config, folder: Path) -> list[Outcome]:
     return outcomes
 
 
-@partial(jax.jit, static_argnames=("env", "most"))
+@partial(jax.jit, static_argnames="env")
 def play(
-    env: Environment, params: Any, key: chex.PRNGKey, states: Any, most: int
+    env: Environment, params: Any, key: chex.PRNGKey, states: Any, most: chex.Array
 ) -> tuple[Any, dict[str, chex.Array], chex.Array]:
     """Up to ``most`` steps of all states ``[lanes, ...]``, until a number is bad.
 
