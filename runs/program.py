@@ -126,7 +126,8 @@ def _job(task: Task, composed: Any) -> Any:
         set_up(config)
         return task(config, folder)
     except (ConfigError, OmegaConfBaseException) as error:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ConfigError):
+            hold_folder(folder)  # it may be another run's, which has written nothing yet
             folder.rmdir()  # Hydra made it; if nothing was written there, nothing stays
         fail(_explain(error, "", []))
 

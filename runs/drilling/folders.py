@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from runs.checkpoint import FOLDER as CHECKPOINTS
+from runs.checkpoint import SUMS
 from runs.drilling import Outcome, faults, processes
 from runs.drilling.processes import Worker, called
 from runs.program import Config
@@ -18,6 +19,7 @@ UPDATES = 12
 INTERVAL = 3
 SETTINGS = [*faults.PLUGIN, f"num_updates={UPDATES}", "num_seeds=2", "eval_episodes=4"]
 SETTINGS += ["log_interval=1", f"checkpoint_interval={INTERVAL}", "keep_checkpoints=100"]
+LONG = [*SETTINGS, "num_updates=60"]
 LAST, BEFORE = UPDATES, UPDATES - INTERVAL
 SMALL_DISK = "400k"
 
@@ -95,6 +97,7 @@ def damaged_checkpoints(config: Config, folder: Path) -> list[Outcome]:
             ("of another environment", "env", '"env": "drill"'),
         ):
             run = copied(whole, folder / what.replace(" ", "_"))
+            (run / CHECKPOINTS / str(LAST) / SUMS).unlink()  # whole, but somebody else's
             for path in (run / CHECKPOINTS / str(LAST) / "meta").rglob("*"):
                 if path.is_file() and value in path.read_text():
                     path.write_text(path.read_text().replace(value, value[:-7] + '"other"'))
@@ -125,12 +128,12 @@ def skipped(ended: processes.Ended, run: Path, whole: Path) -> str:
     return "; ".join(processes.differences(run, whole))
 
 
-def refused(ended: processes.Ended, part: str) -> str:
-    """What is wrong with a program that was to refuse in one line that has a part."""
+def refused(ended: processes.Ended, *parts: str) -> str:
+    """What is wrong with a program that was to refuse in one line that has one of the parts."""
     if not isinstance(ended, processes.Ended):
         return f"{ended}"
     one_line = len(ended.errors) == 1 and "Traceback" not in ended.text
-    if ended.status and one_line and part in ended.errors[0]:
+    if ended.status and one_line and any(part in ended.errors[0] for part in parts):
         return ""
     return f"status {ended.status}: {ended.text[-400:]}"
 
@@ -170,12 +173,12 @@ def full_and_read_only(config: Config, folder: Path) -> list[Outcome]:
     outcomes = []
     whole, own = folder / "whole", folder / "disk"
     with Worker() as worker:
-        ended = worker.call(called, [*SETTINGS, f"hydra.run.dir={whole}"])
+        ended = worker.call(called, [*LONG, f"hydra.run.dir={whole}"])
         if ended.status:
             return [Outcome("training", 0, "runs", 1, ended.text[-300:])]
         try:
             with disk(own, SMALL_DISK):
-                full = worker.call(called, [*SETTINGS, f"hydra.run.dir={own}/run"])
+                full = worker.call(called, [*LONG, f"hydra.run.dir={own}/run"])
                 wrong = refused(full, "No space left on device")
                 saved = processes.checkpoints_of(own / "run")
                 note = f"one line; checkpoint {max(saved, default=0)} kept, resumed with more space"
@@ -202,7 +205,9 @@ def full_and_read_only(config: Config, folder: Path) -> list[Outcome]:
 
 def resumed(worker: Worker, run: Path, whole: Path, least: int) -> str:
     """What is wrong with a run that goes on where it stopped, at update ``least`` or later."""
-    arguments = [f"resume={run}"] if (run / "config.yaml").exists() else SETTINGS
+    arguments = (
+        [f"resume={run}"] if (run / "config.yaml").exists() else [*LONG, f"hydra.run.dir={run}"]
+    )
     ended = worker.call(called, arguments)
     if not isinstance(ended, processes.Ended) or ended.status:
         return f"{ended}"
@@ -217,7 +222,7 @@ def resumed(worker: Worker, run: Path, whole: Path, least: int) -> str:
 def two_runs(config: Config, folder: Path) -> list[Outcome]:
     """Of two runs in one folder at once, the second is refused, and the first is not disturbed."""
     own, whole = folder / "run", folder / "whole"
-    slow = [*SETTINGS, "num_updates=300", "checkpoint_interval=3", "keep_checkpoints=2"]
+    slow = [*SETTINGS, "num_updates=300", "keep_checkpoints=2"]
     outcomes = []
     with Worker() as worker:
         process = processes.start([*slow, f"hydra.run.dir={own}"], folder / "log")
@@ -229,6 +234,7 @@ def two_runs(config: Config, folder: Path) -> list[Outcome]:
         outcomes.append(_second("second run, that resumes the first", process, third))
         status = processes.wait(process, processes.LONGEST_S)
         ended = worker.call(called, [*slow, f"hydra.run.dir={whole}"])
+    process.kill()
     wrong = f"status {status}" if status or ended.status else ""
     wrong = wrong or "; ".join(processes.differences(own, whole))
     return [*outcomes, _outcome("first run", wrong, "bitwise as alone")]
@@ -243,4 +249,5 @@ def wait_for(process: subprocess.Popen, due: Callable[[], bool]) -> None:
 def _second(what: str, first: subprocess.Popen, second: processes.Ended) -> Outcome:
     if first.poll() is not None:
         return Outcome(what, 0, "runs", 0, "skipped: the first had ended before")
-    return _outcome(what, refused(second, "another run is writing into it"), "refused in one line")
+    wrong = refused(second, "another run is writing into it", "it already holds a run")
+    return _outcome(what, wrong, "refused in one line")

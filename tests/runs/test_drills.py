@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import fcntl
 import json
 import os
 from functools import partial
@@ -153,16 +154,15 @@ def test_what_a_full_disk_does_to_a_save_is_an_oserror(tmp_path, monkeypatch):
 
 def test_a_folder_held_by_another_run_is_refused(workplace, capsys):
     (workplace / "run").mkdir()
-    program.hold_folder(workplace / "run")
-    try:
-        line = one_error(capsys, [*QUICK, "hydra.run.dir=run"], status=2)
-    finally:
-        program.release_folders()
+    held = os.open(workplace / "run", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    line = one_error(capsys, [*QUICK, "hydra.run.dir=run"], status=2)
     assert line == (
-        "hydra.run.dir: 'run' is not valid; another run is writing into it; wait for its end, or "
-        "give another folder"
+        f"hydra.run.dir: '{workplace}/run' is not valid; another run is writing into it; wait for "
+        "its end, or give another folder"
     )
-    assert not list((workplace / "run").iterdir())
+    assert list((workplace / "run").iterdir()) == []  # there still, for the first run
+    os.close(held)
     train.main([*QUICK, "hydra.run.dir=run"])
 
 
