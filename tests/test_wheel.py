@@ -26,6 +26,7 @@ PROGRAMS = (
     "traffic",
     "report",
     "gpu",
+    "drills",
 )
 
 pytestmark = pytest.mark.slow
