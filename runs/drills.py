@@ -34,11 +34,10 @@ def run(config: Config, folder: Path) -> None:
     for name, drill in drills.items():
         print(f"{name}: {' '.join(drill.__doc__.split('.')[0].split())}", flush=True)
         began = time.perf_counter()
-        outcomes = drill(config, folder / name)
-        seconds = f"{time.perf_counter() - began:.0f}"
-        for outcome in outcomes:
+        for outcome in drill(config, folder / name):
+            seconds = f"{time.perf_counter() - began:.0f}"
             rows.append({"drill": name, "seconds": seconds} | dataclasses.asdict(outcome))
-        tables.write_csv(folder / "drills.csv", COLUMNS, rows)
+            tables.write_csv(folder / "drills.csv", COLUMNS, rows)
     print(report(rows))
     print(f"written to {folder}")
     if any(row["failed"] for row in rows):

@@ -6,7 +6,7 @@ A drill is a function from the program's configuration and an empty folder to it
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Outcome:
     note: str = ""
 
 
-Drill = Callable[[dict[str, Any], Path], list[Outcome]]
+Drill = Callable[[dict[str, Any], Path], Iterable[Outcome]]
 
 DRILLS = {
     "kills": "runs.drilling.kills:drill",

@@ -7,9 +7,11 @@ ends that one alone.
 from __future__ import annotations
 
 import dataclasses
+import queue
 import random
 import tempfile
-import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -76,22 +78,24 @@ class Field:
     static: bool
 
 
-def drill(config: Config, folder: Path) -> list[Outcome]:
+def drill(config: Config, folder: Path) -> Iterator[Outcome]:
     """Each draw trains two updates of finite numbers, or is refused in one line.
 
     Draws are counted by whether the setting is a traced number, whose program is compiled once, or
     fixes shapes or code, or is one of the program's own, with which the whole program runs.
     """
-    workers = check_integer(config, "workers")
-    outcomes, rows = [], []
+    workers, limit_s = check_integer(config, "workers"), 60 * check_integer(config, "fuzz_minutes")
+    rows: list[tables.Row] = []
     for kind in ("traced", "static", "program"):
         draws = check_integer(config, f"{kind}_draws", low=0)
         found = fields(kind)
         random.Random(f"{kind} {config['seed']}").shuffle(found)
-        tried = attempts(found, draws, config["seed"], workers, rows, folder.parent / "draws.csv")
+        before = len(rows)
+        for row in attempts(found, draws, config["seed"], workers, limit_s):
+            rows.append(row)
+            tables.write_csv(folder.parent / "draws.csv", COLUMNS, rows)
         if draws:
-            outcomes.append(outcome(kind, found, tried))
-    return outcomes
+            yield outcome(kind, found, rows[before:])
 
 
 def outcome(kind: str, found: list[Field], tried: list[tables.Row]) -> Outcome:
@@ -108,32 +112,34 @@ def outcome(kind: str, found: list[Field], tried: list[tables.Row]) -> Outcome:
 
 
 def attempts(
-    found: list[Field], draws: int, seed: int, workers: int, rows: list[tables.Row], path: Path
-) -> list[tables.Row]:
-    """What became of so many draws, which take the settings in turn; ``rows`` go to ``path``."""
+    found: list[Field], draws: int, seed: int, workers: int, limit_s: float
+) -> Iterator[tables.Row]:
+    """What became of so many draws, which take the settings in turn; fewer after ``limit_s``.
+
+    Draws on one environment or learner are tried by one process, which compiles their program once.
+    """
     rounds = examples(found, -(-draws // len(found)), seed) if draws else []
     drawn = [pair for values in rounds for pair in zip(found, values, strict=True)][:draws]
     by_program: dict[str, list[tuple[Field, Any]]] = {}
     for field, value in drawn:
         by_program.setdefault(field.name, []).append((field, value))
-    tried: list[tables.Row] = []
-    lock = threading.Lock()
+    done: queue.SimpleQueue[tables.Row | None] = queue.SimpleQueue()
+    end = time.monotonic() + limit_s
 
     def all_of(pairs: list[tuple[Field, Any]]) -> None:
         with processes.Worker() as worker:
             for field, value in pairs:
+                if time.monotonic() > end:
+                    break
                 result, what = worker.call(attempt, dataclasses.replace(field, default=None), value)
                 row = {"value": repr(value), "outcome": result, "what": what}
-                row = {name: row.get(name, getattr(field, name, None)) for name in COLUMNS}
-                with lock:
-                    tried.append(row)
-                    rows.append(row)
-                    tables.write_csv(path, COLUMNS, rows)
+                done.put({name: row.get(name, getattr(field, name, None)) for name in COLUMNS})
+        done.put(None)
 
     with ThreadPoolExecutor(workers) as pool:
-        for _ in pool.map(all_of, by_program.values()):
-            pass
-    return tried
+        running = [pool.submit(all_of, pairs) for pairs in by_program.values()]
+        for _ in running:
+            yield from iter(done.get, None)
 
 
 def examples(found: list[Field], count: int, seed: int) -> list[tuple[Any, ...]]:

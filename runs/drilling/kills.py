@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -127,10 +128,10 @@ class Trainings:
             status = processes.wait(process, processes.LONGEST_S, partial(any_saving, runs))
         seconds = time.monotonic() - began
         process.kill()
-        process.wait()
+        status = process.wait()
         text = log.read_text()
-        killed = status is None
-        if status or (killed and not due):
+        killed = status == -signal.SIGKILL
+        if status and not (killed and due):
             raise RuntimeError(f"{' '.join(arguments)} ended with status {status}: {text[-1000:]}")
         for run in runs:
             self.note_resumed(run, text)

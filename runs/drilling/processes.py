@@ -109,7 +109,8 @@ class Worker:
         if self._process is None:
             context = multiprocessing.get_context("spawn")
             self._ours, theirs = context.Pipe()
-            self._process = context.Process(target=_answer, args=(theirs,), daemon=True)
+            arguments = (theirs, jax.config.jax_compilation_cache_dir)
+            self._process = context.Process(target=_answer, args=arguments, daemon=True)
             self._process.start()
             theirs.close()
         self._ours.send((function, arguments))
@@ -130,12 +131,13 @@ class Worker:
             self._process = None
 
 
-def _answer(pipe: Any) -> None:
+def _answer(pipe: Any, cache: str | None) -> None:
     """Calls what comes through a pipe until the other side closes it."""
     with contextlib.suppress(ImportError, ValueError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    jax.config.update("jax_compilation_cache_dir", cache)
     with contextlib.suppress(EOFError):
         while True:
             function, arguments = pipe.recv()
