@@ -127,14 +127,17 @@ def attempts(
     end = time.monotonic() + limit_s
 
     def all_of(pairs: list[tuple[Field, Any]]) -> None:
-        with processes.Worker() as worker:
-            for field, value in pairs:
-                if time.monotonic() > end:
-                    break
-                result, what = worker.call(attempt, dataclasses.replace(field, default=None), value)
-                row = {"value": repr(value), "outcome": result, "what": what}
-                done.put({name: row.get(name, getattr(field, name, None)) for name in COLUMNS})
-        done.put(None)
+        try:
+            with processes.Worker() as worker:
+                for field, value in pairs:
+                    if time.monotonic() > end:
+                        break
+                    plain = dataclasses.replace(field, default=None)
+                    result, what = worker.call(attempt, plain, value)
+                    row = {"value": repr(value), "outcome": result, "what": what}
+                    done.put({name: row.get(name, getattr(field, name, None)) for name in COLUMNS})
+        finally:
+            done.put(None)
 
     with ThreadPoolExecutor(workers) as pool:
         running = [pool.submit(all_of, pairs) for pairs in by_program.values()]
