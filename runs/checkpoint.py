@@ -75,7 +75,7 @@ class Checkpoints:
         except OSError:
             raise
         except ValueError as error:  # as Orbax's storage says that the operating system refuses
-            found = re.search(r"OS error (\d+)", str(error))
+            found = re.search(r"os_error_code='(\d+)'", str(error))
             if found is None:
                 raise
             number = int(found.group(1))

@@ -108,7 +108,7 @@ def fail(message: str, status: int = 2) -> None:
 def too_large(error: BaseException) -> ConfigError | None:
     """What does not fit in memory as a refusal; None for any other error."""
     text = str(error)
-    exhausted = "RESOURCE_EXHAUSTED" in text and "OS error" not in text
+    exhausted = "RESOURCE_EXHAUSTED" in text and "os_error_code" not in text
     if isinstance(error, MemoryError) or exhausted:
         return ConfigError("memory", text[:100], "give smaller sizes")
     return None

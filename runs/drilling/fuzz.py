@@ -143,6 +143,8 @@ def attempts(
         running = [pool.submit(all_of, pairs) for pairs in by_program.values()]
         for _ in running:
             yield from iter(done.get, None)
+        for future in running:
+            future.result()
 
 
 def examples(found: list[Field], count: int, seed: int) -> list[tuple[Any, ...]]:

@@ -109,16 +109,16 @@ class Worker:
         if self._process is None:
             context = multiprocessing.get_context("spawn")
             self._ours, theirs = context.Pipe()
-            arguments = (theirs, jax.config.jax_compilation_cache_dir)
-            self._process = context.Process(target=_answer, args=arguments, daemon=True)
+            own = (theirs, jax.config.jax_compilation_cache_dir)
+            self._process = context.Process(target=_answer, args=own, daemon=True)
             self._process.start()
             theirs.close()
-        self._ours.send((function, arguments))
         try:
+            self._ours.send((function, arguments))
             if self._ours.poll(LONGEST_S):
                 return self._ours.recv()
             lost = "hung", f"no end after {LONGEST_S} s"
-        except EOFError:
+        except (EOFError, ConnectionError):
             self._process.join()
             lost = "died", f"the process ended with {self._process.exitcode}"
         self.__exit__()

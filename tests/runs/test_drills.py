@@ -140,7 +140,7 @@ def test_a_full_disk_ends_a_run_in_one_line_and_keeps_the_last_checkpoint(
 
 def test_what_a_full_disk_does_to_a_save_is_an_oserror(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path, {})
-    text = "RESOURCE_EXHAUSTED: Failed to write [OS error 28: No space left on device]"
+    text = "RESOURCE_EXHAUSTED: Failed to write: No space left on device [os_error_code='28']"
 
     def full(*arguments, **options):
         raise ValueError(text)
