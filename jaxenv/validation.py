@@ -23,6 +23,8 @@ def check_fields(env: Any, choices: Mapping[str, Sequence[str]], least: Mapping[
             isinstance(value, bool) or not isinstance(value, int) or value < low
         ):
             raise ConfigError(field.name, value, f"give an integer of at least {low}")
+        if low is not None and value >= 2**31:
+            raise ConfigError(field.name, value, "give an integer below 2**31")
 
 
 def check_array(name: str, value: Any, ok: Callable[[Any], Any], valid: str) -> None:

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from agents.ppo import PPO
+from jaxenv import make
 from jaxenv.errors import ConfigError
 from runs import drilling, drills, program, train
 from runs.checkpoint import Checkpoints
@@ -233,13 +235,22 @@ def test_an_outcome_counts_what_is_neither():
 
 
 def test_what_is_larger_than_the_memory_is_refused(workplace, capsys):
-    line = one_error(capsys, [*QUICK, "agent.num_envs=100000000000"], status=2)
+    line = one_error(capsys, [*QUICK, "agent.num_envs=2000000000", "num_seeds=100"], status=2)
     assert line.startswith("memory: '")
     assert line.endswith("GiB; give smaller sizes")
     state = {"x": jax.ShapeDtypeStruct((2**50,), jnp.float32)}
     with pytest.raises(ConfigError, match="4,194,304.0 GiB of training state"):
         train.check_memory(state)
     assert "give smaller" in str(program.too_large(MemoryError("Unable to allocate 8 TiB")))
+
+
+def test_sizes_are_integers_of_32_bits():
+    """10^12 steps overflowed inside jit, with a traceback."""
+    env, _ = make("partitioning")
+    for build in (partial(PPO, env), partial(make, "partitioning")):
+        name = "rollout_length" if build.func is PPO else "num_servers"
+        with pytest.raises(ConfigError, match=f"^{name}: 1000000000000 is not valid; give an int"):
+            build(**{name: 10**12})
 
 
 # ---- steps -------------------------------------------------------------------------------------
