@@ -38,7 +38,9 @@ def drill(config: Config, folder: Path) -> list[Outcome]:
     for what, (setting, update, name) in FAULTS.items():
         wrong = fault(folder / what.replace(" ", "_"), setting, update, name)
         note = wrong or f"named {name} at update {update}; checkpoint {10} is the last, and finite"
-        outcomes.append(Outcome(f"NaN in the {what}", int(not wrong), "runs", int(bool(wrong)), note))
+        outcomes.append(
+            Outcome(f"NaN in the {what}", int(not wrong), "runs", int(bool(wrong)), note)
+        )
     return outcomes
 
 
