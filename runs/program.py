@@ -178,10 +178,23 @@ def _prepare(argv: list[str]) -> list[str]:
     stored_at = _override(argv, "resume") or _override(argv, "checkpoint")
     if isinstance(stored_at, str):
         argv = _adopt(argv, stored_at, resume=bool(_override(argv, "resume")))
+    _check_choices(argv)
     argv = sorted(argv, key=lambda argument: not argument.startswith("-"))
     registry.load_plugins(check_names("plugins", _override(argv, "plugins") or []))
     _store_plugin_nodes(_override(argv, "env"))
     return argv
+
+
+def _check_choices(argv: list[str]) -> None:
+    """Refuses what is no name where a group is chosen; Hydra would end with a traceback."""
+    for group in (path for path in CONF.iterdir() if path.is_dir()):
+        given = any(argument.startswith(f"{group.name}=") for argument in argv)
+        value = _override(argv, group.name) if given else ""
+        if value is None and group.name == "experiment":
+            continue
+        if value is None or isinstance(value, bool | int | float | list | dict):
+            names = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
+            raise ConfigError(group.name, value, f"choose one of {names}")
 
 
 def _override(argv: list[str], name: str) -> Any:
