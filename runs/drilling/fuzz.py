@@ -273,23 +273,29 @@ def two_updates(field: Field, value: Any) -> tuple[str, str]:
     learner, hp = program.build_learner(config, env)
     key = jax.random.key(0)
     train.check_memory(jax.eval_shape(learner.init, key, params, hp))
-    bad = [name for name, flag in jax.device_get(trained(learner)(key, params, hp)).items() if flag]
-    return ("stopped" if bad else "ran"), ", ".join(bad[:5])
+    found = jax.device_get(trained(learner)(key, params, hp))
+    state, metrics = ([name for name, flag in flags.items() if flag] for flags in found)
+    if metrics and not state:
+        return "unnoticed", ", ".join(metrics[:5])
+    return ("stopped" if state else "ran"), ", ".join([*metrics, *state][:5])
 
 
 @lru_cache(maxsize=24)
 def trained(learner: Learner) -> Any:
-    """``(key, params, hp) -> flags`` by name of what is not finite after two updates, compiled."""
+    """``(key, params, hp) -> (state, metrics)``, compiled: flags by name after two updates.
 
-    def run(key: chex.PRNGKey, params: Any, hp: Any) -> dict[str, chex.Array]:
+    Of the state, of what ends a training; of metrics, of what is not finite.
+    """
+
+    def run(key: chex.PRNGKey, params: Any, hp: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         state = train.strong_init(learner, key, params, hp)
         meant = train.not_sound(learner, state)
         state, metrics = jax.lax.scan(
             lambda state, _: learner.update(state, params, hp), state, length=2
         )
         found = train.not_sound(learner, state)
-        flags = train.flags(metrics, lambda x: ~jnp.isfinite(x))
-        return flags | {name: flag & ~meant[name] for name, flag in found.items()}
+        unmeant = {name: flag & ~meant[name] for name, flag in found.items()}
+        return unmeant, train.flags(metrics, lambda x: ~jnp.isfinite(x))
 
     return jax.jit(run)
 
