@@ -25,7 +25,7 @@ STAMP := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
 .PHONY: help install train test test-deep test-optimized test-quick lint format test-oldest test-newest \
-	test-versions test-adapters example docs gpu wheel clean
+	test-versions test-adapters example docs drills gpu wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -92,6 +92,9 @@ example:  ## another library's learner on ours, measured beside ours (EXAMPLE=re
 docs:  ## the documentation site, built strictly into site/
 	$(MAKE) install EXTRAS=$(EXTRAS),docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+drills: install  ## kills, damaged files, full disks, NaN, fuzzed settings, long play; about an hour (ARGS="drills=fuzz")
+	$(BIN)/python -m runs.drills $(ARGS)
 
 gpu:  ## what is worth a GPU: benchmarks, paper-scale trainings, checks; goes on where it stopped
 	$(MAKE) install EXTRAS=dev,cuda13

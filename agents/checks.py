@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxenv.errors import ConfigError
 
+MOST = 2**31 - 1  # a size is an int32 wherever it is counted
 POSITIVE = (lambda x: (x > 0) & np.isfinite(x), "give a positive finite number")
 NOT_NEGATIVE = (lambda x: (x >= 0) & np.isfinite(x), "give a finite number, 0 or more")
 UNIT = (lambda x: (x >= 0) & (x <= 1), "give a number in [0, 1]")
@@ -23,10 +24,12 @@ def is_positive_int(value: Any) -> bool:
 
 
 def check_sizes(learner: Any, names: Sequence[str]) -> None:
-    """Refuses fields of a learner that are no positive integers."""
+    """Refuses fields of a learner that are no positive integers of 32 bits."""
     for name in names:
         if not is_positive_int(getattr(learner, name)):
             raise ConfigError(name, getattr(learner, name), "give a positive integer")
+        if getattr(learner, name) > MOST:
+            raise ConfigError(name, getattr(learner, name), f"give an integer of at most {MOST}")
 
 
 def check_schedule(learner: Any) -> None:

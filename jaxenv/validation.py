@@ -60,6 +60,8 @@ def check_integer(name: str, value: Any, least: int) -> None:
     """An integer of at least so much."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(name, value, f"give an integer of at least {least}")
+    if value >= 2**31:
+        raise ConfigError(name, value, "give an integer below 2**31")
 
 
 def check_leaves(params: Any, names: Iterable[str], rule: Rule) -> None:

@@ -2,12 +2,17 @@
 
 A checkpoint is every leaf of a pytree, by position, with the leaves' names, shapes and dtypes
 beside it; PRNG keys are stored as their data. Saves are atomic: a killed save leaves no checkpoint.
+A checkpoint that is not as it was saved, by the checksums of its files, is not read.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import os
+import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,7 @@ from agents import spread
 from jaxenv.errors import ConfigError
 
 FOLDER = "checkpoints"
+SUMS = "files.json"
 
 
 class Checkpoints:
@@ -61,7 +67,23 @@ class Checkpoints:
         """Writes ``state`` as the checkpoint of ``update``, replacing an unreadable one.
 
         ``value`` ranks it among the best; None or a non-finite number leaves it unranked.
+
+        Raises:
+            OSError: it cannot be written; those before it stay.
         """
+        try:
+            self._save(update, state, value)
+        except OSError:
+            raise
+        except ValueError as error:  # as Orbax's storage says that the operating system refuses
+            found = re.search(r"os_error_code='(\d+)'", str(error))
+            if found is None:
+                raise
+            number = int(found.group(1))
+            path = str(self.folder / str(update))
+            raise OSError(number, os.strerror(number), path) from error
+
+    def _save(self, update: int, state: Any, value: float | None) -> None:
         if update in self._manager.all_steps():
             self._manager.delete(update)
         leaves, names = _plain_leaves(state)
@@ -75,6 +97,10 @@ class Checkpoints:
             ),
             metrics={"value": float(value)} if ranked else None,
         )
+        sums = self.folder / str(update) / SUMS
+        partial = sums.with_name(f"{SUMS}.partial")
+        partial.write_text(json.dumps(_sums(sums.parent)))
+        os.replace(partial, sums)
 
     def updates(self) -> list[int]:
         """The updates whose checkpoints are complete on disk, oldest first."""
@@ -114,6 +140,7 @@ class Checkpoints:
         skipped, reason = [], ""
         for update in candidates:
             try:
+                _check_sums(self.folder / str(update))
                 return update, self._read(update, target, sharding), skipped
             except ConfigError:
                 raise
@@ -152,6 +179,24 @@ class Checkpoints:
     def close(self) -> None:
         """Waits for Orbax to finish."""
         self._manager.close()
+
+
+def _sums(checkpoint: Path) -> dict[str, list[int]]:
+    """Size and checksum of every file of a checkpoint, by its path within it."""
+    files = sorted(p for p in checkpoint.rglob("*") if p.is_file() and SUMS not in p.name)
+    contents = ((p.relative_to(checkpoint).as_posix(), p.read_bytes()) for p in files)
+    return {name: [len(data), zlib.crc32(data)] for name, data in contents}
+
+
+def _check_sums(checkpoint: Path) -> None:
+    """Refuses what is not as it was saved; one without checksums, as older ones are, passes."""
+    path = checkpoint / SUMS
+    if not path.exists():
+        return
+    wanted, found = json.loads(path.read_text()), _sums(checkpoint)
+    for name in wanted:
+        if found.get(name) != wanted[name]:
+            raise ValueError(f"{name} is not as it was saved")
 
 
 def _value(metrics: dict[str, float]) -> float:

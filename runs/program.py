@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import errno
 import functools
 import importlib.metadata
 import io
@@ -20,6 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 import conf
 import jaxenv
@@ -40,8 +46,12 @@ THREADS = "NPROC"
 FLAGS = ("-m", "--multirun", "--cfg=job", "--cfg=hydra", "--resolve", "--help", "-h")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint")
 
+UNWRITABLE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS)
+
 Config = dict[str, Any]
 Task = Callable[[Config, Path], Any]
+
+_held: list[int] = []
 
 
 def run_program(
@@ -76,7 +86,13 @@ def run_program(
             after()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         fail(_explain(error, name, argv))
-    except RuntimeError as error:
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        fail(f"{error.filename or 'a file'}: {error.strerror}", status=1)
+    except (MemoryError, RuntimeError) as error:
+        if (refusal := too_large(error)) is not None:
+            fail(str(refusal))
         if "slurm" not in str(error):
             raise
         valid = "this machine has no SLURM; add hydra/launcher=submitit_local, or choose joblib"
@@ -84,6 +100,7 @@ def run_program(
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     finally:
+        release_folders()
         sys.argv = saved[0]
         if saved[1] is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
@@ -91,10 +108,19 @@ def run_program(
             os.environ["HYDRA_FULL_ERROR"] = saved[1]
 
 
-def fail(message: str) -> None:
-    """Ends the program: one line on stderr, status 2."""
+def fail(message: str, status: int = 2) -> None:
+    """Ends the program: one line on stderr, and a status, 2 where a setting cannot be used."""
     print("error: " + " ".join(message.split()), file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(status)
+
+
+def too_large(error: BaseException) -> ConfigError | None:
+    """What does not fit in memory as a refusal; None for any other error."""
+    text = str(error)
+    exhausted = "RESOURCE_EXHAUSTED" in text and "os_error_code" not in text
+    if isinstance(error, MemoryError) or exhausted:
+        return ConfigError("memory", text[:100], "give smaller sizes")
+    return None
 
 
 def _job(task: Task, composed: Any) -> Any:
@@ -110,7 +136,8 @@ def _job(task: Task, composed: Any) -> Any:
         folder = common_folder(folder)
         return task(config, folder)
     except (ConfigError, OmegaConfBaseException) as error:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ConfigError):
+            hold_folder(folder)  # it may be another run's, which has written nothing yet
             folder.rmdir()  # Hydra made it; if nothing was written there, nothing stays
         fail(_explain(error, "", []))
 
@@ -130,7 +157,7 @@ def set_up(config: Config) -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxenv"
         jax.config.update("jax_compilation_cache_dir", str(cache))
-    registry.load_plugins(_names("plugins", config["plugins"]))
+    registry.load_plugins(check_names("plugins", config["plugins"]))
 
 
 def make_devices(count: int | None) -> None:
@@ -265,8 +292,9 @@ def _prepare(argv: list[str], name: str) -> list[str]:
     stored_at = _override(argv, "resume") or _override(argv, "checkpoint")
     if isinstance(stored_at, str):
         argv = _adopt(argv, stored_at, resume=bool(_override(argv, "resume")))
+    _check_choices(argv)
     argv = sorted(argv, key=lambda argument: not argument.startswith("-"))
-    registry.load_plugins(_names("plugins", _override(argv, "plugins") or []))
+    registry.load_plugins(check_names("plugins", _override(argv, "plugins") or []))
     _store_plugin_nodes(_override(argv, "env"))
     return argv
 
@@ -284,6 +312,18 @@ def _prepare_jax(argv: list[str], name: str) -> None:
     if jax.distributed.is_initialized() and launcher not in IN_PROCESS:
         valid = f"of several processes, choose {' or '.join(IN_PROCESS)}"
         raise ConfigError("launcher", launcher, valid)
+
+
+def _check_choices(argv: list[str]) -> None:
+    """Refuses what is no name where a group is chosen; Hydra would end with a traceback."""
+    for group in (path for path in CONF.iterdir() if path.is_dir()):
+        given = any(argument.startswith(f"{group.name}=") for argument in argv)
+        value = _override(argv, group.name) if given else ""
+        if value is None and group.name == "experiment":
+            continue
+        if value is None or isinstance(value, bool | int | float | list | dict):
+            names = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
+            raise ConfigError(group.name, value, f"choose one of {names}")
 
 
 def _override(argv: list[str], name: str) -> Any:
@@ -311,7 +351,7 @@ def _adopt(argv: list[str], folder: str, resume: bool) -> list[str]:
     if "precision" not in given:
         adopted += [f"precision={stored['precision']}"]
     if "plugins" not in given and stored["plugins"]:
-        adopted += [f"plugins=[{','.join(_names('plugins', stored['plugins']))}]"]
+        adopted += [f"plugins=[{','.join(check_names('plugins', stored['plugins']))}]"]
     return adopted + argv
 
 
@@ -458,7 +498,7 @@ def completed(name: str, stored: Config) -> Config:
     from hydra import compose
     from omegaconf import OmegaConf
 
-    registry.load_plugins(_names("plugins", stored.get("plugins", [])))
+    registry.load_plugins(check_names("plugins", stored.get("plugins", [])))
     chosen = {g: v["name"] for g, v in stored.items() if isinstance(v, dict) and "name" in v}
     _store_plugin_nodes(chosen.get("env"))
     config = compose(name, overrides=[f"{group}={choice}" for group, choice in chosen.items()])
@@ -483,7 +523,8 @@ def stored_yaml(path: Path) -> Config:
     return OmegaConf.to_container(OmegaConf.load(path))
 
 
-def _names(field: str, value: Any) -> list[str]:
+def check_names(field: str, value: Any) -> list[str]:
+    """A list of names, or one name as a list."""
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
         raise ConfigError(field, value, f"give a list of names, {field}=[my_module]")
@@ -642,7 +683,7 @@ def check_baselines(config: Config, env: Environment) -> tuple[str, ...]:
     known = agents_registry.baseline_names(env.name)
     if config["baselines"] is None:
         return agents_registry.usual_baselines(env.name)
-    names = _names("baselines", config["baselines"])
+    names = check_names("baselines", config["baselines"])
     for name in names:
         if name not in known:
             valid = f"known names are {', '.join(known) or '(none)'}"
@@ -657,11 +698,46 @@ def check_baselines(config: Config, env: Environment) -> tuple[str, ...]:
 
 
 def claim_folder(folder: Path) -> None:
-    """Refuses a folder that already holds a run."""
+    """Refuses a folder that already holds a run, or that another process writes into."""
     if (folder / "config.yaml").exists():
         valid = "it already holds a run; give another folder (resume=DIR goes on with a training)"
         raise ConfigError("hydra.run.dir", str(folder), valid)
     folder.mkdir(parents=True, exist_ok=True)
+    hold_folder(folder)
+
+
+def hold_folder(folder: Path) -> None:
+    """Keeps other processes out of a folder until this program ends, however it ends.
+
+    Raises:
+        ConfigError: another one, or another job of this one, holds it.
+    """
+    if fcntl is None or not writes():
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        valid = "another run is writing into it; wait for its end, or give another folder"
+        raise ConfigError("hydra.run.dir", str(folder), valid) from None
+    except OSError:  # a file system without locks
+        os.close(descriptor)
+        return
+    _held.append(descriptor)
+
+
+def release_folders() -> None:
+    """Lets go of what `hold_folder` holds."""
+    while _held:
+        os.close(_held.pop())
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all: a killed program leaves the previous one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
 
 
 def write_records(folder: Path, config: Config) -> None:
@@ -672,8 +748,8 @@ def write_records(folder: Path, config: Config) -> None:
         return
     if "distributed" in config:
         config = config | {"distributed": None}  # versions.json has the devices that ran it
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config)))
-    (folder / "versions.json").write_text(json.dumps(versions(), indent=2) + "\n")
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(config)))
+    write_text(folder / "versions.json", json.dumps(versions(), indent=2) + "\n")
 
 
 def write_resolved(
@@ -687,7 +763,7 @@ def write_resolved(
     used = {"env": {"name": env.name} | _plain(env) | _plain(params)}
     if learner is not None:
         used["agent"] = {"name": learner.name} | _plain(learner) | _plain(hp)
-    (folder / "resolved.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(used)))
+    write_text(folder / "resolved.yaml", OmegaConf.to_yaml(OmegaConf.create(used)))
 
 
 def _plain(values: Any, most: int = 1000) -> Config:

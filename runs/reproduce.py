@@ -39,6 +39,8 @@ def run(config: Config, folder: Path) -> None:
     chosen = reproductions.selected(config["figure"])
     if config["resume"] is None:
         program.claim_folder(folder)
+    else:
+        program.hold_folder(folder)
     program.write_records(folder, config | {"resume": None})
     verdicts: list[Verdict] = []
     with tqdm(chosen.items(), unit="figure", disable=len(chosen) == 1) as bar:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import os
 import signal
 import sys
 import time
@@ -42,6 +43,7 @@ MAY_CHANGE = {
     *("keep_checkpoints", "plugins", "logger", "launcher", "devices", "distributed"),
     *("sweeper", "objective"),
 }
+GRADIENTS = ("optimizer", "optimiser", "rms")
 PROGRESS = ("update", "seed", "metric", "unit", "mean", "episodes")
 
 
@@ -208,6 +210,8 @@ def make_job(config: Config, folder: Path, alone: bool = True) -> Job:
     learner, hp = program.build_learner(config, env)
     if config["resume"] is None:
         program.claim_folder(folder)
+    else:
+        program.hold_folder(folder)
     program.wait_for_all("checked")  # nobody writes before all have looked
     return Job(config, folder, env, params, learner, hp, baselines, alone)
 
@@ -298,6 +302,7 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
     chunk = compiled_chunk(jobs[0].learner, axes, length, mesh)
 
     target = jax.eval_shape(init, keys, params, hp)
+    check_memory(target)
     starts = [recorder.start(target, sharding(mesh)) for recorder in recorders]
     update, states = starts[0]  # a resumed job is alone
     if states is None:
@@ -306,7 +311,7 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
         valid = f"{jobs[0].folder} is at update {update} already; give at least that"
         raise ConfigError("num_updates", total, valid)
     learned = update > 0
-    unsound = jax.jit(jax.vmap(lambda state: not_finite(jobs[0].learner.policy(state))))
+    unsound = jax.jit(jax.vmap(partial(not_sound, jobs[0].learner)))
     meant = fetched(unsound(states))  # a threshold of a policy may be infinite
     silent = not program.writes()
     with (
@@ -324,8 +329,8 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
             shown = dict(list(shown.items())[:4])
             bar.set_postfix(shown, refresh=False)
             bar.update(length)
-            flags = jax.tree.map(lambda now, was: now & ~was, fetched(unsound(states)), meant)
-            for recorder, own in zip(recorders, split_lanes(flags, jobs), strict=True):
+            unmeant = jax.tree.map(lambda now, was: now & ~was, fetched(unsound(states)), meant)
+            for recorder, own in zip(recorders, split_lanes(unmeant, jobs), strict=True):
                 recorder.check(update, own)
             if all(recorder.diverged for recorder in recorders):
                 raise Diverged
@@ -353,14 +358,76 @@ def asked_anywhere(stop: StopSignal) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.array(stop.requested))))
 
 
-def not_finite(tree: Any) -> dict[str, chex.Array]:
-    """Whether NaN or infinity is in each float leaf, by its name."""
+def check_memory(target: Any) -> None:
+    """Refuses a training state (`jax.eval_shape`) that is larger than all memory there is."""
+    devices = jax.devices()
+    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in devices]
+    if None in limits:
+        if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+            return
+        limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(target))
+    if needed > sum(limits):
+        text = f"{needed / 2**30:,.1f} GiB of training state"
+        valid = f"this machine has {sum(limits) / 2**30:,.1f} GiB; give smaller sizes"
+        raise ConfigError("memory", text, valid)
+
+
+def not_sound(learner: Learner, state: Any) -> dict[str, chex.Array]:
+    """Whether each float leaf, by its name, is what it must not be.
+
+    That is not finite in the policy, NaN elsewhere: a state of an environment may hold infinity.
+    """
+    policy = flags(learner.policy(state), lambda leaf: ~jnp.isfinite(leaf))
+    named = {f"{name} of the policy": flag for name, flag in policy.items()}
+    return named | flags(state, jnp.isnan)
+
+
+def flags(tree: Any, bad: Callable[[chex.Array], chex.Array]) -> dict[str, chex.Array]:
+    """Whether ``bad`` holds anywhere in each float leaf, by its name."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): ~jnp.all(jnp.isfinite(leaf))
+        jax.tree_util.keystr(path, simple=True, separator="/"): jnp.any(bad(leaf))
         for path, leaf in leaves
         if jnp.issubdtype(leaf.dtype, jnp.floating)
     }
+
+
+def first_unsound(
+    job: Job, update: int, states: Any, until: int
+) -> tuple[int, int, list[str]] | None:
+    """``(update, seed, names)`` of what first is not finite, by updates one at a time.
+
+    Args:
+        job: the one whose states ``[num_seeds, ...]`` after ``update`` updates are sound.
+        until: the update after which they are not.
+
+    Returns:
+        The names of metrics and leaves in the order in which one follows from the other: rewards,
+        other metrics, what an optimiser has of gradients, everything else. None if every update is
+        sound when it is not compiled with others.
+    """
+    step = compiled_chunk(job.learner, (0, None, None), 1)
+    unsound = jax.jit(jax.vmap(partial(not_sound, job.learner)))
+    before = jax.device_get(unsound(states))
+    known: dict[str, np.ndarray] = {}
+    for number in range(update + 1, until + 1):
+        states, metrics = step(states, job.params, job.hp)
+        metrics = {name: np.isfinite(x) for name, x in jax.device_get(metrics).items()}
+        leaves = {n: now & ~before[n] for n, now in jax.device_get(unsound(states)).items()}
+        if any(np.any(now) for now in leaves.values()):
+            lost = {n: ~now & known.get(n, True) for n, now in metrics.items()}
+            seed = int(np.argmax(np.any(list(leaves.values()), axis=0)))
+            bad = [name for name, now in (lost | leaves).items() if now[seed]]
+            return number, seed, sorted(bad, key=partial(_place, metrics))
+        known = metrics
+    return None
+
+
+def _place(metrics: Any, name: str) -> int:
+    if name in metrics:
+        return 0 if "reward" in name else 1
+    return 2 if name.startswith(GRADIENTS) or "_optimizer/" in name else 3
 
 
 def pooled(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -497,7 +564,8 @@ class Recorder:
             if self._checkpoints.updates():
                 update, state, skipped = self._checkpoints.restore(target, sharding=sharding)
                 for line in skipped:
-                    print(f"{line}; going on from update {update}")
+                    print(line)
+                print(f"{job.folder}: going on from update {update}")
             else:
                 print(f"{job.folder} holds no complete checkpoint; starting from update 0")
         program.write_records(job.folder, job.config | {"resume": None})
@@ -521,21 +589,35 @@ class Recorder:
         append_csv(self.job.folder / "timing.csv", [row])
 
     def check(self, update: int, unsound: dict[str, np.ndarray]) -> None:
-        """Says so, once, if a seed's policy is no longer finite; nothing is saved from then on."""
+        """Says so, once, if a seed's state is not sound; nothing is saved from then on."""
         name = next((name for name, seeds in unsound.items() if np.any(seeds)), None)
         if name is None or self.diverged:
             return
         self.diverged = True
-        seed = int(np.argmax(unsound[name]))
         if not program.writes():
             return
         good = self._checkpoints.updates()
+        found = self._first_unsound(update) if jax.process_count() == 1 else None
+        number, seed, names = found or (update, int(np.argmax(unsound[name])), [name])
+        also = f" (then {', '.join(names[1:4])})" if names[1:] else ""
         kept = f"the last good state is the checkpoint of update {good[-1]}" if good else ""
         tqdm.write(
-            f"error: {self.job.folder}: {name} of the policy of seed {seed} is not finite after "
-            f"update {update}; {kept or 'there is no checkpoint before that'}; give a smaller rate",
+            f"error: {self.job.folder}: {names[0]} of seed {seed} is not finite after "
+            f"update {number}{also}; {kept or 'there is no checkpoint before that'}; "
+            "give a smaller rate, or look at what the environment returns",
             file=sys.stderr,
         )
+
+    def _first_unsound(self, until: int) -> tuple[int, int, list[str]] | None:
+        """`first_unsound` from the last checkpoint, or from the start."""
+        job = self.job
+        init = jax.jit(jax.vmap(partial(strong_init, job.learner), in_axes=(0, None, None)))
+        keys = lane_keys([job])
+        if not self._checkpoints.updates():
+            return first_unsound(job, 0, init(keys, job.params, job.hp), until)
+        target = jax.eval_shape(init, keys, job.params, job.hp)
+        update, states, _ = self._checkpoints.restore(target)
+        return first_unsound(job, update, states, until)
 
     def save(self, update: int, state: Any, measured: bool) -> None:
         """A checkpoint; where ``measured``, ranked by the policy's mean first metric."""

@@ -27,6 +27,7 @@ PROGRAMS = (
     "report",
     "gpu",
     "verify",
+    "drills",
 )
 
 pytestmark = pytest.mark.slow
