@@ -310,7 +310,8 @@ def whole_program(name: str, value: Any) -> tuple[str, str]:
         return "ran", ""
     if ended.status not in (1, 2) or len(ended.errors) != 1 or "Traceback" in ended.text:
         return f"status {ended.status}", ended.text[-300:]
-    return "refused" if ended.status == 2 else "stopped", ended.errors[0]
+    line = ended.errors[0].replace(folder, "DIR")
+    return "refused" if ended.status == 2 else "stopped", line
 
 
 def spelled(value: Any) -> str:
