@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import agents.registry
+import jaxenv.registry
 from agents.ppo import PPO
 from jaxenv import make
 from jaxenv.errors import ConfigError
@@ -26,9 +28,16 @@ from runs.tables import read_csv
 QUICK = [*faults.PLUGIN, "num_updates=4", "eval_episodes=4", "checkpoint_interval=2"]
 
 
+TABLES = (jaxenv.registry._environments, agents.registry._learners)
+for table in TABLES:
+    table.pop("drill")  # importing the plugin registered it; other tests list what there is
+
+
 @pytest.fixture(autouse=True)
-def drill_plugin():
-    """Other tests may have forgotten what the plugin registered."""
+def plugin(monkeypatch):
+    """What the plugin registers, for these tests alone."""
+    for table in TABLES:
+        monkeypatch.setitem(table, "drill", None)
     faults.register()
 
 
