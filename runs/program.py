@@ -213,7 +213,7 @@ def _cores() -> int:
 # ---- several processes that run one program ----------------------------------------------------
 
 
-def join_processes(given: Config) -> None:
+def join_processes(given: Config | None) -> None:
     """Makes this process one of several that run the program, where it is given or SLURM says so.
 
     given: ``coordinator`` (host:port of process 0), ``processes`` and ``process``, all or none.
@@ -222,7 +222,7 @@ def join_processes(given: Config) -> None:
 
     if jax.distributed.is_initialized():
         return
-    named = {name: value for name, value in given.items() if value is not None}
+    named = {name: value for name, value in (given or {}).items() if value is not None}
     if not named:
         if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
             jax.distributed.initialize()  # JAX reads the rest from SLURM

@@ -157,7 +157,8 @@ def objective(config: Config, env: Environment) -> Metric | None:
         return None
     if name not in known:
         raise ConfigError("objective", name, f"choose one of {', '.join(known)}")
-    direction = HydraConfig.get().sweeper.get("direction")
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    direction = hydra.sweeper.get("direction") if hydra is not None else None
     direction = getattr(direction, "name", direction)
     valid = {"min": "minimize", "max": "maximize"}[known[name].direction]
     if direction not in (None, valid):
@@ -360,12 +361,13 @@ def asked_anywhere(stop: StopSignal) -> bool:
 
 def check_memory(target: Any) -> None:
     """Refuses a training state (`jax.eval_shape`) that is larger than all memory there is."""
-    devices = jax.devices()
+    devices = jax.local_devices()
     limits = [(device.memory_stats() or {}).get("bytes_limit") for device in devices]
     if None in limits:
         if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
             return
         limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    limits *= jax.process_count()
     needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(target))
     if needed > sum(limits):
         text = f"{needed / 2**30:,.1f} GiB of training state"

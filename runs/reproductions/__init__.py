@@ -135,6 +135,7 @@ TRAINING: dict[str, Any] = {
     "launcher": {"name": "basic"},
     "logger": {"name": "csv"},
     "baselines": (),
+    "objective": None,
 }
 
 

@@ -317,7 +317,7 @@ class TestBaselines:
             slot = random_slot(scenario, rng)
             asked = options(scenario, slot)
             plays = [random_actions(scenario, rng) for _ in range(50)]
-            plays = [[(c, m, k % crowd) for c, m, k in play] for play in plays]
+            plays = [[(c, m, k % crowd) for c, m, k in joint] for joint in plays]
             chosen = []
             for u, x in enumerate(asked):
                 models = len(scenario.service(u).tflop)
