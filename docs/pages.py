@@ -2,7 +2,7 @@
 
 A line ``<!-- table: docs/results/NAME/evaluation.csv METRIC ... -->`` of a page becomes that table,
 ``<!-- verdicts: docs/results/NAME -->`` the verdicts of that folder that do not hold,
-``<!-- speed: docs/results/NAME WORD ... -->`` the measurements whose names begin with a word,
+``<!-- speed: docs/results/NAME NAME, NAME ... -->`` the measurements whose names begin so,
 ``<!-- compatibility: all -->`` the table of learners and environments, and a link to
 ``results/NAME`` one to its page, which shows all there is of that run. Equations become MathML, so
 that a browser needs nothing more.
@@ -71,7 +71,7 @@ def expand(marker: re.Match[str]) -> str:
     if kind == "table":
         return tables.markdown_table(ROOT / path, rest.split())
     if kind == "speed":
-        return speed_table(ROOT / path, rest.split())
+        return speed_table(ROOT / path, rest.split(", "))
     return verdicts_table(ROOT / path, failing=True)
 
 
