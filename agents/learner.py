@@ -385,11 +385,7 @@ def evaluate(
         Terms of every metric with leaves ``[num_episodes]``, or ``[num_seeds, num_episodes]``
         with ``seeds``; pool them with `summarize`.
     """
-    parts = []
-    for part in chunks(env, params, policy, key, num_episodes, bound, chunk, seeds):
-        parts.append(part)
-        if on_chunk is not None:
-            on_chunk(part.episodes)
+    parts = list(chunks(env, params, policy, key, num_episodes, bound, chunk, on_chunk, seeds))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=-1), *parts)
 
 
@@ -401,6 +397,7 @@ def chunks(
     num_episodes: int,
     bound: Bound | None = None,
     chunk: int = 256,
+    on_chunk: Callable[[int], None] | None = None,
     seeds: bool = False,
     count: bool = False,
 ) -> Iterator[EpisodeTerms]:
@@ -413,4 +410,7 @@ def chunks(
         size = min(chunk, num_episodes - finished)
         part_key = jax.random.fold_in(as_key(key), finished)
         part = rollout(env, params, policy, part_key, size, bound, mesh_for(size), seeds, count)
-        yield fetched(part)
+        part = fetched(part)
+        if on_chunk is not None:
+            on_chunk(size)
+        yield part

@@ -36,13 +36,12 @@ def measure(
     groups = min(num_episodes, MOST_UNITS)
     starts = np.arange(groups) * num_episodes // groups
     finished = 0
-    for part in chunks(env, params, policy, key, num_episodes, bound, chunk, seeds, count=True):
+    every = (env, params, policy, key, num_episodes, bound, chunk, on_chunk, seeds)
+    for part in chunks(*every, count=True):
         terms = terms or _empty(part, groups, num_episodes)
         episodes = np.arange(finished, finished + part.episodes)
         _add(terms, part, np.searchsorted(starts, episodes, side="right") - 1)
         finished += part.episodes
-        if on_chunk is not None:
-            on_chunk(part.episodes)
     return terms
 
 

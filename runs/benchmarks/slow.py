@@ -7,6 +7,7 @@ repository's ``tests/oracles``; elsewhere nothing is compared with them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
 
@@ -17,6 +18,7 @@ from runs.benchmarks import Measurement, counted_rates
 Simulator = Callable[[ModuleType, np.random.Generator], Iterator[int]]
 
 
+@lru_cache  # two benchmarks of one run compare with the same measurement
 def measure_slow(name: str, seconds: float, repeats: int, seed: int) -> Measurement | None:
     """The rate of a system's slow version under random actions, its draws counted.
 

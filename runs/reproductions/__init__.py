@@ -172,12 +172,13 @@ def trained(jobs: Sequence[Any]) -> Any:
 
     Runs that are trained as one program start over where they were begun.
     """
-    from runs import train
+    from runs import program, train
 
     if len(jobs) > 1:
         for job in jobs:
             if job.config["resume"] is not None:
                 shutil.rmtree(job.folder)
+                program.claim_folder(job.folder)  # the lock went with the folder
         jobs = [dataclasses.replace(job, config=job.config | {"resume": None}) for job in jobs]
     recorders = [train.Recorder(job) for job in jobs]
     try:

@@ -230,6 +230,32 @@ def test_an_interrupted_reproduction_goes_on(workplace, monkeypatch, capsys):
     assert refusal in capsys.readouterr().err
 
 
+def test_runs_of_one_program_start_over(workplace):
+    """What was trained together is trained together again, in folders of its own."""
+    env = {"name": "guess"}
+    more = {"env": env, "seed": 0, "plugins": [], "precision": "float32", "num_seeds": 1}
+    more |= {"num_updates": 2, "eval_episodes": 8, "eval_seed": 0, "episodes_per_call": 8}
+    more |= {"checkpoint_episodes": 0, "scenario": "default"}
+    importlib.import_module("probe_plugin")
+
+    def jobs():
+        return [
+            reproductions.training_job(
+                more | {"agent": {"name": "reinforce", "lr": rate}}, workplace / f"{rate}"
+            )
+            for rate in (0.01, 0.1)
+        ]
+
+    reproductions.trained(jobs())
+    before = [(workplace / f"{rate}/metrics.csv").read_text() for rate in (0.01, 0.1)]
+    program.release_folders()
+    again = jobs()
+    assert all(job.config["resume"] for job in again)
+    reproductions.trained(again)
+    assert [(workplace / f"{rate}/metrics.csv").read_text() for rate in (0.01, 0.1)] == before
+    program.release_folders()
+
+
 def test_a_verdict_is_one_of_three():
     with pytest.raises(jaxenv.ConfigError, match="choose holds, fails, holds only calibrated or"):
         Verdict("claim", "", "", None, None, None, "maybe", "")
