@@ -154,7 +154,7 @@ class Binary(CheapestWithinDelay):
     """`CheapestWithinDelay` without partial splitting: the device computes everything or nothing.
 
     Y. Mao et al., "A survey on mobile edge computing: The communication perspective" (2017),
-    doi:10.1109/COMST.2017.2745201, section II-A.1, calls it binary offloading.
+    doi:10.1109/COMST.2017.2745201, calls it binary offloading.
     """
 
     on_request: ClassVar[bool] = True

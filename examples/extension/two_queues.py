@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 
 import chex
-import jax
 import jax.numpy as jnp
 
 import jaxenv
