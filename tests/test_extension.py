@@ -43,6 +43,7 @@ def plugins(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.quick
 def test_a_task_costs_what_is_worked_out_by_hand(plugins):
     """1 Mbit, 500 Mcycle; an SNR of 3 on 2 MHz carries 4 Mbit/s."""
     env, params = jaxenv.make("two_queues")
@@ -77,6 +78,7 @@ def trained(learner, hp, params, updates):
     return step(state)[0]
 
 
+@pytest.mark.quick
 def test_reinforce_finds_the_best_arm_of_every_context_and_its_value(plugins):
     """The best arm pays 7, any other 6. Arm 3 is never valid."""
     env = Bandit(num_contexts=4, num_arms=4)
@@ -123,6 +125,7 @@ def test_the_baseline_takes_the_common_level_of_rewards_out_of_the_gradient(plug
     assert moved[1.0] == 0 < 1e-3 < moved[0.0]
 
 
+@pytest.mark.quick
 def test_reinforce_refuses_what_it_does_not_fit(plugins):
     build = plugins["reinforce"].Reinforce.build
     with pytest.raises(ConfigError, match="it needs Discrete actions, not Box"):
@@ -168,6 +171,7 @@ def test_one_file_and_one_config_train_and_are_measured(plugins, tmp_path, capsy
     capsys.readouterr()
 
 
+@pytest.mark.quick
 def test_the_figure_has_its_data_a_picture_and_a_verdict(plugins, tmp_path, capsys):
     plugged = "plugins=[two_queues,two_queues_load]"
     reproduce.main([plugged, "figure=two_queues/load", f"hydra.run.dir={tmp_path}"])

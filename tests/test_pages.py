@@ -89,6 +89,7 @@ def test_the_code_of_a_page_runs(page, monkeypatch, capsys):
         assert shown in capsys.readouterr().out
 
 
+@pytest.mark.quick
 def test_the_api_pages_name_modules_that_there_are_each_once():
     named = [
         name
