@@ -62,6 +62,7 @@ def test_check_values():
     assert 0 <= info["regret"] < 1e-5
 
 
+@pytest.mark.quick
 def test_infeasible_decisions_and_instances():
     """1 J per device; the bound stays where only the decision is at fault."""
     late = step(state_of(*V1), jnp.array([1, 7, 7]))
@@ -77,6 +78,7 @@ def test_infeasible_decisions_and_instances():
     np.testing.assert_allclose(roomy["b_min_total_mhz"], needed, rtol=1e-5)
 
 
+@pytest.mark.quick
 def test_observation_and_mask_equal_a_slow_version():
     """One AlexNet and one ResNet device with their own deadlines and risks, and one padded."""
     r, B = [90.0, 150.0], 4.0
@@ -117,6 +119,7 @@ def test_observation_and_mask_equal_a_slow_version():
     np.testing.assert_array_equal(mask, allowed)
 
 
+@pytest.mark.quick
 def test_distribution():
     """Distances, deadlines, risks and bandwidths stay in their ranges; most draws are feasible."""
     env = Robust(max_devices=4, mode="mixed")
