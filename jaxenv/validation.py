@@ -77,3 +77,23 @@ def check_array(name: str, value: Any, ok: Callable[[Any], Any], valid: str) -> 
     value = np.asarray(value)
     if not (np.isfinite(value) & ok(value)).all():
         raise ConfigError(name, value.tolist(), valid)
+
+
+SNR_DB = (-100.0, 200.0)
+"""Signal-to-noise ratios of a link: beyond them float32 has no rate or no time."""
+SECONDS = (0.0, 1e12)
+"""Times of one computation or transmission: sums of their squares have to be float32 numbers."""
+
+
+def check_derived(
+    name: str, values: Any, limits: tuple[float, float], unit: str, fields: str
+) -> None:
+    """What follows from several leaves, each valid by itself, is within limits.
+
+    fields: the leaves, for the message.
+    """
+    low, high = limits
+    for value in (np.min(values), np.max(values)):
+        if not low <= value <= high:
+            valid = f"{fields} have to give {low:g} to {high:g} {unit}"
+            raise ConfigError(name, f"{value:.3g} {unit}", valid)

@@ -260,6 +260,9 @@ BAD = [
     ({"half_side_m": -1.0}, "half_side_m: -1.0 is not valid; give positive finite numbers"),
     ({"bandwidth_per_device_mhz": [0.0, 1.0]}, "bandwidth_per_device_mhz"),
     ({"gain_db": float("nan")}, "gain_db: nan"),
+    ({"gain_db": -(2**31)}, "signal-to-noise ratio in 1 MHz: '-2.15e.09 dB' is not valid"),
+    ({"half_side_m": 1e9}, "signal-to-noise ratio in 1 MHz: '-169 dB'"),
+    ({"link_mhz": [5.0, -1.0], "num_links": 2}, "link_mhz: .* give positive finite numbers"),
     ({"vm_scale": -0.5}, "vm_scale: -0.5"),
 ]
 
