@@ -97,6 +97,8 @@ class Checkpoints:
             ),
             metrics={"value": float(value)} if ranked else None,
         )
+        if jax.process_index() > 0:
+            return
         sums = self.folder / str(update) / SUMS
         partial = sums.with_name(f"{SUMS}.partial")
         partial.write_text(json.dumps(_sums(sums.parent)))

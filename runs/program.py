@@ -16,7 +16,8 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Collection
+import traceback
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,28 @@ Task = Callable[[Config, Path], Any]
 _held: list[int] = []
 
 
+@contextlib.contextmanager
+def not_waited_for() -> Iterator[None]:
+    """Of several processes, one that fails alone ends at once, so that the others end too.
+
+    JAX would have it wait for them before it ends, and they wait for it.
+    """
+    import jax
+
+    try:
+        yield
+    except BaseException as error:
+        code = error.code if isinstance(error, SystemExit) else 1
+        if code in (None, 0, 2, 130) or not jax.distributed.is_initialized():
+            raise  # refusals and signals meet all of them
+        if not isinstance(error, SystemExit):
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+@not_waited_for()
 def run_program(
     name: str,
     task: Task,

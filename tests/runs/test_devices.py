@@ -72,6 +72,14 @@ def test_two_processes_that_one_signal_stops_give_the_run_of_one_which_goes_on(w
     assert_same_run(one, workplace / "two", 8, 12)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("failing", [0, 1])
+def test_one_of_two_processes_that_fails_ends_both(workplace, failing):
+    ended = run_together(2, "runs.train", *TRAIN, "hydra.run.dir=two", PROBE_FAILS=str(failing))
+    assert all(status not in (0, 2, 130) for status, _, _ in ended)
+    assert "the disk of one process is broken" in ended[failing][2]
+
+
 @pytest.mark.deep
 def test_two_processes_go_on_with_the_checkpoint_of_one_and_measure_it(workplace, one):
     load_plugins(["probe_plugin"])
