@@ -190,7 +190,7 @@ class A3C(Learner):
     name: ClassVar[str] = "a3c"
 
     def __post_init__(self) -> None:
-        checks.check_options(self, ("num_workers", "rollout_length"), _CHOICES)
+        checks.check_fields(self)
         reason = branches.unsupported(self.env.action_space, joint=self.head == "joint")
         if reason is not None:
             raise ConfigError("head", self.head, reason)
@@ -526,12 +526,3 @@ class A3C(Learner):
 
 def _rms(hp: Hyperparameters) -> optax.GradientTransformation:
     return optax.scale_by_rms(decay=hp.rms_decay, eps=hp.rms_epsilon, eps_in_sqrt=True)
-
-
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "synchronous": (False, True),
-    "sharing": ("hard", "soft", "none"),
-    "head": ("branches", "joint"),
-    "branch_mean": (False, True),
-    "rewards": ("units", "running", "raw"),
-}

@@ -104,10 +104,7 @@ class DQN(Learner):
     name: ClassVar[str] = "dqn"
 
     def __post_init__(self) -> None:
-        sizes = ("num_envs", "rounds_per_iteration", "target_interval")
-        sizes += ("batch_size", "buffer_size", "learning_starts")
-        choices = dict.fromkeys(("double", "dueling", "reward_in_units"), (True, False))
-        checks.check_options(self, sizes, choices)
+        checks.check_fields(self)
         self._collector.check_buffer(self.num_envs, self.buffer_size, self.learning_starts)
 
     # ---- the contract -------------------------------------------------------------------------

@@ -106,8 +106,7 @@ class Happo(Learner):
     name: ClassVar[str] = "happo"
 
     def __post_init__(self) -> None:
-        sizes = ("embedding", "num_envs", "rollout_length", "epochs")
-        checks.check_options(self, sizes, {}, ("actor_hidden", "critic_hidden"))
+        checks.check_fields(self)
 
     # ---- the contract -------------------------------------------------------------------------
 

@@ -195,9 +195,7 @@ class Hisper(Learner):
     name: ClassVar[str] = "hisper"
 
     def __post_init__(self) -> None:
-        sizes = ("draws", "embedding", "lstm_width", "num_envs", "rounds", "gradient_updates")
-        sizes += ("critic_steps", "batch_size", "buffer_size", "prefill")
-        checks.check_options(self, sizes, _CHOICES, ("actor_hidden", "critic_hidden"))
+        checks.check_fields(self)
         if self.gradient == "expected" and self.draws < 2:
             raise ConfigError("draws", self.draws, "give at least 2")
         if self.buffer_size < self.prefill or self.buffer_size < self.num_envs:
@@ -796,19 +794,3 @@ def _smaller(values: chex.Array) -> chex.Array:
 def _packed(states: Any) -> Any:
     """States whose key is plain data, as a buffer holds them."""
     return states.replace(key=jax.random.key_data(states.key))
-
-
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "hybrid_reward": (False, True),
-    "autoregressive": (False, True),
-    "critics": ("joint", "pairwise"),
-    "credit": ("team", "agents"),
-    "twins": ("least", "mean"),
-    "gradient": ("straight_through", "expected"),
-    "cell": ("lstm", "dense"),
-    "standardise": (False, True),
-    "bootstrap": (False, True),
-    "entropy_split": ("third", "full", "none"),
-    "feed": ("sample", "probs"),
-    "temperature": ("fixed", "learned"),
-}

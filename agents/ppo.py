@@ -213,8 +213,7 @@ class PPO(Learner):
     name: ClassVar[str] = "ppo"
 
     def __post_init__(self) -> None:
-        sizes = ("num_envs", "rollout_length", "epochs", "num_minibatches")
-        checks.check_options(self, sizes, {"shared": (True, False)})
+        checks.check_fields(self)
         if self.num_rows % self.num_minibatches:
             valid = f"give a divisor of num_envs * rollout_length = {self.num_rows}"
             raise ConfigError("num_minibatches", self.num_minibatches, valid)

@@ -134,10 +134,7 @@ class SACDiscrete(Learner):
     name: ClassVar[str] = "sac_discrete"
 
     def __post_init__(self) -> None:
-        sizes = ("num_envs", "steps_per_iteration", "updates_per_iteration")
-        sizes += ("batch_size", "buffer_size", "learning_starts")
-        choices = {"target_entropy": ("paper", "valid"), "reward_in_units": (True, False)}
-        checks.check_options(self, sizes, choices)
+        checks.check_fields(self)
         self._collector.check_buffer(self.num_envs, self.buffer_size, self.learning_starts)
 
     # ---- the contract -------------------------------------------------------------------------

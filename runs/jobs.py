@@ -58,7 +58,7 @@ class Job:
 
 def make_job(config: Config, folder: Path, alone: bool = True) -> Job:
     """Checks everything a job needs before anything is written or compiled."""
-    results = (folder / "csv").exists()
+    results = (folder / "evaluation.csv").exists()
     if config["resume"] is not None and results and not (folder / CHECKPOINTS).exists():
         valid = "it holds results but no checkpoint to go on from; train into another folder"
         raise ConfigError("resume", str(folder), valid)
