@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import optax
 
 from agents import checks, steps, team
-from agents.hisper import HisperPolicy
+from agents.critics import JointCritic
 from agents.learner import Learner
-from agents.networks import JointCritic, SequentialActor
+from agents.sequential import SequentialActor, SequentialPolicy
 from agents.spread import gathered
 from agents.team import Lane, Scale, Team
 from jaxenv import struct
@@ -198,8 +198,8 @@ class Happo(Learner):
         )
         return state, metrics | acted | {"critic_loss": loss}
 
-    def policy(self, state: HappoState) -> HisperPolicy:
-        return HisperPolicy(state.actors, self.actor, self._team.branches)
+    def policy(self, state: HappoState) -> SequentialPolicy:
+        return SequentialPolicy(state.actors, self.actor, self._team.branches)
 
     # ---- networks -----------------------------------------------------------------------------
 

@@ -14,8 +14,9 @@ import pytest
 from flax import linen as nn
 
 from agents import replay
+from agents.critics import JointCritic, PairwiseCritic
 from agents.hisper import Hisper
-from agents.networks import JointCritic, PairwiseCritic, SequentialActor
+from agents.sequential import SequentialActor
 from jaxenv.errors import ConfigError
 from jaxenv.services import Services
 from runs.checkpoint import Checkpoints
