@@ -376,5 +376,4 @@ def _descend(
 ) -> tuple[Any, Any]:
     """One step of Adam on a gradient of limited norm."""
     gradient = steps.limited(gradient, hp.max_gradient_norm)
-    direction, optimizer = _adam.update(gradient, optimizer)
-    return jax.tree.map(lambda x, d: x - lr * d, parameters, direction), optimizer
+    return steps.descended(_adam, parameters, optimizer, gradient, lr)

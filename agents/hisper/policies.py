@@ -60,8 +60,7 @@ class Policies(Values):
             actor, optimizer = jax.tree.map(lambda x: x[n], (actors, optimizers))
             (cost, log_probability), gradient = jax.value_and_grad(loss, has_aux=True)(actor)
             gradient = steps.limited(gradient, hp.max_gradient_norm)
-            direction, optimizer = adam.update(gradient, optimizer)
-            actor = jax.tree.map(lambda x, d: x - hp.lr_actor * d, actor, direction)
+            actor, optimizer = steps.descended(adam, actor, optimizer, gradient, hp.lr_actor)
             drawn, _ = self._draw_one(actor, observation, mask, key_new, hp)
             put = lambda whole, own: whole.at[n].set(own)  # noqa: E731
             actors, optimizers = jax.tree.map(put, (actors, optimizers), (actor, optimizer))

@@ -9,6 +9,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from agents import steps
 from agents.hisper.sizes import Sizes
 from agents.hisper.state import Hyperparameters, Learned, Transition, adam
 from agents.team import Scale, View
@@ -105,8 +106,9 @@ class Values(Sizes):
             return jnp.sum(jnp.mean(error.reshape(2, -1), axis=1)), value
 
         (error, value), gradient = jax.value_and_grad(loss, has_aux=True)(learned.critics)
-        direction, optimizer = adam.update(gradient, learned.critic_optimizer)
-        critics = jax.tree.map(lambda x, d: x - hp.lr_critic * d, learned.critics, direction)
+        critics, optimizer = steps.descended(
+            adam, learned.critics, learned.critic_optimizer, gradient, hp.lr_critic
+        )
         targets = jax.tree.map(
             lambda slow, new: hp.target_decay * slow + (1 - hp.target_decay) * new,
             learned.targets,
