@@ -33,7 +33,7 @@ def check_fields(env: Any, least: Mapping[str, int]) -> None:
     A ``Literal`` is one of its choices, a ``bool`` true or false; an integer is at least what
     ``least`` says of its name.
     """
-    for name, kind in _annotations(type(env)).items():
+    for name, kind in annotations(type(env)).items():
         value = getattr(env, name)
         if get_origin(kind) is Literal:
             check_choice(name, value, get_args(kind))
@@ -44,7 +44,8 @@ def check_fields(env: Any, least: Mapping[str, int]) -> None:
 
 
 @functools.cache
-def _annotations(cls: type) -> dict[str, Any]:
+def annotations(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, by name."""
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 

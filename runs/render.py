@@ -14,13 +14,14 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from agents import registry as agents_registry
 from agents.learner import Policy, effective_env
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 from jaxenv.rendering.base import Step
-from runs import evaluate, figures, program
-from runs.program import Config, check_integer
+from runs import figures, program
+from runs.folders import claim_folder, write_records
+from runs.policies import check_choice, chosen_policy
+from runs.settings import Config, check_integer
 
 FORMATS = ("gif", "mp4", "png")
 SIZE_IN, HISTORY_SIZE_IN, DPI = (9.0, 5.2), (10.0, 6.4), 100
@@ -59,35 +60,13 @@ def run(config: Config, folder: Path) -> None:
     if not callable(getattr(env, "draw", None) or getattr(env, "draw_episode", None)):
         raise ConfigError("env", env.name, "it has no method draw(axes, state, params)")
     film = ffmpeg() if config["format"] == "mp4" else None
-    program.claim_folder(folder)
-    program.write_records(folder, config)
+    claim_folder(folder)
+    write_records(folder, config)
     path = folder / "figures" / f"episode.{config['format']}"
     name = config["baseline"] or f"policy of {config['checkpoint']}"
     frames = frames_of(env, params, policy, config["episode_seed"], config["max_frames"], name)
     write_frames(frames, path, config["frames_per_s"], film)
     print(f"{len(frames.held)} frames written to {path}")
-
-
-def check_choice(config: Config) -> None:
-    """Refuses neither, or both, of a checkpoint and a baseline."""
-    if (config["checkpoint"] is None) == (config["baseline"] is None):
-        given = config["checkpoint"] or config["baseline"]
-        raise ConfigError("checkpoint", given, "give either checkpoint=DIR or baseline=NAME")
-
-
-def chosen_policy(config: Config) -> tuple[Environment, Any, Policy]:
-    """``(env, params, policy)``: one training seed of a checkpoint, or a baseline."""
-    if config["checkpoint"] is None:
-        env, params = program.build_env(config)
-        return env, params, agents_registry.baseline(config["baseline"], env)
-    stored, config = evaluate.with_stored_env(config)
-    seed = config["training_seed"]
-    if seed >= stored["num_seeds"]:
-        valid = f"the run has the seeds 0 to {stored['num_seeds'] - 1}"
-        raise ConfigError("training_seed", seed, valid)
-    env, params = program.build_env(config)
-    policies = evaluate.stored_policy(config, stored, env, params)
-    return env, params, jax.tree.map(lambda leaf: leaf[seed], policies)
 
 
 class Frames(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxenv.errors import ConfigError
 from runs import benchmark, program, tables
-from runs.program import Config
+from runs.settings import Config, stored_yaml
 
 IMAGES = {".png": "image/png", ".gif": "image/gif", ".svg": "image/svg+xml"}
 TEXTS = {
@@ -130,7 +130,7 @@ def sections(source: Path) -> list[str]:
 
 
 def _config(source: Path) -> Config:
-    return program.stored_yaml(source / "config.yaml")
+    return stored_yaml(source / "config.yaml")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], marked: Any = None) -> str:

@@ -8,7 +8,7 @@ import pytest
 import jaxenv
 from jaxenv import dnn
 from jaxenv.errors import ConfigError
-from runs.program import build_env, environment_settings, stored_yaml
+from runs.settings import build_env, environment_settings, stored_yaml
 from tests.refusals import check_refused
 
 NAN, INF = float("nan"), float("inf")

@@ -12,7 +12,7 @@ from allocators import certificate, robust
 from jaxenv.errors import ConfigError
 from jaxenv.robust import Robust, RobustState
 from jaxenv.testing import check_environment
-from runs import program
+from runs.settings import check_baselines
 from tests.oracles import robust as oracle
 
 DEVICES = 3
@@ -199,12 +199,12 @@ def test_order_of_baselines(costs):
 def test_exhaustive_search_is_for_few_devices_and_measured_where_named():
     few, many = Robust(max_devices=5), Robust()
     named = {"baselines": ["Certified", "Exhaustive"]}
-    assert program.check_baselines(named, few) == ("Certified", "Exhaustive")
+    assert check_baselines(named, few) == ("Certified", "Exhaustive")
     for env in (few, many):
-        usual = program.check_baselines({"baselines": None}, env)
+        usual = check_baselines({"baselines": None}, env)
         assert "Certified" in usual and "Exhaustive" not in usual
     with pytest.raises(ConfigError, match="^baselines: 'Exhaustive' .* max_devices of at most 5"):
-        program.check_baselines(named, many)
+        check_baselines(named, many)
 
 
 def test_the_allocation_may_be_solved_by_jaxopt(monkeypatch):

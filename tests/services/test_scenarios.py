@@ -12,7 +12,7 @@ import jaxenv
 from jaxenv.data import Accuracy, read_sites, write_accuracy
 from jaxenv.errors import ConfigError
 from jaxenv.services import Service, detection, draw_network, tracking
-from runs.program import build_env, environment_settings, stored_yaml
+from runs.settings import build_env, environment_settings, stored_yaml
 from tests.oracles import services as oracle
 from tests.refusals import check_refused
 

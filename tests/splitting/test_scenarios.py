@@ -8,7 +8,7 @@ import jaxenv
 from jaxenv import dnn
 from jaxenv.data import measured
 from jaxenv.errors import ConfigError
-from runs.program import build_env, environment_settings, stored_yaml
+from runs.settings import build_env, environment_settings, stored_yaml
 from tests.oracles import splitting as oracle
 from tests.refusals import check_refused
 
