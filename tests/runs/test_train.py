@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from agents import registry as agents_registry
 from agents.lanes import compiled_chunk, stack_lanes, strong_init
 from agents.learner import EpisodeTerms, summarize
-from jaxenv import make
+from jaxenv import make, struct
 from jaxenv.environment import Metric
 from jaxenv.registry import load_plugins
 from runs import train
@@ -228,6 +229,25 @@ def test_the_chunk_compiles_once(workplace):
     assert {name: value.shape for name, value in metrics.items()} == dict.fromkeys(
         ("reward", "loss", "rate"), (2,)
     )
+
+
+def test_arrays_of_a_checkpoint_are_found_by_name_whatever_their_order(tmp_path):
+    @struct.dataclass
+    class Before:
+        rate: jax.Array
+        count: jax.Array
+
+    @struct.dataclass
+    class After:
+        count: jax.Array
+        rate: jax.Array
+
+    checkpoints = Checkpoints(tmp_path, {"env": "guess", "agent": "none"})
+    checkpoints.save(3, Before(rate=jnp.array(0.5), count=jnp.int32(7)))
+    target = jax.eval_shape(lambda: After(count=jnp.int32(0), rate=jnp.array(0.0)))
+    update, state, _ = checkpoints.restore(target)
+    checkpoints.close()
+    assert (update, float(state.rate), int(state.count)) == (3, 0.5, 7)
 
 
 def test_lanes_share_what_no_job_changes():
