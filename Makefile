@@ -51,8 +51,8 @@ test-deep: install  ## what takes minutes: solvers on hundreds of instances, lon
 test-optimized: install  ## the tests, compiled as users' programs are; several times as long
 	JAXENV_TEST_OPTIMIZED=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
-test-quick: install  ## the tests without the slow ones
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not deep" $(ARGS)
+test-quick: install  ## some tests of every package, under two minutes on two cores
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "quick and not slow" $(ARGS)
 
 lint: install  ## style and format checks
 	$(BIN)/ruff check .

@@ -299,7 +299,7 @@ def curve_of(job: Job) -> Curve:
 
 def rivals(env: Partitioning) -> list[str]:
     """The baselines; where placements cannot be enumerated Opt1 is LocalSearch, which goes."""
-    names = agents_registry.baseline_names(env.name)
+    names = agents_registry.usual_baselines(env.name)
     return [name for name in names if name != "LocalSearch" or is_enumerable(env)]
 
 

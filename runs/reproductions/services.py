@@ -320,7 +320,7 @@ def run_training(config: Config, path: Path) -> Measured:
         for name in learners(config)
     }
     runs = trained_together(jobs)
-    baselines = agents_registry.baseline_names("services")
+    baselines = agents_registry.usual_baselines("services")
     rows = []
     for scenario in SCENARIOS:
         learned = {
@@ -357,7 +357,7 @@ def run_temperature(config: Config, path: Path) -> Measured:
         row = plain_row(place, HISPER + SAMPLED, ENTROPY, "1", mean, low, high)
         rows += [r | {"scenario": place} for r in own] + [row]
     for scenario in plan.swept:
-        baselines = agents_registry.baseline_names("services")
+        baselines = agents_registry.usual_baselines("services")
         rows += measure(config, scenario, {}, baselines, plan.eval_episodes)
     return Measured(rows, {key: curve_of(run) for key, run in runs.items()})
 
@@ -396,7 +396,7 @@ def run_times(config: Config, path: Path) -> Measured:
             name: untrained(config, scenario, name, env, params) for name in (HISPER, HASAC, HAPPO)
         } | {
             name: agents_registry.baseline(name, env)
-            for name in agents_registry.baseline_names(env.name)
+            for name in agents_registry.usual_baselines(env.name)
         }
         for name, policy in tqdm(policies.items(), desc=f"time of {agents} agents"):
             for batch, seconds in decision_times(env, params, policy):

@@ -157,6 +157,7 @@ GAME = TEAM.make_params(reward=servers()[None], valid=VALID)
 BEST = [1, 0, 2]
 
 
+@pytest.mark.quick
 def test_the_game_needs_coordination():
     reward = np.where(
         VALID[0, 0, :, None, None] & VALID[1, 0, :, None] & VALID[2, 0], servers().sum(-1), -np.inf
@@ -398,6 +399,7 @@ def test_draws_log_probabilities_and_straight_through_gradient(autoregressive, f
     assert biases.shape == (3, 4) and np.all(biases[:, -1] == 0) and np.all(biases[:, 0] != 0)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("row", "groups"), [(2, (3, 1)), (0, (4,)), (2, ())])
 def test_a_joint_critic_against_numpy(row, groups, double):
     rng = np.random.default_rng(0)
@@ -673,6 +675,7 @@ def test_the_expected_gradient_is_that_of_the_soft_value_of_all_actions(
     assert -np.log(9) < float(log_probability) < 0
 
 
+@pytest.mark.quick
 def test_gradients_of_actors_are_clipped_by_their_global_norm(double):
     norms = []
     for limit in (1e9, 1e-3):
@@ -685,6 +688,7 @@ def test_gradients_of_actors_are_clipped_by_their_global_norm(double):
     np.testing.assert_allclose(norms[1], 1e-3, rtol=1e-9)
 
 
+@pytest.mark.quick
 def test_rescaling_leaves_values_as_they_are(double):
     learner, learned, _, _, hp = a_run(np.random.default_rng(7), value_decay=0.9)
     zero = jnp.zeros(2)
@@ -784,6 +788,7 @@ def test_stored_states_show_what_was_observed_in_the_scenario_of_their_lane():
     assert metrics["mean_reward"] == pytest.approx(float(rows.reward.sum()) / 8, rel=1e-5)
 
 
+@pytest.mark.quick
 def test_the_first_actions_are_uniform_over_the_valid_ones():
     learner, hp = Hisper.build(TEAM, **QUICK | dict(prefill=1600))
     rows = start(learner, jax.random.key(0), GAME, hp).replay.rows
@@ -869,6 +874,7 @@ def test_it_fits_the_services():
 # ---- refusals ------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -39,6 +39,7 @@ def test_root_and_derivatives_of_the_logarithm(dtype, rtol):
         np.testing.assert_allclose(jax.grad(jax.grad(first))(target), 2 / 343, rtol=2 * rtol)
 
 
+@pytest.mark.quick
 def test_batch_equals_loop():
     """One element that converges early does not disturb the others; decreasing functions work."""
     with jax.enable_x64(True):
@@ -51,6 +52,7 @@ def test_batch_equals_loop():
         np.testing.assert_allclose(falling, math.log(100), rtol=1e-13)
 
 
+@pytest.mark.quick
 def test_tolerance_and_iteration_limit():
     """Three halvings of [-1.5, 5] leave the midpoint of the third; a tolerance bounds |fun|."""
     with jax.enable_x64(True):

@@ -71,11 +71,13 @@ BAD = [
 ]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("options", "field", "words"), BAD, ids=str)
 def test_refused_in_one_line(options, field, words):
     check_refused("partitioning", options, field, words)
 
 
+@pytest.mark.quick
 def test_the_configuration_names_every_setting():
     import conf
 
@@ -90,6 +92,7 @@ def test_the_configuration_names_every_setting():
     assert params.block_flops.sum() == 446_568_320
 
 
+@pytest.mark.quick
 def test_networks_from_csv(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(PROFILE)
@@ -124,6 +127,7 @@ def test_what_a_table_lacks_is_drawn_as_without_one():
     np.testing.assert_array_equal(seen.rate_bps, expected.astype(np.float32))
 
 
+@pytest.mark.quick
 def test_measured_slots(tmp_path):
     """Each server's own rates, or those of one link; background and tasks if measured."""
     path = tmp_path / "slots.csv"
@@ -143,6 +147,7 @@ def test_measured_slots(tmp_path):
     assert seen.num_tasks[0] != seen.num_tasks[1] and int(params.max_steps) == 9
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -9,6 +9,8 @@ import pytest
 
 from jaxenv.physics import arrivals
 
+pytestmark = pytest.mark.quick
+
 KEYS, SLOTS, COUNT = 100, 50, 20
 SIZE = KEYS * SLOTS * COUNT
 

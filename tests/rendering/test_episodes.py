@@ -48,6 +48,7 @@ def test_splitting_points_queues_and_delays():
     assert f"{100 * saved / full:.1f} % of the energy" in figure.get_suptitle()
 
 
+@pytest.mark.quick
 def test_partitioning_places_and_backlog():
     env, params, steps, figure = drawn("partitioning", num_blocks=3, num_servers=2)
     image = labelled(figure, "block").images[0].get_array()
@@ -79,6 +80,7 @@ def test_services_load_and_rejections():
     assert len(crosses) == 4 - int(np.sum(step.info["accepted"]))
 
 
+@pytest.mark.quick
 def test_an_unknown_network_is_laid_out_by_its_hops():
     """Four servers in a row: equal steps along one axis."""
     link = np.zeros((4, 4), np.float32)

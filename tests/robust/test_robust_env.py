@@ -62,6 +62,7 @@ def test_check_values():
     assert 0 <= info["regret"] < 1e-5
 
 
+@pytest.mark.quick
 def test_infeasible_decisions_and_instances():
     """1 J per device; the bound stays where only the decision is at fault."""
     late = step(state_of(*V1), jnp.array([1, 7, 7]))
@@ -77,6 +78,7 @@ def test_infeasible_decisions_and_instances():
     np.testing.assert_allclose(roomy["b_min_total_mhz"], needed, rtol=1e-5)
 
 
+@pytest.mark.quick
 def test_observation_and_mask_equal_a_slow_version():
     """One AlexNet and one ResNet device with their own deadlines and risks, and one padded."""
     r, B = [90.0, 150.0], 4.0
@@ -117,6 +119,7 @@ def test_observation_and_mask_equal_a_slow_version():
     np.testing.assert_array_equal(mask, allowed)
 
 
+@pytest.mark.quick
 def test_distribution():
     """Distances, deadlines, risks and bandwidths stay in their ranges; most draws are feasible."""
     env = Robust(max_devices=4, mode="mixed")
@@ -144,6 +147,7 @@ NAMES = (
     "LeastBandwidth",
     "BestCommon",
     "WorstCase",
+    "EqualShare",
     "Algorithm2",
     "ExactStep",
     "Certified",
@@ -194,6 +198,41 @@ def test_order_of_baselines(costs):
     assert np.all(energies["LeastBandwidth"] < DEVICES)
     for name in ("RandomAvailable", "LeastBandwidth", "Algorithm2", "ExactStep", *NAMES[-2:]):
         assert np.all(allowed[name]), name
+
+
+def test_alone_an_equal_share_is_the_whole_band_and_the_partition_the_best():
+    env = Robust(max_devices=1)
+    params = env.default_params()
+
+    @jax.jit
+    @jax.vmap
+    def compare(key):
+        _, state = env.reset(key, params)
+        point = baselines.EqualShare(env).decide(state)
+        best = robust.exhaustive(state.instance)
+        return robust.allocate(state.instance, point).E, best.E, best.feasible
+
+    own, best, feasible = compare(jax.random.split(jax.random.key(6), 32))
+    assert np.mean(feasible) > 0.9
+    np.testing.assert_allclose(own[feasible], best[feasible], rtol=1e-5)
+
+
+def test_planning_for_mean_times_is_right_where_nothing_varies():
+    """Its partition of an instance is the best one of the same instance without any variance."""
+    env = Robust(max_devices=2)
+    params = env.default_params()
+
+    @jax.jit
+    @jax.vmap
+    def compare(key):
+        _, state = env.reset(key, params)
+        nothing = jnp.zeros_like(state.instance.vloc)
+        certain = state.instance.replace(vloc=nothing, vvm=nothing)
+        planned = robust.allocate(certain, baselines.MeanTime(env).decide(state))
+        return planned.E, robust.exhaustive(certain).E
+
+    planned, best = compare(jax.random.split(jax.random.key(7), 16))
+    np.testing.assert_allclose(planned, best, rtol=1e-3)
 
 
 def test_exhaustive_search_is_for_few_devices_and_measured_where_named():

@@ -56,6 +56,7 @@ def test_a_training_that_was_stopped_goes_on(pieces, workplace, monkeypatch):
     assert updates == [str(n) for n in range(1, 13)]
 
 
+@pytest.mark.quick
 def test_what_takes_too_long_is_stopped_and_what_fails_is_told(pieces, workplace, capsys):
     sleeps = {"module": "timeit", "arguments": ["-n1", "-r1", "import time; time.sleep(60)"]}
     fails = {"module": "timeit", "arguments": ["1/0"]}
@@ -85,6 +86,7 @@ def test_every_configured_piece_can_be_started():
             assert learner.name == config["agent"]["name"], name
 
 
+@pytest.mark.quick
 def test_an_unknown_piece_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         gpu.main(["only=[nothing]"])

@@ -9,6 +9,8 @@ import pytest
 
 from runs import report
 
+pytestmark = pytest.mark.quick
+
 PNG = bytes.fromhex("89504e470d0a1a0a") + bytes(range(256))
 EVALUATION = """scenario,policy,metric,unit,mean,ci_low,ci_high,gap_to_bound,episodes,seeds
 default,a3c,cost,s,12.34567,12.0,12.5,0.25,8,3

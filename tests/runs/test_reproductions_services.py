@@ -370,7 +370,7 @@ def small(monkeypatch):
         return own | {"agent": own["agent"] | sizes}
 
     monkeypatch.setattr(system, "LEARNED", (HISPER, HAPPO))
-    monkeypatch.setattr(agents_registry, "baseline_names", lambda env: (RANDOM, HEURISTIC))
+    monkeypatch.setattr(agents_registry, "usual_baselines", lambda env: (RANDOM, HEURISTIC))
     monkeypatch.setattr(system, "preset", tiny)
     monkeypatch.setattr(system, "env_of", lambda *a, **o: env_of(*a, **o) | {"num_agents": 2})
     monkeypatch.setattr(system, "_last", {})

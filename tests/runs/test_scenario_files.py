@@ -47,6 +47,7 @@ INPUTS = {
 }
 
 
+@pytest.mark.quick
 def test_the_file_of_the_documentation_names_settings_that_there_are(workplace):
     (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/data.md").read_text(), flags=re.DOTALL)
     (workplace / "city.yaml").write_text(text)
@@ -73,6 +74,7 @@ def settings(path, name: str):
     return env | scenario_settings(str(path), env)
 
 
+@pytest.mark.quick
 def test_one_file_swaps_the_inputs_of_every_system(scenario):
     built = {
         name: build_env({"env": settings(scenario, name), "precision": "float32"})
@@ -107,6 +109,7 @@ def test_a_program_takes_the_file_and_the_command_line_wins(workplace, scenario)
     assert cost == pytest.approx(0.5 + 3 * (1 - success / 100), rel=1e-5)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -140,6 +143,7 @@ def test_a_simulated_road_is_read_back(workplace):
     assert 300 < float(params.trace_position_m.max()) <= 500
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

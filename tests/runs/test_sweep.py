@@ -34,6 +34,7 @@ def finished(folder: Path, mean: float, **changes: object) -> None:
     write_csv(folder / "evaluation.csv", EVALUATION, rows)
 
 
+@pytest.mark.quick
 def test_finished_jobs_of_any_folders_are_one_table_and_one_figure(workplace, capsys):
     finished(workplace / "grid/10", 3.0, agent__lr=0.01)
     finished(workplace / "grid/9", 2.0, agent__lr=0.1)
@@ -76,6 +77,7 @@ def learned(job: str, mean: float, **values: object) -> dict[str, object]:
     return {"job": job, "metric": "cost", "unit": "s", "mean": mean, **ends, **values}
 
 
+@pytest.mark.quick
 def test_the_figure_of_a_sweep_has_a_line_per_combination_of_the_rest(drawn, tmp_path):
     """lr has three values, width two; seeds of one combination are points of one line."""
     rows = [
@@ -93,6 +95,7 @@ def test_the_figure_of_a_sweep_has_a_line_per_combination_of_the_rest(drawn, tmp
     ]
 
 
+@pytest.mark.quick
 def test_the_figure_of_names_has_a_bar_per_job(drawn, tmp_path):
     rows = [learned(f"{i}", float(i), agent=name) for i, name in enumerate(("ppo", "dqn"))]
     figures.sweep_figure(["agent"], rows, tmp_path / "sweep.png")
@@ -101,6 +104,7 @@ def test_the_figure_of_names_has_a_bar_per_job(drawn, tmp_path):
     assert [label.get_text() for label in axes.get_yticklabels()] == ["agent=ppo", "agent=dqn"]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("folder", "why"), [("none", "no such folder"), ("empty", "no finished training run is in")]
 )
@@ -126,6 +130,7 @@ def test_a_sweeper_is_told_what_the_learned_policy_reaches(workplace):
     assert told == [mean["cost"], mean["success"]]
 
 
+@pytest.mark.quick
 def test_an_objective_that_is_no_metric_is_refused(workplace, capsys):
     with pytest.raises(SystemExit):
         train.main([*TRAIN, "objective=costs", "hydra.run.dir=run"])
@@ -151,6 +156,7 @@ def test_optuna_finds_the_best_of_its_trials(workplace):
     assert best["best_params"] == {"agent.lr": pytest.approx(float(first["agent.lr"]))}
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("more", "message"),
     [

@@ -114,6 +114,7 @@ def test_a_reproduction_is_run_again(workplace, capsys):
     ]
 
 
+@pytest.mark.quick
 def test_a_tolerance_is_relative(run, workplace, copied, capsys):
     value = float(read_csv(run / "evaluation.csv")[1]["mean"])
     shutil.copytree(run, workplace / "other")
@@ -125,6 +126,7 @@ def test_a_tolerance_is_relative(run, workplace, copied, capsys):
     assert status("other", "tolerance=5e-7", "hydra.run.dir=far") == 1
 
 
+@pytest.mark.quick
 def test_tables_with_other_rows_columns_or_texts_differ(tmp_path):
     old, new = tmp_path / "old.csv", tmp_path / "new.csv"
     rows = [{"policy": "a", "mean": 1.0}, {"policy": "b", "mean": float("nan")}]
@@ -146,6 +148,7 @@ def test_tables_with_other_rows_columns_or_texts_differ(tmp_path):
     assert verify.compare(old, None).verdict == "not made again"
 
 
+@pytest.mark.quick
 def test_a_table_that_is_not_made_again_fails(run, copied, capsys):
     shutil.copytree("run", "other")
     write_csv(run.parent / "other/more.csv", ["x"], [{"x": 1}])
@@ -194,6 +197,7 @@ def test_what_cannot_be_run_again_is_refused(run, capsys, name, text, line):
     assert line in refusal(capsys, "run")
 
 
+@pytest.mark.quick
 def test_settings_that_cannot_be_used_are_refused(run, capsys):
     assert "no such folder" in refusal(capsys, "nowhere")
     assert "give a number of at least 0" in refusal(capsys, "run", "tolerance=-1")

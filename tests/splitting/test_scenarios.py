@@ -76,11 +76,13 @@ BAD = [
 ]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("options", "field", "words"), BAD)
 def test_refused_in_one_line(options, field, words):
     check_refused("splitting", options, field, words)
 
 
+@pytest.mark.quick
 def test_the_configuration_names_every_setting():
     import conf
 
@@ -113,6 +115,7 @@ def test_networks_of_the_zoo():
     assert fine.num_splits > 20
 
 
+@pytest.mark.quick
 def test_networks_from_csv(tmp_path):
     plain, kinds = tmp_path / "plain.csv", tmp_path / "kinds.csv"
     plain.write_text(PROFILE)
@@ -136,6 +139,7 @@ def test_networks_from_csv(tmp_path):
         jaxenv.make("splitting", network=str(kinds))
 
 
+@pytest.mark.quick
 def test_boards_from_csv(tmp_path):
     board = tmp_path / "board.csv"
     board.write_text("setting,value\nlocal_flops,44.3e9\nenergy_mac_j,2e-10\n")
@@ -196,6 +200,7 @@ def test_measured_rates_and_availability(tmp_path):
         assert words in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.quick
 def test_series_keep_their_order(tmp_path):
     path = tmp_path / "series.csv"
     path.write_text("b [1],a [s]\n1,2\n3,4.5\n")

@@ -9,6 +9,8 @@ from jaxenv import dnn
 from jaxenv.data.sumo import Trace
 from jaxenv.errors import ConfigError
 
+pytestmark = pytest.mark.quick
+
 NAN, INF = float("nan"), float("inf")
 TABLE = np.ones((5, 10), bool)
 PATH = np.zeros((5, 10))
