@@ -110,8 +110,6 @@ class Robust(Environment[RobustState, RobustParams]):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fields(self, {"max_devices": 1, "num_links": 0})
-        if not isinstance(self.certify, bool):
-            raise ConfigError("certify", self.certify, "give true or false")
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -420,9 +418,6 @@ def least_total_bandwidth_mhz(state: RobustState) -> chex.Array:
     return jnp.sum(jnp.where(state.instance.mask_n, least, 0))
 
 
-_POSITIVE = ("max_steps", "bandwidth_per_device_mhz", "half_side_m", "power_w", "link_mhz")
-
-
 def _snr_mhz(path: Any) -> np.ndarray:
     """Received power over noise density of the uplinks of a CSV file, MHz."""
     series = measured.read_rates("links", path, [measured.BANDWIDTH])
@@ -459,5 +454,12 @@ def _measured(path: Any, clock_ghz: float) -> dict[str, np.ndarray]:
     return padded | {"num_points": np.int32(points)}
 
 
-_POSITIVE = ("max_steps", "bandwidth_per_device_mhz", "half_side_m", "power_w", "kappa")
+_POSITIVE = (
+    "max_steps",
+    "bandwidth_per_device_mhz",
+    "half_side_m",
+    "power_w",
+    "link_mhz",
+    "kappa",
+)
 _NOT_NEGATIVE = ("vm_scale", "vm_cv", "local_gcycle", "data_mbit", "vm_s", "local_var_s2")

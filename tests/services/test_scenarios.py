@@ -83,6 +83,16 @@ BAD = [
     ({"sites": [(0, 0), (1,)]}, "sites", "positions [K, 2] in m"),
     ({"sites": "missing.csv"}, "sites", "cannot be read"),
     ({"sites": NEAR, "num_servers": 16}, "num_servers", "there are 3 sites"),
+    ({"sites": [(0, 0), (300, 0), (0, 0)]}, "sites", "two are at the same place"),
+    ({"sites": [(0, 0, 0)]}, "sites", "positions [K, 2] in m"),
+    ({"users": [(0, 0)]}, "users", "positions with positions"),
+    ({"users": "users.csv", "sites": NEAR}, "users", "positions with positions"),
+    ({"users": [(0,)], "sites": NEAR}, "users", "positions [K, 2] in m"),
+    ({"local_weight": 0}, "local_weight", "not all 0"),
+    ({"local_weight": [-1] + [1] * 15}, "local_weight", "0 or more"),
+    ({"service": -1}, "service", "0 to 1"),
+    ({"num_delays": [4, 7]}, "num_delays", "1 to 6"),
+    ({"penalty": 0}, "penalty", "negative"),
     ({"scenario_seed": -1}, "scenario_seed", "at least 0"),
     ({"scenario_seed": 1.5}, "scenario_seed", "at least 0"),
     ({"link_mbps": [[0, 0], [0, 0]], "num_servers": 2}, "link_mbps", "can be reached: add links"),
@@ -259,6 +269,13 @@ def test_sites_that_reach_each_other():
     for name, value in drawn._asdict().items():
         np.testing.assert_allclose(getattr(params, name), value, rtol=1e-6, err_msg=name)
     check_paths(params)
+
+
+def test_users_beside_sites_weigh_the_servers():
+    """Three users at the first of three sites, none at the second, one at the last."""
+    users = [(-10, 5), (0, 0), (100, 90), (700, -20)]
+    _, params = jaxenv.make("services", sites=NEAR, users=users)
+    np.testing.assert_array_equal(params.local_weight, [3, 0, 1])
 
 
 def test_sites_apart_are_joined_by_the_shortest_links():

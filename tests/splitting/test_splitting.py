@@ -477,6 +477,47 @@ def test_the_second_action_form_decides_the_rate():
     np.testing.assert_allclose(half, (least + most) / 2, rtol=1e-6)
 
 
+def test_queues_are_seen_up_to_ten_times_their_reference():
+    """Z/(V z_ref) = 2 and 10 beyond; the same of H."""
+    env = Splitting()
+    params = env.make_params(tradeoff_v=2.0)
+    for z, h, seen in ((20.0, 1.2, (2, 2)), (500.0, 0.3, (10, 0.5)), (0.0, 60.0, (0, 10))):
+        slot = Slot(*map(jnp.float32, (5, 1.0, 0.5, z, h)))
+        np.testing.assert_allclose(env.observation_of(slot, params)[3:], seen, rtol=1e-6)
+
+
+def test_the_unit_of_prices_is_the_energy_of_a_mean_batch():
+    env, params = jaxenv.make("splitting", reward_mode="lagrangian", tradeoff_v=20.0)
+    np.testing.assert_allclose(env.reward_unit(params), 1.35671297, rtol=1e-6)
+
+
+@pytest.mark.parametrize("least", [0.01, 0.1], ids=["a range of powers", "one power"])
+def test_a_decision_is_what_its_action_stands_for(least):
+    """Nats per channel use as a place in the slot's range and back; beyond it, its ends."""
+    env, params = jaxenv.make("splitting", action_mode="split_rate", power_min_w=least)
+    costs, state = env.costs(params), env.reset(jax.random.key(2), params)[1]
+    low, high = env.nats_range(env.seen_slot(state, costs, params), params)
+    for wanted, nats in ((low + 0.3 * (high - low),) * 2, (low / 2, low), (2 * high, high)):
+        action = env.encode(jnp.int32(7), wanted, state, costs, params)
+        split, found = env.decision(state, action, costs, params)
+        assert split == 7 and 0 <= action[1] <= 1
+        np.testing.assert_allclose(found, nats, rtol=1e-6)
+
+
+def test_units_of_work_and_of_values():
+    """Of a chain of four points with 1 MAC per segment and 1 element each but the last."""
+    env = Splitting(num_splits=4)
+    params = env.make_params(
+        flops_per_mac=3.0, local_flops=6.0, remote_flops=10.0, raw_bits=8.0, feature_bits=16.0
+    )
+    costs = env.costs(params)
+    np.testing.assert_allclose(costs.local_s, [0, 1, 2, 3])
+    np.testing.assert_allclose(costs.remote_s, [1.8, 1.2, 0.6, 0])
+    np.testing.assert_array_equal(costs.bits, [8, 16, 16, 0])
+    timed = env.costs(params.replace(segment_s=jnp.float32([0, -1, 0.5, 0.25])))
+    np.testing.assert_allclose(timed.local_s, [0, 1, 1.5, 1.75])
+
+
 @pytest.mark.parametrize(
     "options",
     [
