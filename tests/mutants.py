@@ -101,7 +101,7 @@ COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
 FUNCTIONS = {"maximum": "minimum", "max": "min", "any": "all", "argmax": "argmin", "floor": "ceil"}
 FUNCTIONS |= {other: name for name, other in FUNCTIONS.items()}
 FUNCTIONS |= {"expm1": "exp", "log1p": "log"}
-IDENTITIES = ("abs", "clip", "stop_gradient")
+IDENTITIES = ("abs", "clip", "stop_gradient")  # functions that may be the identity
 # Annotations and decorators compute nothing; of a message only that it is raised counts.
 SKIPPED = ("annotation", "returns", "decorator_list")
 
@@ -147,6 +147,8 @@ def alternatives(node: ast.AST) -> Iterator[ast.AST]:
             yield ast.Pass()
         case ast.Call(func=ast.Name(id=name) as function) if name in FUNCTIONS:
             yield changed(node, func=changed(function, id=FUNCTIONS[name]))
+        case ast.Call(func=ast.Name(id=name), args=[first]) if name in IDENTITIES:
+            yield first
         case ast.Call(func=ast.Attribute(attr="where") as function, args=[test, yes, no]):
             yield changed(node, args=[test, no, yes])
         case ast.Call(func=ast.Attribute(attr=name) as function) if name in FUNCTIONS:
@@ -177,6 +179,7 @@ def mutants(module: str) -> list[Mutant]:
     source = (ROOT / module).read_text()
     lines = source.splitlines()
     tree = ast.parse(source)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     found = []
     for number, (parent, field, index) in enumerate(places(tree)):
         node = getattr(parent, field) if index is None else getattr(parent, field)[index]
@@ -184,18 +187,14 @@ def mutants(module: str) -> list[Mutant]:
             line = lines[node.lineno - 1]
             column = node.col_offset - (len(line) - len(line.lstrip()))
             change = f"{text(node)} -> {text(other)}"
-            where = module, function(tree, node.lineno), line.strip(), column
+            where = module, innermost(functions, node.lineno), line.strip(), column
             found.append(Mutant(*where, change, number, choice))
     return found
 
 
-def function(tree: ast.Module, line: int) -> str:
-    """The innermost function that holds a line; nothing for one outside."""
-    holders = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef) and node.lineno <= line <= node.end_lineno
-    ]
+def innermost(functions: list[ast.FunctionDef], line: int) -> str:
+    """The name of the innermost function that holds a line; nothing for one outside of all."""
+    holders = [node for node in functions if node.lineno <= line <= node.end_lineno]
     return max(holders, key=lambda node: node.lineno).name if holders else ""
 
 
