@@ -66,11 +66,61 @@ TESTS = {
     "allocators/pccp/interior.py": ["allocators/test_pccp.py"],
     "allocators/pccp/partition.py": ["allocators/test_pccp.py"],
     "allocators/pccp/alternation.py": ["allocators/test_pccp.py"],
-    "jaxenv/physics/arrivals.py": ["physics/test_arrivals.py"],
+    "jaxenv/environment.py": ["test_environment.py"],
+    "jaxenv/validation.py": ["test_validation.py"],
+    "jaxenv/loop.py": ["test_loop.py"],
+    "jaxenv/partitioning.py": [
+        "partitioning/test_scenarios.py",
+        "partitioning/test_partitioning.py",
+    ],
+    "jaxenv/robust.py": ["robust/test_robust_env.py", "dnn/test_flax_timing.py"],
+    "jaxenv/physics/arrivals.py": ["physics/test_arrivals.py", "splitting/test_splitting.py"],
     "jaxenv/physics/compute.py": ["physics/test_compute.py"],
     "jaxenv/physics/graphs.py": ["physics/test_graphs.py"],
     "jaxenv/physics/mobility.py": ["physics/test_mobility.py"],
     "jaxenv/physics/radio.py": ["physics/test_radio.py"],
+    "jaxenv/services/catalogue.py": ["services/test_scenarios.py", "services/test_services.py"],
+    "jaxenv/services/description.py": ["services/test_scenarios.py"],
+    "jaxenv/services/environment.py": ["services/test_services.py"],
+    "jaxenv/services/network.py": ["services/test_scenarios.py", "services/test_services.py"],
+    "jaxenv/services/scenario.py": ["services/test_scenarios.py", "services/test_services.py"],
+    "jaxenv/services/state.py": ["services/test_services.py"],
+    "jaxenv/splitting/costs.py": ["splitting/test_splitting.py"],
+    "jaxenv/splitting/description.py": ["splitting/test_scenarios.py"],
+    "jaxenv/splitting/environment.py": ["splitting/test_splitting.py"],
+    "jaxenv/splitting/scenario.py": ["splitting/test_scenarios.py", "splitting/test_splitting.py"],
+    "jaxenv/splitting/simulation.py": ["splitting/test_splitting.py", "splitting/test_late.py"],
+    "jaxenv/splitting/slots.py": ["splitting/test_splitting.py", "splitting/test_scenarios.py"],
+    "jaxenv/splitting/state.py": ["splitting/test_splitting.py"],
+    "jaxenv/vehicular/decisions.py": [
+        "vehicular/test_vehicular.py",
+        "vehicular/test_against_slow_version.py",
+    ],
+    "jaxenv/vehicular/description.py": ["vehicular/test_bad_scenarios.py"],
+    "jaxenv/vehicular/environment.py": [
+        "vehicular/test_vehicular.py",
+        "vehicular/test_against_slow_version.py",
+    ],
+    "jaxenv/vehicular/events.py": [
+        "vehicular/test_vehicular.py",
+        "vehicular/test_against_slow_version.py",
+    ],
+    "jaxenv/vehicular/road.py": [
+        "vehicular/test_vehicular.py",
+        "vehicular/test_against_slow_version.py",
+    ],
+    "jaxenv/vehicular/scenario.py": [
+        "vehicular/test_bad_scenarios.py",
+        "vehicular/test_vehicular.py",
+    ],
+    "jaxenv/vehicular/shares.py": [
+        "vehicular/test_vehicular.py",
+        "vehicular/test_against_slow_version.py",
+    ],
+    "jaxenv/vehicular/state.py": [
+        "vehicular/test_vehicular.py",
+        "vehicular/test_against_slow_version.py",
+    ],
 }
 
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {

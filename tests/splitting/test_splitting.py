@@ -394,6 +394,17 @@ def test_environment_and_simulation_meet_the_same_slots():
         np.testing.assert_allclose(found["z_mean"], z.mean(), rtol=1e-4)
 
 
+def test_hundreds_of_splitting_points_are_counted():
+    """All at the last one, whose number does not fit into a byte."""
+    count = 257
+    env = Splitting(num_splits=count, num_slots=20, burn_in=0, chunk_slots=10)
+    policy = baselines.FullLocal(env)
+    totals = env.simulate(policy, env.default_params(), jax.random.key(0))
+    found = simulated_metrics(env, totals)
+    np.testing.assert_array_equal(found["split_mean"], count - 1)
+    np.testing.assert_array_equal(found["split_hist"][:, 0, 0], np.arange(count) == count - 1)
+
+
 def test_correlated_contexts():
     """The same marginals; the gain's correlation squared is that of its power, and shares stay."""
     env = Splitting(contexts="markov", observed="late")
