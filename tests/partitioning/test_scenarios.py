@@ -9,7 +9,7 @@ import jaxenv
 from jaxenv import dnn
 from jaxenv.errors import ConfigError
 from runs.program import build_env, environment_settings, stored_yaml
-from tests.refusals import check_refused
+from tests.scenarios import check_leaves_are, check_refused
 
 NAN, INF = float("nan"), float("inf")
 PROFILE = """layer,work [FLOP],output [element],parameters [count]
@@ -86,6 +86,33 @@ def test_the_configuration_names_every_setting():
     assert env.num_servers == 3 and float(params.sharing) == 0.5
     np.testing.assert_array_equal(params.server_enabled, [True, True, False])
     assert params.block_flops.sum() == 446_568_320
+
+
+def test_the_published_scenario():
+    """Rates of 0.8 to 2 MB/s, clocks in Gcycle/s."""
+    _, params = jaxenv.make("partitioning")
+    check_leaves_are(
+        params,
+        max_steps=600,
+        task_rate=60,
+        cycles_per_flop=1,
+        device_hz=1.5e9,
+        server_hz=1e9 * np.array([2.1, 1.7, 2.5, 1.9]),
+        capacitance=1e-26,
+        transmit_power_w=0.5,
+        rate_range_bps=[0.8 * 8e6, 2 * 8e6],
+        wired_rate_bps=100e6,
+        correlation=0.9,
+        background=1,
+        slot_s=15,
+        sharing=1,
+        backlog_max_s=60,
+        tolerated_delay_s=[4] * 6,
+        penalty_weight=1,
+        battery_j=100e3,
+        throttle=0.5,
+        server_enabled=[True] * 4,
+    )
 
 
 def test_networks_from_csv(tmp_path):

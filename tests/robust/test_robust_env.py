@@ -14,6 +14,7 @@ from jaxenv.robust import NUM_DRAWS, Robust, RobustState
 from jaxenv.testing import check_environment
 from runs import program
 from tests.oracles import robust as oracle
+from tests.scenarios import check_leaves_are
 
 DEVICES = 3
 ENV = Robust(max_devices=DEVICES, certify=True)
@@ -35,6 +36,29 @@ step = jax.jit(lambda state, action: ENV.step_env(jax.random.key(1), state, acti
 observe = jax.jit(lambda state: (ENV.observe(state, PARAMS), ENV.action_mask(state, PARAMS)))
 V1 = (["alexnet"] * 3, [50.0, 100.0, 200.0], 3.0, 0.18, 0.02)
 V3 = (["alexnet"] * 2, [80.0, 160.0], 2.0, 0.2, 0.04)
+
+
+def test_the_published_scenario():
+    """AlexNet and ResNet152: 10 and 30 MHz for 12 devices, deadlines in ms."""
+    env, params = jaxenv.make("robust")
+    assert (env.max_devices, env.mode) == (12, "common")
+    check_leaves_are(
+        params,
+        max_steps=32,
+        num_devices=12,
+        resnet_share=0,
+        deadline_range_s=1e-3 * np.array([[160, 280], [120, 180]]),
+        risk_range=[0.02, 0.08],
+        bandwidth_per_device_mhz=[10 / 12, 30 / 12],
+        half_side_m=200,
+        power_w=1,
+        gain_db=0,
+        vm_scale=1,
+        vm_cv=0.1,
+        num_points=[9, 10],
+        frequency_ghz=[[0.1, 1.2], [0.2, 0.8]],
+        kappa=[0.8, 2.8],
+    )
 
 
 @pytest.mark.parametrize("mode", ["common", "mixed"])

@@ -14,7 +14,7 @@ from jaxenv.errors import ConfigError
 from jaxenv.services import Service, detection, draw_network, tracking
 from runs.program import build_env, environment_settings, stored_yaml
 from tests.oracles import services as oracle
-from tests.refusals import check_refused
+from tests.scenarios import check_leaves_are, check_refused
 
 DATA = Path(os.environ.get("JAXENV_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 MELBOURNE = DATA / "eua" / "site-optus-melbCBD.csv"
@@ -143,6 +143,29 @@ def test_the_configuration_names_every_setting():
 
 
 # ---- services ----------------------------------------------------------------------------------
+
+
+def test_the_published_scenario():
+    env, params = jaxenv.make("services")
+    assert (env.num_agents, env.num_servers) == (8, 16)
+    check_leaves_are(
+        params,
+        max_steps=100,
+        num_configs=[16, 16],
+        num_models=[4, 3],
+        num_delays=[4, 6],
+        data_range_mb=[[1, 10], [5, 20]],
+        local_weight=[1] * 16,
+        system_range_tflop=[0.1, 0.3],
+        used_range_mb=[100, 900],
+        routing_cost=0.002,
+        compute_cost=0.0003,
+        memory_cost=0.016,
+        penalty=-100,
+        acc_scale=1,
+        bits_per_byte=8,
+        mb_per_gb=1024,
+    )
 
 
 def test_presets():

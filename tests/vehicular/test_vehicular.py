@@ -16,6 +16,7 @@ from jaxenv.physics import arrivals
 from jaxenv.testing import check_environment
 from jaxenv.vehicular import DELIVERER, HELPER, IDLE, UPLOAD, Vehicular
 from tests.oracles import vehicular as oracle
+from tests.scenarios import check_leaves_are
 
 DATA = Path(os.environ.get("JAXENV_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 ROAD = DATA / "sumo" / "road.fcd.xml.gz"
@@ -103,6 +104,43 @@ def last(log):
     """The step that ends the episode."""
     end = int(log["truncated"].argmax())
     return end, jax.tree.map(lambda x: x[end], log["info"])
+
+
+# ---- the scenario -----------------------------------------------------------------------------
+
+
+def test_the_published_scenario():
+    """Speeds of 36 to 72 km/h, RSUs of 12 cores of 5 GFLOP/s every 300 m."""
+    env, params = jaxenv.make("vehicular")
+    assert (env.num_rsus, env.num_vehicles, env.turns_per_step) == (5, 10, 0)
+    check_leaves_are(
+        params,
+        max_steps=200,
+        max_slots=800,
+        slot_s=1,
+        radius_m=300,
+        zone_m=20,
+        rsu_position_m=[150, 450, 750, 1050, 1350],
+        road_period_m=1500,
+        min_distance_m=10,
+        tolerance_m=1e-3,
+        speed_range_mps=[36 / 3.6, 72 / 3.6],
+        power_range_dbm=[5, 10],
+        vehicle_flops_range=[5e9, 5e9],
+        path_loss_intercept_db=128.1,
+        path_loss_slope_db=37.6,
+        noise_dbm_per_hz=-174,
+        bandwidth_hz=[10e6] * 5,
+        wired_rate_bps=1e9,
+        rsu_flops=[12 * 5e9] * 5,
+        compression=0.5,
+        arrival_probability=0.1,
+        failure_weight=3,
+        mix=[0, 1, 0],
+        num_layers=[9, 9, 7],
+        vehicle_enabled=[True] * 10,
+        trace_start=-1,
+    )
 
 
 # ---- actions and masks ------------------------------------------------------------------------
