@@ -354,6 +354,20 @@ def test_draws_have_the_published_distributions():
             assert abs(np.corrcoef(values[lag:], values[:-lag])[0, 1]) < deviations
 
 
+def test_the_ends_of_the_draws_are_finite(monkeypatch):
+    """Of the least word the power is 2^-33, of the largest -ln 2^-24; without gain it is 1e-12."""
+    env = Splitting()
+    for word, power, share in ((0, 2.0**-33, 2.0**-33), (2**32 - 1, 24 * math.log(2), 1.0)):
+        monkeypatch.setattr(arrivals, "counted_bits", lambda *_, word=word: jnp.uint32(word))
+        _, found_share, found_power = env._fresh((0, 0), jnp.int32(0))
+        np.testing.assert_allclose([found_power, found_share], [power, share], rtol=1e-6)
+    env = Splitting(contexts="markov")
+    table = arrivals.poisson_table(jnp.float32(10), 40)
+    fresh = map(jnp.float32, (0.5, 0.5, 0.0, 0.25, 0.5))
+    context = env._context(None, tuple(fresh), None, table, env.default_params())
+    assert context.fading == jnp.float32(1e-12) and context.num_images == 10  # the median
+
+
 def test_scenarios_under_one_key_meet_the_same_draws():
     env = Splitting(num_slots=1000, burn_in=0, chunk_slots=500)
     params = env.default_params().replace(

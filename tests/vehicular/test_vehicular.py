@@ -137,7 +137,7 @@ def test_the_published_scenario():
         arrival_probability=0.1,
         failure_weight=3,
         mix=[0, 1, 0],
-        num_layers=[9, 9, 7],
+        num_layers=[7, 9, 7],
         vehicle_enabled=[True] * 10,
         trace_start=-1,
     )
