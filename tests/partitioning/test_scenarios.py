@@ -168,6 +168,21 @@ def test_measured_slots(tmp_path):
     assert seen.num_tasks[0] != seen.num_tasks[1] and int(params.max_steps) == 9
 
 
+def test_measured_tasks_alone_leave_the_rates_as_they_are_drawn(tmp_path):
+    path = tmp_path / "slots.csv"
+    path.write_text("tasks [1]\n50\n70\n")
+    env, params = jaxenv.make("partitioning", trace=str(path), num_blocks=1)
+    seen = contexts(env, params, 3, 2)
+    np.testing.assert_array_equal(seen.num_tasks, [50, 70])
+    drawn = contexts(*jaxenv.make("partitioning", num_blocks=1), 3, 2)
+    np.testing.assert_array_equal(seen.rate_bps, drawn.rate_bps)
+
+
+def test_rewards_are_seen_in_units_of_100_s():
+    env, params = jaxenv.make("partitioning")
+    assert env.reward_unit(params) == 100 and env.reward_unit(params).dtype == np.float32
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -180,6 +180,14 @@ def test_networks_from_csv(tmp_path):
         jaxenv.make("splitting", network=str(kinds))
 
 
+def test_a_network_of_one_layer_cannot_be_split():
+    sizes = {"flops": [0.0], "output_elements": [12], "parameters": [0]}
+    arrays = {name: np.array(values) for name, values in sizes.items()}
+    alone = dnn.Profile(name="alone", names=("input",), **arrays)
+    with pytest.raises(ConfigError, match="^network: .* give a network of at least 2 layers$"):
+        jaxenv.make("splitting", network=alone)
+
+
 def test_boards_from_csv(tmp_path):
     board = tmp_path / "board.csv"
     board.write_text("setting,value\nlocal_flops,44.3e9\nenergy_mac_j,2e-10\n")

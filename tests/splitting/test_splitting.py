@@ -11,6 +11,7 @@ import pytest
 import jaxenv
 from agents.baselines import splitting as baselines
 from allocators import rate
+from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals
 from jaxenv.splitting import Slot, Splitting, simulated_metrics
 from jaxenv.testing import check_environment
@@ -382,6 +383,13 @@ def test_scenarios_under_one_key_meet_the_same_draws():
     local = env.costs(env.default_params()).energy_j[-1]
     images = np.asarray(trace.num_images).reshape(2, 500).sum(axis=1)
     np.testing.assert_allclose(full[:, 1, 0], images * float(local), rtol=1e-6)
+
+
+def test_scenarios_of_two_lengths_are_refused():
+    env = Splitting(num_slots=2, burn_in=0, chunk_slots=1)
+    leaves = {"tradeoff_v": jnp.ones(3), "availability_max": jnp.ones(2)}
+    with pytest.raises(ConfigError, match=r"^scenarios: \[2, 3\] .*; give axes of one length$"):
+        env.simulate(OFFLOAD(env), env.default_params().replace(**leaves), jax.random.key(0))
 
 
 def test_environment_and_simulation_meet_the_same_slots():
