@@ -41,7 +41,6 @@ EQUIVALENT = ROOT / "tests" / "equivalent_mutants.csv"
 RESULTS = ROOT / "docs" / "results" / "mutants"
 KEY = ("module", "function", "line", "column", "change")
 VERDICTS = ("killed", "timeout", "equivalent", "survived")
-CAUGHT = ("killed", "timeout")
 TIMEOUTS = (signal.SIGXCPU, signal.SIGKILL, signal.SIGALRM)
 MEMORY_BYTES = 12 * 2**30
 WALL_PER_CPU = 20
@@ -374,19 +373,20 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     found = {key(row): row for row in read(args.out / "mutants.csv")}
     equivalent = {key(row) for row in read(EQUIVALENT)}
+    for name in found.keys() & equivalent:
+        found[name]["verdict"] = "equivalent"
     with tempfile.TemporaryDirectory() as cache:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
         for module in args.modules:
             sample = mutants(module)
+            now = {mutant.key for mutant in sample}
+            found = {name: row for name, row in found.items() if name[0] != module or name in now}
             random.Random(f"{args.seed} {module}").shuffle(sample)
             for mutant in sample[: args.sample]:
                 name = mutant.key
-                if name in equivalent:
-                    said = "equivalent"
-                elif name in found and found[name]["verdict"] in CAUGHT:
+                if name in found and found[name]["verdict"] != "survived":
                     continue
-                else:
-                    said = verdict(mutant)
+                said = "equivalent" if name in equivalent else verdict(mutant)
                 found[name] = dict(zip(KEY, name, strict=True)) | {"verdict": said}
                 write(args.out / "mutants.csv", list(found.values()))
                 print(f"{said:10} {module}: {mutant.line}\n{'':11}{mutant.change}", flush=True)
