@@ -25,7 +25,7 @@ STAMP := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
 .PHONY: help install train test test-deep test-optimized test-quick lint format test-oldest test-newest \
-	test-versions test-adapters example docs drills gpu wheel clean
+	test-versions test-adapters mutants example docs drills gpu wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -82,6 +82,9 @@ test-adapter-%: .venv-adapters-%/installed
 	"$(PYTHON)" -m venv .venv-adapters-$*
 	.venv-adapters-$*/bin/python -m pip install --quiet --requirement $< --editable .
 	@touch $@
+
+mutants: install  ## small errors on purpose: does a test find them? hours (ARGS="--sample 5 allocators/rate.py")
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 example:  ## another library's learner on ours, measured beside ours (EXAMPLE=rejax_train ARGS="--env partitioning")
 	@test -n "$(CLIENT)" || { echo "EXAMPLE: '$(EXAMPLE)' is not valid; choose one of \

@@ -118,8 +118,6 @@ class Robust(Environment[RobustState, RobustParams]):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fields(self, {"max_devices": 1, "num_links": 0})
-        if not isinstance(self.certify, bool):
-            raise ConfigError("certify", self.certify, "give true or false")
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -472,6 +470,11 @@ def _measured(path: Any, clock_ghz: float) -> dict[str, np.ndarray]:
 
 
 _POSITIVE = (
-    *("max_steps", "bandwidth_per_device_mhz", "half_side_m", "power_w", "link_mhz", "kappa"),
+    "max_steps",
+    "bandwidth_per_device_mhz",
+    "half_side_m",
+    "power_w",
+    "link_mhz",
+    "kappa",
 )
 _NOT_NEGATIVE = ("vm_scale", "vm_cv", "local_gcycle", "data_mbit", "vm_s", "local_var_s2")

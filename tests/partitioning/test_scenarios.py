@@ -9,7 +9,7 @@ import jaxenv
 from jaxenv import dnn
 from jaxenv.errors import ConfigError
 from runs.settings import build_env, environment_settings, stored_yaml
-from tests.refusals import check_refused
+from tests.scenarios import check_leaves_are, check_refused
 
 NAN, INF = float("nan"), float("inf")
 PROFILE = """layer,work [FLOP],output [element],parameters [count]
@@ -92,6 +92,33 @@ def test_the_configuration_names_every_setting():
     assert params.block_flops.sum() == 446_568_320
 
 
+def test_the_published_scenario():
+    """Rates of 0.8 to 2 MB/s, clocks in Gcycle/s."""
+    _, params = jaxenv.make("partitioning")
+    check_leaves_are(
+        params,
+        max_steps=600,
+        task_rate=60,
+        cycles_per_flop=1,
+        device_hz=1.5e9,
+        server_hz=1e9 * np.array([2.1, 1.7, 2.5, 1.9]),
+        capacitance=1e-26,
+        transmit_power_w=0.5,
+        rate_range_bps=[0.8 * 8e6, 2 * 8e6],
+        wired_rate_bps=100e6,
+        correlation=0.9,
+        background=1,
+        slot_s=15,
+        sharing=1,
+        backlog_max_s=60,
+        tolerated_delay_s=[4] * 6,
+        penalty_weight=1,
+        battery_j=100e3,
+        throttle=0.5,
+        server_enabled=[True] * 4,
+    )
+
+
 @pytest.mark.quick
 def test_networks_from_csv(tmp_path):
     path = tmp_path / "mine.csv"
@@ -145,6 +172,21 @@ def test_measured_slots(tmp_path):
     np.testing.assert_array_equal(seen.rate_bps, np.full((2, 2), 7e6))
     np.testing.assert_array_equal(seen.background_s, [[0, 1.5]] * 2)
     assert seen.num_tasks[0] != seen.num_tasks[1] and int(params.max_steps) == 9
+
+
+def test_measured_tasks_alone_leave_the_rates_as_they_are_drawn(tmp_path):
+    path = tmp_path / "slots.csv"
+    path.write_text("tasks [1]\n50\n70\n")
+    env, params = jaxenv.make("partitioning", trace=str(path), num_blocks=1)
+    seen = contexts(env, params, 3, 2)
+    np.testing.assert_array_equal(seen.num_tasks, [50, 70])
+    drawn = contexts(*jaxenv.make("partitioning", num_blocks=1), 3, 2)
+    np.testing.assert_array_equal(seen.rate_bps, drawn.rate_bps)
+
+
+def test_rewards_are_seen_in_units_of_100_s():
+    env, params = jaxenv.make("partitioning")
+    assert env.reward_unit(params) == 100 and env.reward_unit(params).dtype == np.float32
 
 
 @pytest.mark.quick
