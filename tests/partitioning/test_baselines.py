@@ -67,6 +67,7 @@ def small():
     return system, states, found, costs
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "name", ["APDI", "Blockwise", "Neurosurgeon", "Greedy", "GreedyEFT", "GreedyES"]
 )
@@ -105,6 +106,7 @@ def test_optimisers_equal_exhaustive_search(small, name, slow):
     np.testing.assert_array_equal(found[name], placements)
 
 
+@pytest.mark.quick
 def test_orders_of_costs(small):
     """Viterbi's value <= Opt1's cost <= every cost; LocalSearch ends at a local optimum."""
     system, states, found, costs = small

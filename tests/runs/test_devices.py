@@ -201,12 +201,14 @@ def test_jobs_of_a_sweep_share_the_devices(workplace):
             assert_close(*(read_csv(workplace / run / job / name) for run in ("one", "two")))
 
 
+@pytest.mark.quick
 def test_as_many_devices_as_share_the_lanes_equally_are_used():
     devices = jax.devices() * 4
     assert [mesh_for(n, devices=devices) for n in (1, 5, 7)] == [None] * 3
     assert [mesh_for(n, devices=devices[:4]).size for n in (2, 4, 6, 8, 12)] == [2, 4, 3, 4, 4]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("lanes", "environments", "shape"),
     [(1, 32, (1, 8, 1)), (2, 32, (2, 4, 1)), (3, 32, (3, 2, 1)), (8, 32, (8, 1, 1))],
@@ -215,6 +217,7 @@ def test_devices_beyond_the_lanes_share_environments(lanes, environments, shape)
     assert tuple(mesh_for(lanes, environments, jax.devices() * 8).shape.values()) == shape
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("lanes", "environments", "shape"),
     [(1, 1, (1, 1, 8)), (3, 32, (1, 8, 1)), (6, 6, (2, 2, 2)), (16, 1, (8, 1, 1))],
@@ -232,6 +235,7 @@ def test_a_number_of_devices_that_cannot_be_made_is_refused(capsys, count):
     assert capsys.readouterr().err.startswith(f"error: devices: {count!r} is not valid")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -256,6 +260,7 @@ def test_processes_that_cannot_be_are_refused(given, message):
         devices.join_processes(given)
 
 
+@pytest.mark.quick
 def test_a_task_alone_in_its_step_is_no_process_of_several(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", lambda: pytest.fail("started"))
     monkeypatch.setenv("SLURM_NTASKS", "4")  # of the allocation

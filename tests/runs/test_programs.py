@@ -65,6 +65,7 @@ def test_two_programs_meet_the_same_episodes(workplace):
     ).read_text()
 
 
+@pytest.mark.quick
 def test_evaluate_without_a_checkpoint_measures_baselines(workplace):
     arguments = ["baselines=[constant]", "num_episodes=8", "hydra.run.dir=there"]
     evaluate.main([*PROBE, *arguments])
@@ -146,6 +147,7 @@ def test_benchmark_of_training(workplace):
     assert all(record["value"] > 0 for record in records)
 
 
+@pytest.mark.quick
 def test_state_bytes_counts_keys():
     importlib.import_module("probe_plugin")
     env, params = jaxenv.make("guess")
@@ -178,6 +180,7 @@ def probe_figure(config):
     return Reproduction(rows, [holds, unknown], figure)
 
 
+@pytest.mark.quick
 def test_reproduce_writes_data_figure_and_verdicts(workplace, capsys):
     register_figure("probe/fig01", probe_figure)
     register_figure("probe/fig02", "tests.runs.test_programs:probe_figure")
@@ -268,11 +271,13 @@ def test_runs_of_one_program_start_over(workplace):
     release_folders()
 
 
+@pytest.mark.quick
 def test_a_verdict_is_one_of_three():
     with pytest.raises(jaxenv.ConfigError, match="choose holds, fails, holds only calibrated or"):
         Verdict("claim", "", "", None, None, None, "maybe", "")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", [p.stem for p in (CONF / "env").glob("*.yaml")])
 def test_environment_yaml_lists_every_setting(name):
     text = stored_yaml(CONF / "env" / f"{name}.yaml")
@@ -280,6 +285,7 @@ def test_environment_yaml_lists_every_setting(name):
     assert set(environment_settings(environment)) <= set(text)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", [p.stem for p in (CONF / "agent").glob("*.yaml")])
 def test_agent_yaml_lists_every_setting(name):
     text = stored_yaml(CONF / "agent" / f"{name}.yaml")

@@ -101,6 +101,7 @@ def test_a_finished_run_resumes_to_the_same_table(workplace):
     assert before == after
 
 
+@pytest.mark.quick
 def test_a_run_folder_holds_what_other_programs_read(workplace, capsys):
     train.main([*TRAIN, "num_seeds=2", "agent.lr=0.2", "env.wrong_cost=2", "hydra.run.dir=run"])
     folder = workplace / "run"
@@ -151,6 +152,7 @@ def test_a_seed_is_the_same_among_others_as_alone(workplace, whole):
         assert left["reward"] == right["reward"]
 
 
+@pytest.mark.quick
 def test_training_learns_the_probe(workplace):
     train.main([*TRAIN, "num_updates=200", "agent.lr=0.2", "hydra.run.dir=run"])
     cost = read_csv(workplace / "run/evaluation.csv")[0]
@@ -250,6 +252,7 @@ def test_arrays_of_a_checkpoint_are_found_by_name_whatever_their_order(tmp_path)
     assert (update, float(state.rate), int(state.count)) == (3, 0.5, 7)
 
 
+@pytest.mark.quick
 def test_lanes_share_what_no_job_changes():
     _, params = make("guess")
     trees = [params, params.replace(wrong_cost=params.wrong_cost * 2)]
@@ -258,6 +261,7 @@ def test_lanes_share_what_no_job_changes():
     np.testing.assert_array_equal(tree.wrong_cost, [1, 1, 2, 2])
 
 
+@pytest.mark.quick
 def test_terms_of_a_metric_are_pooled_by_hand():
     metrics = {
         "loss": np.array([1.0, 2.0]),
@@ -365,6 +369,7 @@ def test_every_number_in_use_is_written_down(workplace):
     assert used["agent"]["lr"] == pytest.approx(float(hp.lr))
 
 
+@pytest.mark.quick
 def test_what_was_never_counted_has_no_mean():
     """Two episodes without a finished task: neither a cost nor a gap, and an empty cell."""
     metric = Metric("cost", "s", "min", "ratio", of="cost", over="tasks")
