@@ -73,7 +73,7 @@ TESTS = {
         "partitioning/test_partitioning.py",
     ],
     "jaxenv/robust.py": ["robust/test_robust_env.py", "dnn/test_flax_timing.py"],
-    "jaxenv/physics/arrivals.py": ["physics/test_arrivals.py", "splitting/test_splitting.py"],
+    "jaxenv/physics/arrivals.py": ["physics/test_arrivals.py"],
     "jaxenv/physics/compute.py": ["physics/test_compute.py"],
     "jaxenv/physics/graphs.py": ["physics/test_graphs.py"],
     "jaxenv/physics/mobility.py": ["physics/test_mobility.py"],

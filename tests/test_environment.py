@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -114,6 +115,23 @@ def test_params_are_optional():
     np.testing.assert_array_equal(ours[0], given[0])
 
 
+def test_the_scenario_that_is_given_is_the_one_that_counts():
+    seen = []
+
+    class Watched(Corridor):
+        def reset_env(self, key, params):
+            seen.append(params)
+            return super().reset_env(key, params)
+
+    env, params = Watched.build(step_reward=-7)
+    state = env.reset(KEY, params)[1]
+    assert seen == [params]
+    env.reset(KEY)
+    assert float(seen[1].step_reward) == -1
+    for call in (env.transition, partial(env.step, NEXT)):
+        assert float(call(state, STAY, params)[2]) == -7 and float(call(state, STAY)[2]) == -1
+
+
 def test_a_scenario_axis_gives_each_lane_its_own_reward():
     env, params, state = corridor(2)
     params = params.replace(step_reward=jnp.asarray([-1.0, -2.0, 5.0], jnp.float32))
@@ -218,7 +236,7 @@ def test_what_a_metric_is_made_of():
         ("quantile", "tasks", ("late", "tasks"), 5),
     ):
         metric = Metric("share", "%", "min", pool, "late", over)
-        assert metric.sources == sources
+        assert metric.sources == sources and (metric.level, metric.scale) == (0.5, 1)
         assert float(metric.denominator(sums, steps)) == divisor
 
 

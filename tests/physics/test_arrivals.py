@@ -137,6 +137,17 @@ def test_uniform_numbers_are_the_words_over_2_to_the_32():
     np.testing.assert_array_equal(single, [(word >> 8) / 2**24 for word in words])
 
 
+def test_the_table_has_the_distribution_of_poisson_numbers():
+    """P(N <= n), term by term, of two means at once."""
+    mean = np.array([0.5, 10.0])
+    with jax.enable_x64(True):
+        table = np.asarray(arrivals.poisson_table(jnp.asarray(mean), 40))
+    assert table.shape == (40, 2)
+    for column, m in zip(table.T, mean, strict=True):
+        exact = np.cumsum([math.exp(-m) * m**n / math.factorial(n) for n in range(40)])
+        np.testing.assert_allclose(column, exact, rtol=1e-12)
+
+
 def test_the_tail_is_what_the_table_cuts_off():
     """P(N > 0) = 1 - e^-m and P(N > 2) = 1 - (1 + m + m^2/2) e^-m; beside the table's last row."""
     mean = 1.7

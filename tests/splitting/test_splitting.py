@@ -456,16 +456,6 @@ def test_correlated_contexts():
     np.testing.assert_allclose(snr / float(gain), fading, rtol=1e-5)
 
 
-@pytest.mark.quick
-def test_poisson_table():
-    mean = np.array([0.5, 10.0])
-    table = np.asarray(arrivals.poisson_table(jnp.asarray(mean), 40))
-    assert table.shape == (40, 2)
-    for column, rate_ in zip(table.T, mean, strict=True):
-        exact = np.cumsum([math.exp(-rate_) * rate_**n / math.factorial(n) for n in range(40)])
-        np.testing.assert_allclose(column, exact, rtol=1e-12)
-
-
 # ---- actions, observations, rewards ------------------------------------------------------------
 
 
