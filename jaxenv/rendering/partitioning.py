@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxenv.partitioning import Partitioning, PartitioningParams
 
 BAR = 0.34
+LABEL = 0.36  # of the way to a server: left of the arrows between servers
 
 
 def draw_episode(
@@ -91,8 +92,15 @@ def _places(
         width = 0.5 + 5 * rate[n] / most
         axes.plot([0, 1], [0, y[n + 1]], color=PALE, linewidth=width, zorder=1)
         label = f"{rate[n] * 1e-6:.1f} Mbit/s"
-        place = (0.5, 0.5 * y[n + 1])
-        axes.text(*place, label, fontsize=7, ha="center", va="bottom", color="#606060", zorder=4)
+        axes.text(
+            *(LABEL, LABEL * y[n + 1], label),
+            fontsize=7,
+            ha="center",
+            va="center",
+            color="#606060",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+            zorder=4,
+        )
     scale = BAR / float(params.backlog_max_s)
     backlog = np.asarray(step.state.backlog_s)
     background = np.array([0.0, *np.asarray(step.state.context.background_s)])
