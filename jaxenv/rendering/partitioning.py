@@ -32,8 +32,8 @@ def draw_episode(
     colours = [COLOURS[place % len(COLOURS)] for place in range(env.num_servers + 1)]
     backlog = np.stack([np.asarray(step.state.backlog_s) for step in steps])
     background = np.stack([np.asarray(step.state.context.background_s) for step in steps])
-    most = backlog.max(axis=0) + np.append(0.0, background.max(axis=0))
-    full_s = max(float(np.ceil(most.max())), 1.0)
+    work = backlog + np.pad(background, ((0, 0), (1, 0)))
+    full_s = max(float(np.ceil(work.max())), 1.0)
     places = figure.add_subplot(grid[:, 0])
     _places(places, env, steps[now], params, names, colours, full_s)
 
@@ -104,7 +104,7 @@ def _places(
             va="center",
             color="#606060",
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
-            zorder=6,
+            zorder=5.5,
         )
     scale = BAR / full_s
     backlog = np.asarray(step.state.backlog_s)
