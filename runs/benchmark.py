@@ -47,7 +47,8 @@ def run(config: Config, folder: Path) -> None:
     if every:
         measurements = run_pieces(config, folder)
     else:
-        measurements = [m for function in functions.values() for m in function(config)]
+        bar = tqdm(functions.values(), unit="benchmark", disable=None)
+        measurements = [m for function in bar for m in function(config)]
     write_benchmark(folder / FILE, measurements)
     print(measurement_table(measurements))
     curves = throughputs(measurements)

@@ -73,7 +73,7 @@ def chosen_model(config: Config) -> tuple[Any, Any, dnn.MacCounts | None]:
     """The Flax module, its blocks and, of a network of the zoo, its MACs by kind."""
     name, shape, granularity = (config[key] for key in ("model", "input_shape", "granularity"))
     given, arguments = config["blocks"], config["call_arguments"]
-    if not isinstance(name, str):
+    if not isinstance(name, str) or (":" not in name and name not in dnn.networks()):
         valid = f"give one of {', '.join(dnn.networks())}, or module:name of a Flax module"
         raise ConfigError("model", name, valid)
     whole = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from agents.learner import Policy, effective_env
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
-from jaxenv.rendering.base import Step
+from jaxenv.rendering.base import Step, headline
 from runs import figures, program
 from runs.folders import claim_folder, write_records
 from runs.policies import check_choice, chosen_policy
@@ -66,7 +66,9 @@ def run(config: Config, folder: Path) -> None:
     name = config["baseline"] or f"policy of {config['checkpoint']}"
     frames = frames_of(env, params, policy, config["episode_seed"], config["max_frames"], name)
     write_frames(frames, path, config["frames_per_s"], film)
-    print(f"{len(frames.held)} frames written to {path}")
+    count = len(frames.held)
+    what = f"the last of {count} frames" if config["format"] == "png" else f"{count} frames"
+    print(f"{what} written to {path}")
 
 
 class Frames(NamedTuple):
@@ -87,14 +89,15 @@ def frames_of(
     if not callable(getattr(env, "draw_episode", None)):
         states = episode_states(env, params, policy, seed, max_frames)
         return state_frames(env, params, states, f"{env.name}: {name}")
-    steps = [Step(*step) for step, _ in episode(env, params, policy, seed, max_frames)]
+    played = episode(env, params, policy, seed, max_frames)
+    total = min(max_frames, int(params.max_steps))
+    steps = [Step(*step) for step, _ in tqdm(played, total=total, unit="step")]
     figure, plain = figures.blank_figure(HISTORY_SIZE_IN), jax.device_get(params)
 
     def draw(now: int) -> None:
         figure.clear()
         env.draw_episode(figure, steps, now, plain)
-        title = f"{name} in {figure.get_suptitle()}"
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        headline(figure, f"{name} in {figure.get_suptitle()}")
 
     return Frames(figure, draw, [1.0] * len(steps))
 
