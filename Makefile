@@ -13,6 +13,9 @@ PYTHON ?= $(shell for p in $(PYTHONS); do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < $(MINIMUM))' \
 	>/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
+HAVE_PYTHON = test -n "$(PYTHON)" || { echo "PYTHON: none of $(PYTHONS) runs and is at least Python \
+	$(MINIMUM) with venv; give PYTHON=/path/to/python" >&2; exit 2; }
+
 # The libraries of jaxenv.adapters, each in a virtual environment of its own.
 CLIENTS := gymnasium gymnax gymnax0 jaxmarl pettingzoo sb3 stoa
 EXAMPLE ?= purejaxrl_ppo
@@ -25,7 +28,7 @@ STAMP := $(VENV)/installed-$(subst $(comma),-,$(EXTRAS))
 
 .DEFAULT_GOAL := help
 .PHONY: help install train test test-deep test-optimized test-quick lint format test-oldest test-newest \
-	test-versions test-adapters example docs drills gpu wheel clean
+	test-versions test-adapters mutants example docs drills gpu wheel clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 16
@@ -33,8 +36,7 @@ help:  ## show this list
 install: $(STAMP)  ## make .venv and install the package, once (EXTRAS=dev,cuda13 for a GPU)
 
 $(STAMP): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "PYTHON: none of $(PYTHONS) runs and is at least Python \
-	$(MINIMUM) with venv; give PYTHON=/path/to/python" >&2; exit 2; }
+	@$(HAVE_PYTHON)
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	@touch $@
@@ -79,9 +81,13 @@ test-adapter-%: .venv-adapters-%/installed
 	.venv-adapters-$*/bin/python -m pytest -q tests/adapters/test_$(patsubst gymnax0,gymnax,$*).py $(ARGS)
 
 .venv-adapters-%/installed: constraints/adapters-%.txt pyproject.toml
+	@$(HAVE_PYTHON)
 	"$(PYTHON)" -m venv .venv-adapters-$*
 	.venv-adapters-$*/bin/python -m pip install --quiet --requirement $< --editable .
 	@touch $@
+
+mutants: install  ## small errors on purpose: does a test find them? hours (ARGS="--sample 5 allocators/rate.py")
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 example:  ## another library's learner on ours, measured beside ours (EXAMPLE=rejax_train ARGS="--env partitioning")
 	@test -n "$(CLIENT)" || { echo "EXAMPLE: '$(EXAMPLE)' is not valid; choose one of \

@@ -461,7 +461,7 @@ def branch_and_bound(
     certificate = best.certificate
     ub, evaluations, nodes = float(certificate.ub), int(certificate.evaluations), 1
     heap, closed = [root], math.inf
-    while heap and nodes < max_nodes and heap[0][0] < ub * (1 - tolerance):
+    while heap and nodes + 2 <= max_nodes and heap[0][0] < ub * (1 - tolerance):
         lb, _, allowed, answer = heapq.heappop(heap)
         tied = np.flatnonzero(np.asarray(answer.m_low) != np.asarray(answer.m_high))
         if tied.size == 0:

@@ -3,6 +3,7 @@
 A line ``<!-- table: docs/results/NAME/evaluation.csv METRIC ... -->`` of a page becomes that table,
 ``<!-- verdicts: docs/results/NAME -->`` the verdicts of that folder that do not hold,
 ``<!-- speed: docs/results/NAME NAME, NAME ... -->`` the measurements whose names begin so,
+``<!-- rows: docs/results/NAME/FILE.csv -->`` the rows of a file as they are,
 ``<!-- compatibility: all -->`` the table of learners and environments, and a link to
 ``results/NAME`` one to its page, which shows all there is of that run. Equations become MathML, so
 that a browser needs nothing more.
@@ -29,7 +30,7 @@ from runs import benchmark, tables  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results"
 MARKER = re.compile(
-    r"^<!-- (table|verdicts|speed|compatibility): (\S+) ?(.*?) -->$", flags=re.MULTILINE
+    r"^<!-- (table|verdicts|speed|rows|compatibility): (\S+) ?(.*?) -->$", flags=re.MULTILINE
 )
 EQUATION = re.compile(
     r'<(?:span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</(?:span|div)>', flags=re.DOTALL
@@ -70,6 +71,8 @@ def expand(marker: re.Match[str]) -> str:
         return compatibility_table()
     if kind == "table":
         return tables.markdown_table(ROOT / path, rest.split())
+    if kind == "rows":
+        return rows_table(ROOT / path)
     if kind == "speed":
         return speed_table(ROOT / path, rest.split(", "))
     return verdicts_table(ROOT / path, failing=True)
@@ -117,6 +120,13 @@ def speed_table(folder: Path, begins: Sequence[str] = ("",)) -> str:
     lines = [line for line in lines if line[0].startswith(tuple(begins))]
     rows = [list(benchmark.TABLE), ["---"] * len(benchmark.TABLE), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def rows_table(path: Path) -> str:
+    """The rows of a CSV file as Markdown."""
+    rows = tables.read_csv(path)
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *[list(row.values()) for row in rows]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def verdicts_table(folder: Path, failing: bool = False) -> str:

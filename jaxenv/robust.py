@@ -28,7 +28,15 @@ from jaxenv.data import measured
 from jaxenv.dnn import csv_io
 from jaxenv.environment import Constraint, Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
-from jaxenv.validation import NOT_NEGATIVE, POSITIVE, check_array, check_fields, check_leaves
+from jaxenv.validation import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SNR_DB,
+    check_array,
+    check_derived,
+    check_fields,
+    check_leaves,
+)
 
 MODELS = tuple(robust.MODELS)
 NUM_POINTS = max(len(model.table["d_MB"]) for model in robust.MODELS.values())
@@ -110,8 +118,6 @@ class Robust(Environment[RobustState, RobustParams]):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fields(self, {"max_devices": 1, "num_links": 0})
-        if not isinstance(self.certify, bool):
-            raise ConfigError("certify", self.certify, "give true or false")
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -235,6 +241,13 @@ class Robust(Environment[RobustState, RobustParams]):
             lambda x: (x > 0) & (x[:, :1] <= x[:, 1:]),
             "give positive finite numbers, the lower one first",
         )
+        p = params
+        distance = np.maximum(1, np.array([1, math.sqrt(2)]) * np.array([0, p.half_side_m]))
+        power_db, gain_db = 10 * np.log10(p.power_w), float(p.gain_db)
+        links_db = [106 - 30 * np.log10(distance), 10 * np.log10(p.link_mhz)]
+        budget = power_db + gain_db + np.concatenate(links_db)
+        fields = "power_w, gain_db, half_side_m, link_mhz"
+        check_derived("signal-to-noise ratio in 1 MHz", budget, SNR_DB, "dB", fields)
 
     # ---- instances ----------------------------------------------------------------------------
 
@@ -420,9 +433,6 @@ def least_total_bandwidth_mhz(state: RobustState) -> chex.Array:
     return jnp.sum(jnp.where(state.instance.mask_n, least, 0))
 
 
-_POSITIVE = ("max_steps", "bandwidth_per_device_mhz", "half_side_m", "power_w", "link_mhz")
-
-
 def _snr_mhz(path: Any) -> np.ndarray:
     """Received power over noise density of the uplinks of a CSV file, MHz."""
     series = measured.read_rates("links", path, [measured.BANDWIDTH])
@@ -459,5 +469,12 @@ def _measured(path: Any, clock_ghz: float) -> dict[str, np.ndarray]:
     return padded | {"num_points": np.int32(points)}
 
 
-_POSITIVE = ("max_steps", "bandwidth_per_device_mhz", "half_side_m", "power_w", "kappa")
+_POSITIVE = (
+    "max_steps",
+    "bandwidth_per_device_mhz",
+    "half_side_m",
+    "power_w",
+    "link_mhz",
+    "kappa",
+)
 _NOT_NEGATIVE = ("vm_scale", "vm_cv", "local_gcycle", "data_mbit", "vm_s", "local_var_s2")

@@ -25,8 +25,9 @@ import pytest  # noqa: E402
 @pytest.fixture(autouse=True, scope="session")
 def compilation_cache(tmp_path_factory):
     """What one module, or child process, has compiled need not be compiled by the next."""
+    own = str(tmp_path_factory.getbasetemp() / "cache")
     settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.getbasetemp() / "cache"),
+        "jax_compilation_cache_dir": os.environ.get("JAX_COMPILATION_CACHE_DIR", own),
         "jax_persistent_cache_min_compile_time_secs": 0.2,
     }
     with pytest.MonkeyPatch.context() as patch:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxenv import ConfigError
-from jaxenv.environment import Environment, as_key, cast_leaf
+from jaxenv.environment import Environment, Metric, as_key, cast_leaf
 from tests.toy_environments import LEFT, RIGHT, STAY, Corridor, Crew, Signal
 
 pytestmark = pytest.mark.quick
@@ -113,6 +115,23 @@ def test_params_are_optional():
     np.testing.assert_array_equal(ours[0], given[0])
 
 
+def test_the_scenario_that_is_given_is_the_one_that_counts():
+    seen = []
+
+    class Watched(Corridor):
+        def reset_env(self, key, params):
+            seen.append(params)
+            return super().reset_env(key, params)
+
+    env, params = Watched.build(step_reward=-7)
+    state = env.reset(KEY, params)[1]
+    assert seen == [params]
+    env.reset(KEY)
+    assert float(seen[1].step_reward) == -1
+    for call in (env.transition, partial(env.step, NEXT)):
+        assert float(call(state, STAY, params)[2]) == -7 and float(call(state, STAY)[2]) == -1
+
+
 def test_a_scenario_axis_gives_each_lane_its_own_reward():
     env, params, state = corridor(2)
     params = params.replace(step_reward=jnp.asarray([-1.0, -2.0, 5.0], jnp.float32))
@@ -178,6 +197,58 @@ def test_cast_leaf_broadcasts_a_scalar_to_the_shape_of_the_leaf():
     cast = cast_leaf("power_w", 2, jnp.zeros((3,), jnp.float32))
     np.testing.assert_array_equal(cast, [2.0, 2.0, 2.0])
     assert cast.dtype == np.float32
+
+
+def test_a_leaf_takes_all_that_its_dtype_holds():
+    """The largest integer and float, and infinity; one more is refused."""
+    assert int(cast_leaf("rows", 2**31 - 1, INTEGER)) == 2**31 - 1
+    assert int(cast_leaf("rows", -(2**31), INTEGER)) == -(2**31)
+    assert np.isposinf(cast_leaf("limit_s", math.inf, FLOAT))
+    most = float(np.finfo(np.float32).max)
+    assert float(cast_leaf("limit_s", -most, FLOAT)) == -most
+    assert float(cast_leaf("limit_s", 3, FLOAT)) == 3.0
+    assert cast_leaf("on", True, FLAG).tolist() == [True, True]
+    integers = "give an integer from -2147483648 to 2147483647"
+    for value, leaf, valid in (
+        (2**31, INTEGER, integers),
+        (-(2**31) - 1, INTEGER, integers),
+        (2 * most, FLOAT, "give a number from -3.4028234"),
+        (
+            [0, 2**31, 0],
+            jnp.zeros(3, jnp.int32),
+            integers.replace("from", "or an array of shape (3,) from"),
+        ),
+    ):
+        with pytest.raises(ConfigError) as error:
+            cast_leaf("rows", value, leaf)
+        assert valid in str(error.value)
+
+
+def test_what_a_metric_is_made_of():
+    """By hand: sums over an episode of 4 steps, and what each kind of metric divides them by."""
+    sums = {"late": jnp.float32(3), "tasks": jnp.float32(5)}
+    steps = jnp.float32(4)
+    for pool, over, sources, divisor in (
+        ("sum", None, ("late",), 1),
+        ("mean", None, ("late",), 4),
+        ("ratio", "tasks", ("late", "tasks"), 5),
+        ("quantile", None, ("late",), 1),
+        ("quantile", "tasks", ("late", "tasks"), 5),
+    ):
+        metric = Metric("share", "%", "min", pool, "late", over)
+        assert metric.sources == sources and (metric.level, metric.scale) == (0.5, 1)
+        assert float(metric.denominator(sums, steps)) == divisor
+
+
+def test_what_the_base_says_where_the_author_says_nothing():
+    env, params = Corridor.build(max_steps=9)
+    state = env.reset(KEY, params)[1]
+    assert env.for_evaluation() is env
+    assert float(env.reward_unit(params)) == 1.0 and env.reward_unit(params).dtype == np.float32
+    assert int(env.most_steps(params)) == 9
+    assert env.settle(state, params) is state
+    assert env.as_leaf(1.5).dtype == np.float32 and env.as_leaf(True).dtype == bool
+    assert env.as_leaf(np.int32(7)).dtype == np.int32
 
 
 FLOAT = jnp.zeros((), jnp.float32)

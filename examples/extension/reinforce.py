@@ -68,8 +68,7 @@ class Reinforce(Learner):
     name = "reinforce"
 
     def __post_init__(self):
-        checks.check_sizes(self, ("num_envs", "num_steps"))
-        object.__setattr__(self, "hidden", checks.hidden_widths(self.hidden))
+        checks.check_fields(self)
 
     @classmethod
     def unsupported(cls, env):

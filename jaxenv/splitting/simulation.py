@@ -64,6 +64,7 @@ class Simulation(Slots):
         poisson = arrivals.poisson_table(params.arrival_rate, self.max_images)
         row = jax.vmap(lambda data: self._row(data, params))(key_data)
         row = row[:, None] if wide and row is not None else row
+        points = jnp.arange(self.num_splits, dtype=np.min_scalar_type(self.num_splits - 1))
         # XLA fuses a result with all it depends on, and would repeat the whole decision for each of
         # its uses. It does not look into a conditional, even if only we know how that turns out.
         always = jnp.all(params.delay_max_s > 0)
@@ -108,7 +109,7 @@ class Simulation(Slots):
             totals = tuple(total + x for total, x in zip(totals, added, strict=True))
             if last is not None:  # of all scenarios, even if none of them changes the draws
                 last = jax.tree.map(lambda x: jnp.broadcast_to(x, shape), context)
-            return (queues, last, totals), jnp.broadcast_to(split, shape).astype(jnp.int8)
+            return (queues, last, totals), jnp.broadcast_to(split, shape).astype(points.dtype)
 
         def chunk(carry: tuple[Any, Any], first: chex.Array) -> tuple[tuple[Any, Any], Totals]:
             times = first + jnp.arange(self.chunk_slots, dtype=jnp.int32)
@@ -124,7 +125,7 @@ class Simulation(Slots):
             (queues, last, totals), splits = jax.lax.scan(stepped, (*carry, (zeros,) * 5), drawn)
             energy, delay, outage, z, h = totals
             at = lambda k: jnp.sum(splits == k, axis=0, dtype=jnp.int32)  # noqa: E731
-            counts = jax.lax.map(at, jnp.arange(self.num_splits, dtype=jnp.int8))
+            counts = jax.lax.map(at, points)
             return (queues, last), Totals(
                 energy_j=energy,
                 full_local_energy_j=images * costs.energy_j[-1],

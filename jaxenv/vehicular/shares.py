@@ -77,7 +77,7 @@ class Shares(Road):
         capacity = jnp.where(upload, tasks.bandwidth_mhz * efficiency, capacity)
         base = now.remaining / capacity
         after = tasks.work[DELIVERER - 1] / tasks.deliverer_gflops
-        with_helper = after + tasks.work[HELPER - 1] / tasks.deliverer_gflops
+        with_helper = after + tasks.work[HELPER - 1] / tasks.helper_gflops
         after = jnp.where(upload, with_helper, jnp.where(now.phase == HELPER, after, 0))
         position, _ = self.place(draws, params, now.slot)
         zone = mobility.zone_center(position, params.zone_m)

@@ -419,7 +419,7 @@ def test_one_row_per_branch_is_learned_with_the_same_weights():
         (dict(num_workers=0), "num_workers: 0 is not valid; give a positive integer"),
         (dict(rollout_length=1.5), "rollout_length: 1.5 is not valid; give a positive integer"),
         (dict(sharing="all"), "sharing: 'all' is not valid; choose hard or soft or none"),
-        (dict(synchronous="yes"), "synchronous: 'yes' is not valid; choose false or true"),
+        (dict(synchronous="yes"), "synchronous: 'yes' is not valid; choose true or false"),
         (dict(hidden=()), "hidden: () is not valid; give a list of positive integers"),
         (dict(discount=1.5), "discount: 1.5 is not valid; give a number in [0, 1]"),
         (dict(max_gradient_norm=0), "max_gradient_norm: 0.0 is not valid; give a positive number"),

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import jaxenv
+from agents.critics import JointCritic, PairwiseCritic
 from agents.hisper import Hisper
-from agents.networks import JointCritic, PairwiseCritic, standardised
+from agents.networks import standardised
 from jaxenv.errors import ConfigError
 from tests.toy_environments import Crew
 

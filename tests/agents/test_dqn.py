@@ -13,8 +13,8 @@ import pytest
 
 from agents import replay
 from agents.branches import Branches
-from agents.collecting import Transition
 from agents.dqn import DQN
+from agents.transitions import Transition
 from jaxenv import make, spaces, struct
 from jaxenv.environment import Environment, Params, State
 from jaxenv.errors import ConfigError

@@ -14,8 +14,9 @@ import pytest
 from flax import linen as nn
 
 from agents import replay
+from agents.critics import JointCritic, PairwiseCritic
 from agents.hisper import Hisper
-from agents.networks import JointCritic, PairwiseCritic, SequentialActor
+from agents.sequential import SequentialActor
 from jaxenv.errors import ConfigError
 from jaxenv.services import Services
 from runs.checkpoint import Checkpoints
@@ -890,13 +891,13 @@ def test_it_fits_the_services():
         ({"critic_hidden": 3}, "critic_hidden: 3 is not valid; give a list of positive integers"),
         ({"buffer_size": 9}, "buffer_size: 9 is not valid; give at least 90000"),
         ({"buffer_size": 9, "prefill": 9}, "buffer_size: 9 is not valid; give at least 20"),
-        ({"hybrid_reward": 1}, "hybrid_reward: 1 is not valid; choose false or true"),
+        ({"hybrid_reward": 1}, "hybrid_reward: 1 is not valid; choose true or false"),
         ({"entropy_split": "half"}, "entropy_split: 'half' is not valid; choose third or full or"),
         ({"feed": "soft"}, "feed: 'soft' is not valid; choose sample or probs"),
         ({"gradient": "exact"}, "gradient: 'exact' is not valid; choose straight_through or expe"),
         ({"gradient": "expected", "draws": 1}, "draws: 1 is not valid; give at least 2"),
         ({"cell": "gru"}, "cell: 'gru' is not valid; choose lstm or dense"),
-        ({"standardise": 1}, "standardise: 1 is not valid; choose false or true"),
+        ({"standardise": 1}, "standardise: 1 is not valid; choose true or false"),
         ({"draws": 0}, "draws: 0 is not valid; give a positive integer"),
         ({"fall_share": 0}, r"fall_share: 0.0 is not valid; give a number in \(0, 1\]"),
         ({"temperature": "auto"}, "temperature: 'auto' is not valid; choose fixed or learned"),

@@ -274,6 +274,16 @@ def test_branch_and_bound_closes_the_gap():
     assert closed >= 3
 
 
+def test_branch_and_bound_solves_no_more_nodes_than_allowed(mixed):
+    """Two nodes are the root alone, as a node is split into two; three are a better bound."""
+    i = next(i for i, p in enumerate(MIXED) if len(p["r"]) == 12 and mixed[2].gap[i] > 1e-5)
+    inst = jax.tree.map(lambda x: x[i], mixed[0])
+    root, two, three = (certificate.branch_and_bound(inst, 0.0, num)[1] for num in (1, 2, 3))
+    assert root.evaluations == two.evaluations < three.evaluations
+    assert root.lb == two.lb < three.lb <= three.ub <= two.ub == root.ub
+    np.testing.assert_allclose(root.lb, mixed[2].lb[i], rtol=1e-9)
+
+
 @pytest.mark.deep
 def test_branch_and_bound_of_30_devices():
     """To 1e-7 within 40 nodes."""

@@ -73,6 +73,14 @@ def test_a_pool_without_weight_gives_no_nan():
     np.testing.assert_array_equal(share, [0, 0, 1])
 
 
+def test_derivatives_of_shares_by_hand_and_of_a_pool_without_weight():
+    """d(w_0 / (w_0 + w_1)) is w_1 and -w_0 over (w_0 + w_1)^2; where nobody weighs anything, 0."""
+    pool = np.array([0, 0, 1, 1, -1])
+    slope = jax.grad(lambda weight: pools.pooled_shares(weight, pool) @ np.array([1.0, 0, 1, 2, 3]))
+    found = slope(np.array([1.0, 3.0, 0.0, 0.0, 2.0], np.float32))
+    np.testing.assert_allclose(found, [3 / 16, -1 / 16, 0, 0, 0], rtol=1e-6)
+
+
 def test_first_come_first_served_by_hand():
     # Pool 0: slot 2 beats slot 3. Pool 1: members 2 and 3 tie at (1, 0.5), the lower index wins.
     # Pool 2: equal slots, the smaller tau wins. Member 4 is in no pool.

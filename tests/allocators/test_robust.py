@@ -112,6 +112,38 @@ def test_constants():
     np.testing.assert_allclose(random_positions(0, 3), [107.15, 266.67, 207.27], atol=5e-3)
 
 
+def test_options_of_an_instance():
+    """MB, times of the virtual machine and the last data as given; 0.5 m counts as 1 m."""
+    r = jnp.array([0.5, 1.0, 100.0])
+    plain = robust.make_instance("alexnet", r, 3.0, 0.18, 0.02)
+    other = robust.make_instance(
+        "alexnet", r, 3.0, 0.18, 0.02, p=0.5, mb=8.0, vm_scale=3.0, vm_cv=0.2, d_last=0.25
+    )
+    np.testing.assert_array_equal(plain.r, [1, 1, 100])
+    np.testing.assert_allclose(plain.P[:2], 10**10.6, rtol=1e-12)
+    np.testing.assert_allclose(other.P, plain.P / 2, rtol=1e-12)
+    np.testing.assert_allclose(other.d[2, :8], np.array(robust.TABLE_III["d_MB"])[:8] * 8)
+    np.testing.assert_allclose(other.d[:, 8], 2.0)
+    np.testing.assert_allclose(other.tvm, 3 * plain.tvm, rtol=1e-12)
+    np.testing.assert_allclose(other.vvm, (0.2 * 3 * plain.tvm) ** 2, rtol=1e-12)
+    np.testing.assert_allclose(plain.vvm, (0.1 * plain.tvm) ** 2, rtol=1e-12)
+    np.testing.assert_array_equal(other.vloc, plain.vloc)
+
+
+def test_some_of_the_devices_are_an_instance_of_their_own():
+    """The others become padding: the same energy as without them, and nothing is theirs."""
+    there = jnp.array([True, False, True, True])
+    some = robust.only(resnet(), there)
+    rows = np.flatnonzero(there)
+    few = robust.make_instance("resnet152", jnp.array(RESNET_R)[rows], 8.0, 0.16, 0.04)
+    m = jnp.array(RESNET_M)
+    np.testing.assert_allclose(robust.value(some, m), robust.value(few, m[rows]), rtol=1e-12)
+    np.testing.assert_array_equal(some.mask_n, there)
+    for name in ("c", "d", "tvm", "vloc", "vvm"):
+        np.testing.assert_array_equal(getattr(some, name)[1], 0)
+        np.testing.assert_array_equal(getattr(some, name)[rows], getattr(few, name))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("dtype", "rtol"), TOLERANCES)
 def test_check_values(backend, dtype, rtol):
@@ -510,6 +542,16 @@ def test_violation(law):
         assert np.all(moments[:, 1] == 0.2)
         np.testing.assert_allclose(moments[:, 0].mean(), 0.05, rtol=2e-3)
         np.testing.assert_allclose(moments[:, 0].std(), 0.01, rtol=3e-2)
+
+
+def test_every_sample_counts_once():
+    """Always late or never, in less than a chunk of samples, and in one more than a chunk."""
+    alloc = robust.allocate(v1(), [7, 7, 7])
+    for deadline, expected in ((1e-3, 1), (10.0, 0)):
+        inst = v1().replace(D=jnp.full(3, deadline))
+        for num in (3, references.SAMPLES_PER_CHUNK + 1):
+            late = robust.violation(jax.random.key(0), inst, alloc, "gauss", num)
+            np.testing.assert_array_equal(late, expected)
 
 
 def test_float32_against_float64():

@@ -1,6 +1,8 @@
 """The bisection wrapper on roots known by hand, with their derivatives."""
 
 import math
+import sys
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -62,3 +64,15 @@ def test_tolerance_and_iteration_limit():
         rough = log_by_bisection(jnp.asarray(7.0), tol=1e-2)
         error = abs(float(exp_residual(rough, 7.0)))
         assert 1e-10 < error <= 1e-2
+
+
+def test_the_notice_of_jaxopt_is_not_shown(tmp_path, monkeypatch):
+    """A module in its place that gives such a notice when it is imported."""
+    solvers._jaxopt()
+    notice = "import warnings\nwarnings.warn('no longer maintained', DeprecationWarning)\n"
+    (tmp_path / "jaxopt.py").write_text(notice)
+    monkeypatch.delitem(sys.modules, "jaxopt")
+    monkeypatch.syspath_prepend(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert solvers._jaxopt().__file__ == str(tmp_path / "jaxopt.py")

@@ -164,7 +164,7 @@ def test_the_program_measures_a_module_of_the_user(tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["model=lenet"], "model: 'lenet' is not valid; "),
+        (["model=lenet"], "model: 'lenet' is not valid; give one of alexnet, "),
         (["model=nowhere:Net"], "model: 'nowhere:Net' is not valid; it cannot be imported: "),
         (["model=json:dumps"], "model: 'json:dumps' is not valid; give a flax.linen module"),
         (["model=pathlib:Path"], "model: 'pathlib:Path' is not valid; give a flax.linen module"),

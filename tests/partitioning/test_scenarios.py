@@ -8,8 +8,8 @@ import pytest
 import jaxenv
 from jaxenv import dnn
 from jaxenv.errors import ConfigError
-from runs.program import build_env, environment_settings, stored_yaml
-from tests.refusals import check_refused
+from runs.settings import build_env, environment_settings, stored_yaml
+from tests.scenarios import check_leaves_are, check_refused
 
 NAN, INF = float("nan"), float("inf")
 PROFILE = """layer,work [FLOP],output [element],parameters [count]
@@ -43,6 +43,8 @@ BAD = [
     ({"wired_rate_bps": INF}, "wired_rate_bps", "positive finite"),
     ({"rate_range_bps": [16e6, 6.4e6]}, "rate_range_bps", "lowest rate first"),
     ({"rate_range_bps": [0, 6.4e6]}, "rate_range_bps", "positive finite"),
+    ({"rate_range_bps": [4e-17, 6.4e6]}, "time of a transfer", "rate_range_bps, wired_rate_bps"),
+    ({"device_hz": 1e-30}, "time of a block", "have to give 0 to 1e+12 s"),
     ({"correlation": 1.0}, "correlation", "[0, 1)"),
     ({"throttle": 0.0}, "throttle", "(0, 1]"),
     ({"throttle": 1.5}, "throttle", "(0, 1]"),
@@ -88,6 +90,33 @@ def test_the_configuration_names_every_setting():
     assert env.num_servers == 3 and float(params.sharing) == 0.5
     np.testing.assert_array_equal(params.server_enabled, [True, True, False])
     assert params.block_flops.sum() == 446_568_320
+
+
+def test_the_published_scenario():
+    """Rates of 0.8 to 2 MB/s, clocks in Gcycle/s."""
+    _, params = jaxenv.make("partitioning")
+    check_leaves_are(
+        params,
+        max_steps=600,
+        task_rate=60,
+        cycles_per_flop=1,
+        device_hz=1.5e9,
+        server_hz=1e9 * np.array([2.1, 1.7, 2.5, 1.9]),
+        capacitance=1e-26,
+        transmit_power_w=0.5,
+        rate_range_bps=[0.8 * 8e6, 2 * 8e6],
+        wired_rate_bps=100e6,
+        correlation=0.9,
+        background=1,
+        slot_s=15,
+        sharing=1,
+        backlog_max_s=60,
+        tolerated_delay_s=[4] * 6,
+        penalty_weight=1,
+        battery_j=100e3,
+        throttle=0.5,
+        server_enabled=[True] * 4,
+    )
 
 
 @pytest.mark.quick
@@ -143,6 +172,21 @@ def test_measured_slots(tmp_path):
     np.testing.assert_array_equal(seen.rate_bps, np.full((2, 2), 7e6))
     np.testing.assert_array_equal(seen.background_s, [[0, 1.5]] * 2)
     assert seen.num_tasks[0] != seen.num_tasks[1] and int(params.max_steps) == 9
+
+
+def test_measured_tasks_alone_leave_the_rates_as_they_are_drawn(tmp_path):
+    path = tmp_path / "slots.csv"
+    path.write_text("tasks [1]\n50\n70\n")
+    env, params = jaxenv.make("partitioning", trace=str(path), num_blocks=1)
+    seen = contexts(env, params, 3, 2)
+    np.testing.assert_array_equal(seen.num_tasks, [50, 70])
+    drawn = contexts(*jaxenv.make("partitioning", num_blocks=1), 3, 2)
+    np.testing.assert_array_equal(seen.rate_bps, drawn.rate_bps)
+
+
+def test_rewards_are_seen_in_units_of_100_s():
+    env, params = jaxenv.make("partitioning")
+    assert env.reward_unit(params) == 100 and env.reward_unit(params).dtype == np.float32
 
 
 @pytest.mark.quick

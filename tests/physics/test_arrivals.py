@@ -1,11 +1,13 @@
 """The random numbers of a slot: uniform, independent in every direction, the same in any dtype."""
 
+import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from jaxenv.physics import arrivals
 
@@ -102,3 +104,69 @@ def test_a_function_of_key_and_slot_alone():
         arrivals.slot_uniforms(jax.random.key_data(jax.random.key(4)), 7, 5, jnp.float32),
     ):
         assert (np.asarray(other) != np.asarray(twice[0])).all()
+
+
+# ---- words and quantiles ------------------------------------------------------------------------
+
+
+def slow_mix(x):
+    """MurmurHash3's finaliser on Python integers."""
+    x = (x ^ x >> 16) * 0x85EBCA6B % 2**32
+    x = (x ^ x >> 13) * 0xC2B2AE35 % 2**32
+    return x ^ x >> 16
+
+
+def test_words_are_those_of_the_hash_on_integers():
+    """fmix32(1) = 0x514E28B7 is the published value; a key means the same for ever."""
+    assert slow_mix(1) == 0x514E28B7
+    first, second = 0x12345678, 0xFEDCBA98
+    index = [0, 1, 2, 255, 2**31, 2**32 - 1]
+    words = arrivals.counted_bits(jnp.uint32(first), jnp.uint32(second), np.uint32(index))
+    expected = [slow_mix(slow_mix((i * 0x9E3779B9 + first) % 2**32) ^ second) for i in index]
+    np.testing.assert_array_equal(words, np.uint32(expected))
+
+
+def test_uniform_numbers_are_the_words_over_2_to_the_32():
+    data = jax.random.key_data(jax.random.key(9))
+    bits = arrivals.counted_bits(*arrivals.stream_words(data, 4), np.arange(6, dtype=np.uint32))
+    words = [int(word) for word in bits]
+    with jax.enable_x64(True):
+        double = arrivals.slot_uniforms(data, 4, 6, "float64")
+    np.testing.assert_array_equal(double, [word / 2**32 for word in words])
+    single = arrivals.slot_uniforms(data, 4, 6, "float32")
+    np.testing.assert_array_equal(single, [(word >> 8) / 2**24 for word in words])
+
+
+def test_the_table_has_the_distribution_of_poisson_numbers():
+    """P(N <= n), term by term, of two means at once."""
+    mean = np.array([0.5, 10.0])
+    with jax.enable_x64(True):
+        table = np.asarray(arrivals.poisson_table(jnp.asarray(mean), 40))
+    assert table.shape == (40, 2)
+    for column, m in zip(table.T, mean, strict=True):
+        exact = np.cumsum([math.exp(-m) * m**n / math.factorial(n) for n in range(40)])
+        np.testing.assert_allclose(column, exact, rtol=1e-12)
+
+
+def test_the_tail_is_what_the_table_cuts_off():
+    """P(N > 0) = 1 - e^-m and P(N > 2) = 1 - (1 + m + m^2/2) e^-m; beside the table's last row."""
+    mean = 1.7
+    np.testing.assert_allclose(arrivals.poisson_tail(mean, 0), 1 - math.exp(-mean), rtol=1e-12)
+    within = (1 + mean + mean**2 / 2) * math.exp(-mean)
+    np.testing.assert_allclose(arrivals.poisson_tail(mean, 2), 1 - within, rtol=1e-12)
+    with jax.enable_x64(True):
+        within = float(arrivals.poisson_table(mean, 6)[-1])
+    np.testing.assert_allclose(arrivals.poisson_tail(mean, 5), 1 - within, rtol=1e-9)
+
+
+def test_normal_numbers_are_the_quantiles():
+    """Of (k + 1/2) 2^-24 for k = u 2^24: each float32 uniform stands for the middle of its cell."""
+    k = np.array([0, 1000, 2**22, 2**23 - 1, 2**23, 3 * 2**22, 2**24 - 1])
+    with jax.enable_x64(True):
+        double = arrivals.normal_quantile(jnp.float64(k) / 2**24)
+    np.testing.assert_allclose(double, stats.norm.ppf((k + 0.5) / 2**24), rtol=1e-9)
+    single = np.asarray(arrivals.normal_quantile(jnp.float32(k / 2**24)))
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single[1:-1], double[1:-1], rtol=1e-5)
+    assert -5.5 < single[0] < -5.0 and np.isfinite(single).all()
+    np.testing.assert_array_equal(single[[0, 3]], -single[[6, 4]])

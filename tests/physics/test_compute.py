@@ -58,6 +58,7 @@ def test_no_work_takes_no_time_and_no_rate_takes_forever():
     np.testing.assert_array_equal(
         compute.transmit_energy_j(3.0, work, rate), [0.0, 0.0, np.inf, 1.5]
     )
+    assert compute.execution_time_s(1e-9, 0.0) == np.inf
     for argument in (0, 1):
         slopes = jax.vmap(jax.grad(compute.execution_time_s, argument))(work, rate)
         assert bool(jnp.all(jnp.isfinite(slopes)))

@@ -64,6 +64,7 @@ def test_coverage_is_inclusive():
     np.testing.assert_array_equal(
         mobility.covers(0.0, position, RADIUS_M, TOLERANCE_M), [False, True, True, True, False]
     )
+    assert mobility.covers(0.0, 300.0, 300.0, 0.0) and mobility.covers(0.0, 300.5, 300.0, 0.5)
 
 
 def test_trace_row_is_clipped():

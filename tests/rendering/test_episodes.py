@@ -55,9 +55,17 @@ def test_partitioning_places_and_backlog():
     placement = np.array([step.action for step in steps]).T
     np.testing.assert_array_equal(image[:, : NOW + 1], placement[:, : NOW + 1])
     assert np.isnan(image.filled(np.nan)[:, NOW + 1 :]).all()
-    backlog = np.array([step.state.backlog_s for step in steps])[: NOW + 1]
+    backlog = np.array([step.state.backlog_s for step in steps])
     lines = labelled(figure, "backlog [s]").lines[:3]
-    np.testing.assert_allclose(np.stack([line.get_ydata() for line in lines], 1), backlog)
+    shown = np.stack([line.get_ydata() for line in lines], 1)
+    np.testing.assert_allclose(shown, backlog[: NOW + 1])
+    (note,) = (t.get_text() for t in figure.axes[0].texts if t.get_text().startswith("bars"))
+    full_s = float(note.split()[-2])
+    background = np.array([step.state.context.background_s for step in steps])
+    most = max(backlog[:, 0].max(), (backlog[:, 1:] + background).max())
+    assert most <= full_s < most + 1
+    frames, bars, _ = np.array([bar.get_width() for bar in figure.axes[0].patches]).reshape(3, 3).T
+    np.testing.assert_allclose(bars, frames * backlog[NOW] / full_s, rtol=1e-5)
     numbers = "".join(text.get_text() for text in figure.axes[0].texts if text.get_zorder() == 6)
     assert sorted(numbers.replace(" ", "").replace("\n", "")) == ["1", "2", "3"]
 

@@ -10,10 +10,11 @@ from agents.baselines import robust as baselines
 from agents.learner import pool, rollout
 from allocators import certificate, robust
 from jaxenv.errors import ConfigError
-from jaxenv.robust import Robust, RobustState
+from jaxenv.robust import NUM_DRAWS, Robust, RobustState
 from jaxenv.testing import check_environment
-from runs import program
+from runs.settings import check_baselines
 from tests.oracles import robust as oracle
+from tests.scenarios import check_leaves_are
 
 DEVICES = 3
 ENV = Robust(max_devices=DEVICES, certify=True)
@@ -35,6 +36,29 @@ step = jax.jit(lambda state, action: ENV.step_env(jax.random.key(1), state, acti
 observe = jax.jit(lambda state: (ENV.observe(state, PARAMS), ENV.action_mask(state, PARAMS)))
 V1 = (["alexnet"] * 3, [50.0, 100.0, 200.0], 3.0, 0.18, 0.02)
 V3 = (["alexnet"] * 2, [80.0, 160.0], 2.0, 0.2, 0.04)
+
+
+def test_the_published_scenario():
+    """AlexNet and ResNet152: 10 and 30 MHz for 12 devices, deadlines in ms."""
+    env, params = jaxenv.make("robust")
+    assert (env.max_devices, env.mode) == (12, "common")
+    check_leaves_are(
+        params,
+        max_steps=32,
+        num_devices=12,
+        resnet_share=0,
+        deadline_range_s=1e-3 * np.array([[160, 280], [120, 180]]),
+        risk_range=[0.02, 0.08],
+        bandwidth_per_device_mhz=[10 / 12, 30 / 12],
+        half_side_m=200,
+        power_w=1,
+        gain_db=0,
+        vm_scale=1,
+        vm_cv=0.1,
+        num_points=[9, 10],
+        frequency_ghz=[[0.1, 1.2], [0.2, 0.8]],
+        kappa=[0.8, 2.8],
+    )
 
 
 @pytest.mark.parametrize("mode", ["common", "mixed"])
@@ -141,6 +165,35 @@ def test_distribution():
     assert np.mean(jax.vmap(robust.feasible)(insts)) > 0.95
 
 
+def test_common_instances_have_one_risk_and_one_place_of_the_deadline():
+    env = Robust(max_devices=4)
+    params = env.default_params().replace(resnet_share=jnp.float32(0.5))
+    insts = jax.vmap(lambda key: env.sample_instance(key, params))(
+        jax.random.split(jax.random.key(4), 64)
+    )
+    eps, resnet = np.asarray(insts.eps), np.asarray(insts.model_id == 1)
+    np.testing.assert_array_equal(eps, eps[:, :1] * np.ones(4, np.float32))
+    place = np.where(resnet, (insts.D - 0.12) / 0.06, (insts.D - 0.16) / 0.12)
+    np.testing.assert_allclose(place, place[:, :1] * np.ones(4), atol=1e-5)
+    assert np.std(eps[:, 0]) > 0.01 and np.std(place[:, 0]) > 0.2
+
+
+def test_where_no_draw_is_feasible_the_first_one_stays():
+    """With a thousandth of the bandwidth; with enough, the first draw is the one."""
+    env = Robust(max_devices=2)
+    key, params = jax.random.key(6), env.default_params()
+    scarce = params.replace(bandwidth_per_device_mhz=params.bandwidth_per_device_mhz / 1000)
+    first = env._draw(jax.random.split(key, NUM_DRAWS)[0], scarce)
+    found = env.sample_instance(key, scarce)
+    assert not robust.feasible(found)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), found, first)
+
+
+def test_the_unit_of_the_reward_is_the_penalty():
+    params = PARAMS.replace(num_devices=jnp.int32(2))
+    assert float(ENV.reward_unit(params)) == 2.0
+
+
 NAMES = (
     "AllEdge",
     "AllLocal",
@@ -238,12 +291,12 @@ def test_planning_for_mean_times_is_right_where_nothing_varies():
 def test_exhaustive_search_is_for_few_devices_and_measured_where_named():
     few, many = Robust(max_devices=5), Robust()
     named = {"baselines": ["Certified", "Exhaustive"]}
-    assert program.check_baselines(named, few) == ("Certified", "Exhaustive")
+    assert check_baselines(named, few) == ("Certified", "Exhaustive")
     for env in (few, many):
-        usual = program.check_baselines({"baselines": None}, env)
+        usual = check_baselines({"baselines": None}, env)
         assert "Certified" in usual and "Exhaustive" not in usual
     with pytest.raises(ConfigError, match="^baselines: 'Exhaustive' .* max_devices of at most 5"):
-        program.check_baselines(named, many)
+        check_baselines(named, many)
 
 
 def test_the_allocation_may_be_solved_by_jaxopt(monkeypatch):
@@ -299,8 +352,44 @@ BAD = [
     ({"half_side_m": -1.0}, "half_side_m: -1.0 is not valid; give positive finite numbers"),
     ({"bandwidth_per_device_mhz": [0.0, 1.0]}, "bandwidth_per_device_mhz"),
     ({"gain_db": float("nan")}, "gain_db: nan"),
+    ({"gain_db": -(2**31)}, "signal-to-noise ratio in 1 MHz: '-2.15e.09 dB' is not valid"),
+    ({"half_side_m": 1e9}, "signal-to-noise ratio in 1 MHz: '-169 dB'"),
+    ({"link_mhz": [5.0, -1.0], "num_links": 2}, "link_mhz: .* give positive finite numbers"),
     ({"vm_scale": -0.5}, "vm_scale: -0.5"),
+    ({"vm_cv": -0.5}, "vm_cv: -0.5 is not valid; give finite numbers, 0 or more"),
+    ({"max_devices": 0.5}, "max_devices: 0.5"),
+    ({"num_links": -1}, "num_links: -1 is not valid; give an integer of at least 0"),
+    ({"num_links": 2, "link_mhz": [1.0, 0.0]}, r"link_mhz: \[1.0, 0.0\] .* positive finite"),
+    ({"max_steps": 0}, "max_steps: 0"),
+    ({"num_devices": 0}, "num_devices: 0 is not valid; give an integer from 1 to max_devices"),
+    ({"num_points": [1, 10]}, r"num_points: \[1, 10\] is not valid; give 2 to 10 points"),
+    ({"num_points": [9, 11]}, r"num_points: \[9, 11\]"),
+    ({"frequency_ghz": [[0.0, 1.0], [0.2, 0.8]]}, "frequency_ghz"),
+    ({"frequency_ghz": [[0.1, 1.2], [0.8, 0.2]]}, "frequency_ghz: .* the lower one first"),
+    ({"resnet_share": -0.1}, "resnet_share: -0.1"),
+    ({"risk_range": [0.02, 1.0]}, "risk_range"),
+    ({"deadline_range_s": [[0.0, 0.1], [0.1, 0.2]]}, "deadline_range_s"),
+    ({"power_w": 0.0}, "power_w"),
+    ({"kappa": [0.8, 0.0]}, "kappa"),
+    ({"local_gcycle": -1.0}, "local_gcycle"),
 ]
+
+
+def test_the_edges_of_what_may_be_drawn_are_accepted():
+    """One device, equal ends of every range, no spread of the virtual machine, two points."""
+    _, params = jaxenv.make(
+        "robust",
+        max_devices=1,
+        num_devices=1,
+        resnet_share=1.0,
+        risk_range=[0.05, 0.05],
+        deadline_range_s=0.2,
+        frequency_ghz=0.8,
+        vm_cv=0.0,
+        num_points=2,
+        max_steps=1,
+    )
+    assert params.num_points.tolist() == [2, 2] and int(params.max_steps) == 1
 
 
 @pytest.mark.parametrize(("options", "message"), BAD)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from runs import gpu, program, train
+from runs import gpu, program
+from runs.jobs import with_intervals
+from runs.settings import CONF, build_env, build_learner, stored_yaml
 from runs.tables import read_csv
 from tests.runs.conftest import HERE, TRAIN
 
@@ -67,8 +69,8 @@ def test_what_takes_too_long_is_stopped_and_what_fails_is_told(pieces, workplace
 
 def test_every_configured_piece_can_be_started():
     """Their settings exist, and trainings can be built."""
-    path = program.CONF / "gpu.yaml"
-    for name, piece in program.stored_yaml(path)["pieces"].items():
+    path = CONF / "gpu.yaml"
+    for name, piece in stored_yaml(path)["pieces"].items():
         if piece["module"] == "pytest":
             continue
         seen = []
@@ -79,8 +81,8 @@ def test_every_configured_piece_can_be_started():
         )
         (config,) = seen
         if piece["module"] == "runs.train":
-            env, _ = program.build_env(config)
-            learner, _ = program.build_learner(train.with_intervals(config), env)
+            env, _ = build_env(config)
+            learner, _ = build_learner(with_intervals(config), env)
             assert learner.name == config["agent"]["name"], name
 
 

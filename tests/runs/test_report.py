@@ -79,6 +79,15 @@ def test_a_report_holds_tables_figures_and_settings_and_refers_to_nothing(folder
     assert not re.search(r"(src|href)=\"(?!data:)", text)
 
 
+def test_numbers_are_below_their_headings_and_quantiles_are_folded(folder, tmp_path):
+    (folder / "quantiles.csv").write_text("policy,level,value\na3c,0.05,1.23456\n")
+    text = written(folder, tmp_path / "out")
+    assert '<th class="number">cost [s]</th>' in text
+    assert "<th>policy</th>" in text
+    (folded,) = re.findall(r"<details><summary>quantiles.csv</summary>(.*?)</details>", text, re.S)
+    assert ["a3c", "0.05", "1.235"] in Tables(folded).rows
+
+
 def test_a_sweep_has_its_table_and_every_job(folder, tmp_path):
     sweep = tmp_path / "sweep"
     for job in ("0", "1"):

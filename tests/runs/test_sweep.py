@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from runs import figures, program, sweep, train
+from runs.settings import stored_yaml
 from runs.tables import EVALUATION, read_csv, write_csv
 from tests.runs.conftest import TRAIN
 
@@ -148,7 +149,7 @@ def test_optuna_finds_the_best_of_its_trials(workplace):
     train.main([*OPTUNA, *options])
     rows = [row for row in read_csv(workplace / "search/sweep.csv") if row["metric"] == "cost"]
     rows = [row for row in rows if row["policy"] == "reinforce"]
-    best = program.stored_yaml(workplace / "search/optimization_results.yaml")
+    best = stored_yaml(workplace / "search/optimization_results.yaml")
     assert len({row["agent.lr"] for row in rows}) == len(rows) == 4
     assert best["best_value"] == min(float(row["mean"]) for row in rows)
     first = next(row for row in rows if float(row["mean"]) == best["best_value"])

@@ -9,7 +9,9 @@ import pytest
 
 from runs import evaluate, program, reproduce, train, verify
 from runs.reproductions import Reproduction, register_figure
+from runs.settings import CONF, stored_yaml
 from runs.tables import read_csv, write_csv
+from runs.verify import completed
 from tests.runs.conftest import TRAIN, run_process
 
 TABLES = ("actions.csv", "evaluation.csv", "evaluation_seeds.csv", "metrics.csv", "quantiles.csv")
@@ -20,7 +22,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.syspath_prepend(str(program.CONF.parent / "tests" / "runs"))
+        patch.syspath_prepend(str(CONF.parent / "tests" / "runs"))
         train.main([*TRAIN, "num_seeds=2", "hydra.run.dir=run"])
     return folder / "run"
 
@@ -212,7 +214,7 @@ def test_settings_of_today_complete_an_older_configuration(run, copied):
     seen = {}
 
     def task(config, folder):
-        seen.update(program.completed("train", program.stored_yaml(run / "config.yaml")))
+        seen.update(completed("train", stored_yaml(run / "config.yaml")))
 
     program.run_program("verify", task, ["run=run"])
     assert (seen["devices"], seen["eval_seed"], seen["num_seeds"]) == (None, 0, 2)

@@ -12,9 +12,9 @@ import jaxenv
 from jaxenv.data import Accuracy, read_sites, write_accuracy
 from jaxenv.errors import ConfigError
 from jaxenv.services import Service, detection, draw_network, tracking
-from runs.program import build_env, environment_settings, stored_yaml
+from runs.settings import build_env, environment_settings, stored_yaml
 from tests.oracles import services as oracle
-from tests.refusals import check_refused
+from tests.scenarios import check_leaves_are, check_refused
 
 DATA = Path(os.environ.get("JAXENV_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 MELBOURNE = DATA / "eua" / "site-optus-melbCBD.csv"
@@ -83,6 +83,16 @@ BAD = [
     ({"sites": [(0, 0), (1,)]}, "sites", "positions [K, 2] in m"),
     ({"sites": "missing.csv"}, "sites", "cannot be read"),
     ({"sites": NEAR, "num_servers": 16}, "num_servers", "there are 3 sites"),
+    ({"sites": [(0, 0), (300, 0), (0, 0)]}, "sites", "two are at the same place"),
+    ({"sites": [(0, 0, 0)]}, "sites", "positions [K, 2] in m"),
+    ({"users": [(0, 0)]}, "users", "positions with positions"),
+    ({"users": "users.csv", "sites": NEAR}, "users", "positions with positions"),
+    ({"users": [(0,)], "sites": NEAR}, "users", "positions [K, 2] in m"),
+    ({"local_weight": 0}, "local_weight", "not all 0"),
+    ({"local_weight": [-1] + [1] * 15}, "local_weight", "0 or more"),
+    ({"service": -1}, "service", "0 to 1"),
+    ({"num_delays": [4, 7]}, "num_delays", "1 to 6"),
+    ({"penalty": 0}, "penalty", "negative"),
     ({"scenario_seed": -1}, "scenario_seed", "at least 0"),
     ({"scenario_seed": 1.5}, "scenario_seed", "at least 0"),
     ({"link_mbps": [[0, 0], [0, 0]], "num_servers": 2}, "link_mbps", "can be reached: add links"),
@@ -135,6 +145,29 @@ def test_the_configuration_names_every_setting():
 
 
 # ---- services ----------------------------------------------------------------------------------
+
+
+def test_the_published_scenario():
+    env, params = jaxenv.make("services")
+    assert (env.num_agents, env.num_servers) == (8, 16)
+    check_leaves_are(
+        params,
+        max_steps=100,
+        num_configs=[16, 16],
+        num_models=[4, 3],
+        num_delays=[4, 6],
+        data_range_mb=[[1, 10], [5, 20]],
+        local_weight=[1] * 16,
+        system_range_tflop=[0.1, 0.3],
+        used_range_mb=[100, 900],
+        routing_cost=0.002,
+        compute_cost=0.0003,
+        memory_cost=0.016,
+        penalty=-100,
+        acc_scale=1,
+        bits_per_byte=8,
+        mb_per_gb=1024,
+    )
 
 
 @pytest.mark.quick
@@ -264,6 +297,13 @@ def test_sites_that_reach_each_other():
     for name, value in drawn._asdict().items():
         np.testing.assert_allclose(getattr(params, name), value, rtol=1e-6, err_msg=name)
     check_paths(params)
+
+
+def test_users_beside_sites_weigh_the_servers():
+    """Three users at the first of three sites, none at the second, one at the last."""
+    users = [(-10, 5), (0, 0), (100, 90), (700, -20)]
+    _, params = jaxenv.make("services", sites=NEAR, users=users)
+    np.testing.assert_array_equal(params.local_weight, [3, 0, 1])
 
 
 def test_sites_apart_are_joined_by_the_shortest_links():

@@ -9,6 +9,7 @@ import pytest
 
 import jaxenv
 from jaxenv.services import ServicesState, Slot
+from jaxenv.services.environment import _weighted
 from jaxenv.testing import check_environment
 from tests.oracles import services as oracle
 
@@ -474,6 +475,18 @@ def test_ranges_and_frequencies(drawn):
         assert u.min() >= -1e-6 and u.max() <= 1 + 1e-6, name
         shares = np.histogram(u, bins=10, range=(-1e-6, 1 + 1e-6))[0] / u.size
         np.testing.assert_allclose(shares, 0.1, atol=0.01, err_msg=name)
+
+
+def test_requests_arrive_as_often_as_the_weights_say():
+    """2 to 0 to 1 to 5, whatever their sum; a server of weight 0 gets none."""
+    env, params = jaxenv.make("services", num_servers=4, local_weight=[2, 0, 1, 5])
+    draw = jax.vmap(lambda key: env.reset_env(key, params).slot.local_server)
+    where = np.asarray(draw(jax.random.split(jax.random.key(2), 2000)))
+    shares = np.bincount(where.ravel(), minlength=4) / where.size
+    np.testing.assert_allclose(shares, np.array([2, 0, 1, 5]) / 8, atol=0.015)
+    assert shares[1] == 0
+    none = [_weighted(jnp.float32([u]), jnp.float32([0, 3, 0, 1, 0]))[0] for u in (0, 0.74, 0.75)]
+    assert none == [1, 1, 3]
 
 
 def test_draws_are_independent(drawn):

@@ -8,9 +8,9 @@ import jaxenv
 from jaxenv import dnn
 from jaxenv.data import measured
 from jaxenv.errors import ConfigError
-from runs.program import build_env, environment_settings, stored_yaml
+from runs.settings import build_env, environment_settings, stored_yaml
 from tests.oracles import splitting as oracle
-from tests.refusals import check_refused
+from tests.scenarios import check_leaves_are, check_refused
 
 NAN, INF = float("nan"), float("inf")
 PROFILE = """layer,work [FLOP],output [element],parameters [count]
@@ -55,10 +55,20 @@ BAD = [
     ({"availability_correlation": -0.1}, "availability_correlation", "[0, 1)"),
     ({"energy_mac_j": -1e-10}, "energy_mac_j", "0 or more"),
     ({"z0": -1}, "z0", "0 or more"),
+    ({"h0": 1e30}, "h0", "0 to 1e12"),
+    ({"noise_w_per_hz": 2.4e16}, "signal-to-noise ratio", "noise_w_per_hz, bandwidth_hz have to"),
+    ({"path_loss_exponent": 25.0}, "signal-to-noise ratio", "path_loss_exponent"),
+    ({"path_loss_exponent": 3e38}, "signal-to-noise ratio", "to 200 dB"),
     ({"delay_price": -1}, "delay_price", "0 or more"),
     ({"max_steps": 0}, "max_steps", "at least 1"),
     ({"macs_convolution": [1.0] * 19}, "macs_convolution", "shape (20,)"),
     ({"macs_convolution": 0.0, "macs_linear": 0.0}, "macs_convolution", "some work"),
+    ({"macs_linear": -1.0}, "macs_linear", "0 or more"),
+    ({"segment_s": INF}, "segment_s", "finite times"),
+    ({"num_slots": 0, "burn_in": 0}, "num_slots", "at least 1"),
+    ({"chunk_slots": 0}, "chunk_slots", "at least 1"),
+    ({"outage_eps": 0.0}, "outage_eps", "(0, 1)"),
+    ({"availability_correlation": 1.0}, "availability_correlation", "[0, 1)"),
     ({"table_fading": [0.5, 0.0]}, "table_fading", "positive finite numbers"),
     ({"table_fading": [[0.5]]}, "table_fading", "[rows]"),
     ({"table_availability": [1.5]}, "table_availability", "(0, 1]"),
@@ -89,6 +99,48 @@ def test_the_configuration_names_every_setting():
     node = dict.fromkeys(given) | {"name": "splitting", "tradeoff_v": 2.0, "num_slots": 5000}
     env, params = build_env({"env": node | {"burn_in": 0}, "precision": "float32"})
     assert env.num_slots == 5000 and float(params.tradeoff_v) == 2.0
+
+
+def test_the_published_scenario():
+    """1.3 and 21 TFLOP/s, 10 to 100 mW, -174 dBm/Hz; the fitted energies of the paper."""
+    env, params = jaxenv.make("splitting")
+    assert (env.num_slots, env.burn_in, env.chunk_slots) == (200_000, 10_000, 1_000)
+    check_leaves_are(
+        params,
+        max_steps=10_000,
+        local_flops=1.3e12,
+        remote_flops=21e12,
+        flops_per_mac=2,
+        energy_out_j=26.727e-9,
+        energy_mac_j=0.121334e-9,
+        energy_fc_j=6.2454e-9,
+        raw_bits=32,
+        feature_bits=32,
+        distance_m=50,
+        carrier_hz=3.5e9,
+        bandwidth_hz=200e6,
+        noise_w_per_hz=3.981072e-21,
+        path_loss_exponent=3,
+        fading_mean=1,
+        power_min_w=10e-3,
+        power_max_w=100e-3,
+        arrival_rate=10,
+        availability_max=1,
+        delay_avg_s=50e-3,
+        delay_max_s=100e-3,
+        outage_eps=0.01,
+        tradeoff_v=3,
+        z0=0,
+        h0=0,
+        delay_price=0,
+        outage_price=0,
+        delay_clip_s=1,
+        z_ref=5,
+        eta_ref=0.3,
+        fading_correlation=0.9,
+        availability_correlation=0.9,
+        table_start=0,
+    )
 
 
 def test_networks_of_the_zoo():
@@ -133,6 +185,14 @@ def test_networks_from_csv(tmp_path):
     kinds.write_text(KINDS.replace(",linear [MAC]", ",other"))
     with pytest.raises(ConfigError, match="^network: .*are not enough"):
         jaxenv.make("splitting", network=str(kinds))
+
+
+def test_a_network_of_one_layer_cannot_be_split():
+    sizes = {"flops": [0.0], "output_elements": [12], "parameters": [0]}
+    arrays = {name: np.array(values) for name, values in sizes.items()}
+    alone = dnn.Profile(name="alone", names=("input",), **arrays)
+    with pytest.raises(ConfigError, match="^network: .* give a network of at least 2 layers$"):
+        jaxenv.make("splitting", network=alone)
 
 
 @pytest.mark.quick

@@ -11,6 +11,7 @@ import pytest
 import jaxenv
 from agents.baselines import splitting as baselines
 from allocators import rate
+from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals
 from jaxenv.splitting import Slot, Splitting, simulated_metrics
 from jaxenv.testing import check_environment
@@ -359,6 +360,20 @@ def test_draws_have_the_published_distributions():
             assert abs(np.corrcoef(values[lag:], values[:-lag])[0, 1]) < deviations
 
 
+def test_the_ends_of_the_draws_are_finite(monkeypatch):
+    """Of the least word the power is 2^-33, of the largest -ln 2^-24; without gain it is 1e-12."""
+    env = Splitting()
+    for word, power, share in ((0, 2.0**-33, 2.0**-33), (2**32 - 1, 24 * math.log(2), 1.0)):
+        monkeypatch.setattr(arrivals, "counted_bits", lambda *_, word=word: jnp.uint32(word))
+        _, found_share, found_power = env._fresh((0, 0), jnp.int32(0))
+        np.testing.assert_allclose([found_power, found_share], [power, share], rtol=1e-6)
+    env = Splitting(contexts="markov")
+    table = arrivals.poisson_table(jnp.float32(10), 40)
+    fresh = map(jnp.float32, (0.5, 0.5, 0.0, 0.25, 0.5))
+    context = env._context(None, tuple(fresh), None, table, env.default_params())
+    assert context.fading == jnp.float32(1e-12) and context.num_images == 10  # the median
+
+
 def test_scenarios_under_one_key_meet_the_same_draws():
     env = Splitting(num_slots=1000, burn_in=0, chunk_slots=500)
     params = env.default_params().replace(
@@ -373,6 +388,13 @@ def test_scenarios_under_one_key_meet_the_same_draws():
     local = env.costs(env.default_params()).energy_j[-1]
     images = np.asarray(trace.num_images).reshape(2, 500).sum(axis=1)
     np.testing.assert_allclose(full[:, 1, 0], images * float(local), rtol=1e-6)
+
+
+def test_scenarios_of_two_lengths_are_refused():
+    env = Splitting(num_slots=2, burn_in=0, chunk_slots=1)
+    leaves = {"tradeoff_v": jnp.ones(3), "availability_max": jnp.ones(2)}
+    with pytest.raises(ConfigError, match=r"^scenarios: \[2, 3\] .*; give axes of one length$"):
+        env.simulate(OFFLOAD(env), env.default_params().replace(**leaves), jax.random.key(0))
 
 
 def test_environment_and_simulation_meet_the_same_slots():
@@ -399,6 +421,17 @@ def test_environment_and_simulation_meet_the_same_slots():
         np.testing.assert_allclose(found["z_mean"], z.mean(), rtol=1e-4)
 
 
+def test_hundreds_of_splitting_points_are_counted():
+    """All at the last one, whose number does not fit into a byte."""
+    count = 257
+    env = Splitting(num_splits=count, num_slots=20, burn_in=0, chunk_slots=10)
+    policy = baselines.FullLocal(env)
+    totals = env.simulate(policy, env.default_params(), jax.random.key(0))
+    found = simulated_metrics(env, totals)
+    np.testing.assert_array_equal(found["split_mean"], count - 1)
+    np.testing.assert_array_equal(found["split_hist"][:, 0, 0], np.arange(count) == count - 1)
+
+
 def test_correlated_contexts():
     """The same marginals; the gain's correlation squared is that of its power, and shares stay."""
     env = Splitting(contexts="markov", observed="late")
@@ -421,16 +454,6 @@ def test_correlated_contexts():
     np.testing.assert_allclose(seen, share, rtol=1e-6)  # what the next decision sees
     gain = env.costs(params).snr_per_watt
     np.testing.assert_allclose(snr / float(gain), fading, rtol=1e-5)
-
-
-@pytest.mark.quick
-def test_poisson_table():
-    mean = np.array([0.5, 10.0])
-    table = np.asarray(arrivals.poisson_table(jnp.asarray(mean), 40))
-    assert table.shape == (40, 2)
-    for column, rate_ in zip(table.T, mean, strict=True):
-        exact = np.cumsum([math.exp(-rate_) * rate_**n / math.factorial(n) for n in range(40)])
-        np.testing.assert_allclose(column, exact, rtol=1e-12)
 
 
 # ---- actions, observations, rewards ------------------------------------------------------------
@@ -481,6 +504,47 @@ def test_the_second_action_form_decides_the_rate():
         for p in (0, 0.5, 1)
     )
     np.testing.assert_allclose(half, (least + most) / 2, rtol=1e-6)
+
+
+def test_queues_are_seen_up_to_ten_times_their_reference():
+    """Z/(V z_ref) = 2 and 10 beyond; the same of H."""
+    env = Splitting()
+    params = env.make_params(tradeoff_v=2.0)
+    for z, h, seen in ((20.0, 1.2, (2, 2)), (500.0, 0.3, (10, 0.5)), (0.0, 60.0, (0, 10))):
+        slot = Slot(*map(jnp.float32, (5, 1.0, 0.5, z, h)))
+        np.testing.assert_allclose(env.observation_of(slot, params)[3:], seen, rtol=1e-6)
+
+
+def test_the_unit_of_prices_is_the_energy_of_a_mean_batch():
+    env, params = jaxenv.make("splitting", reward_mode="lagrangian", tradeoff_v=20.0)
+    np.testing.assert_allclose(env.reward_unit(params), 1.35671297, rtol=1e-6)
+
+
+@pytest.mark.parametrize("least", [0.01, 0.1], ids=["a range of powers", "one power"])
+def test_a_decision_is_what_its_action_stands_for(least):
+    """Nats per channel use as a place in the slot's range and back; beyond it, its ends."""
+    env, params = jaxenv.make("splitting", action_mode="split_rate", power_min_w=least)
+    costs, state = env.costs(params), env.reset(jax.random.key(2), params)[1]
+    low, high = env.nats_range(env.seen_slot(state, costs, params), params)
+    for wanted, nats in ((low + 0.3 * (high - low),) * 2, (low / 2, low), (2 * high, high)):
+        action = env.encode(jnp.int32(7), wanted, state, costs, params)
+        split, found = env.decision(state, action, costs, params)
+        assert split == 7 and 0 <= action[1] <= 1
+        np.testing.assert_allclose(found, nats, rtol=1e-6)
+
+
+def test_units_of_work_and_of_values():
+    """Of a chain of four points with 1 MAC per segment and 1 element each but the last."""
+    env = Splitting(num_splits=4)
+    params = env.make_params(
+        flops_per_mac=3.0, local_flops=6.0, remote_flops=10.0, raw_bits=8.0, feature_bits=16.0
+    )
+    costs = env.costs(params)
+    np.testing.assert_allclose(costs.local_s, [0, 1, 2, 3])
+    np.testing.assert_allclose(costs.remote_s, [1.8, 1.2, 0.6, 0])
+    np.testing.assert_array_equal(costs.bits, [8, 16, 16, 0])
+    timed = env.costs(params.replace(segment_s=jnp.float32([0, -1, 0.5, 0.25])))
+    np.testing.assert_allclose(timed.local_s, [0, 1, 1.5, 1.75])
 
 
 @pytest.mark.parametrize(

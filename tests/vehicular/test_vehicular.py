@@ -11,10 +11,12 @@ import pytest
 
 import jaxenv
 from agents.baselines.vehicular import task_lower_bound_s
+from allocators import insga
 from jaxenv.physics import arrivals
 from jaxenv.testing import check_environment
-from jaxenv.vehicular import IDLE, Vehicular
+from jaxenv.vehicular import DELIVERER, HELPER, IDLE, UPLOAD, Vehicular
 from tests.oracles import vehicular as oracle
+from tests.scenarios import check_leaves_are
 
 DATA = Path(os.environ.get("JAXENV_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 ROAD = DATA / "sumo" / "road.fcd.xml.gz"
@@ -102,6 +104,43 @@ def last(log):
     """The step that ends the episode."""
     end = int(log["truncated"].argmax())
     return end, jax.tree.map(lambda x: x[end], log["info"])
+
+
+# ---- the scenario -----------------------------------------------------------------------------
+
+
+def test_the_published_scenario():
+    """Speeds of 36 to 72 km/h, RSUs of 12 cores of 5 GFLOP/s every 300 m."""
+    env, params = jaxenv.make("vehicular")
+    assert (env.num_rsus, env.num_vehicles, env.turns_per_step) == (5, 10, 0)
+    check_leaves_are(
+        params,
+        max_steps=200,
+        max_slots=800,
+        slot_s=1,
+        radius_m=300,
+        zone_m=20,
+        rsu_position_m=[150, 450, 750, 1050, 1350],
+        road_period_m=1500,
+        min_distance_m=10,
+        tolerance_m=1e-3,
+        speed_range_mps=[36 / 3.6, 72 / 3.6],
+        power_range_dbm=[5, 10],
+        vehicle_flops_range=[5e9, 5e9],
+        path_loss_intercept_db=128.1,
+        path_loss_slope_db=37.6,
+        noise_dbm_per_hz=-174,
+        bandwidth_hz=[10e6] * 5,
+        wired_rate_bps=1e9,
+        rsu_flops=[12 * 5e9] * 5,
+        compression=0.5,
+        arrival_probability=0.1,
+        failure_weight=3,
+        mix=[0, 1, 0],
+        num_layers=[7, 9, 7],
+        vehicle_enabled=[True] * 10,
+        trace_start=-1,
+    )
 
 
 # ---- actions and masks ------------------------------------------------------------------------
@@ -501,6 +540,64 @@ def test_frequencies_of_arrivals_and_networks():
         assert unit.min() >= 0 and unit.max() <= 1
         assert abs(unit.mean() - 1 / 2) < 4 * np.sqrt(1 / 12 / unit.size)
         assert abs(unit.var() - 1 / 12) < 4 * np.sqrt((1 / 80 - 1 / 144) / unit.size)
+
+
+def test_rows_of_a_trace_are_drawn_where_an_episode_fits():
+    """Ten rows and four slots: rows 0 to 6 alike; a given row is that row."""
+    sizes = {"num_rsus": 1, "num_vehicles": 1, "mobility": "trace", "max_steps": 4}
+    env, params = jaxenv.make(
+        "vehicular", trace_position_m=np.full((10, 1), 150.0), trace_active=True, **sizes
+    )
+    keys = jax.random.split(jax.random.key(8), 700)
+    start = jax.jit(jax.vmap(lambda key, params: env.reset_env(key, params), (0, None)))
+    counts = np.bincount(start(keys, params).draws.trace_row, minlength=10)
+    np.testing.assert_allclose(counts, [100] * 7 + [0] * 3, atol=40)
+    given_row = params.replace(trace_start=jnp.int32(3))
+    assert set(np.asarray(start(keys, given_row).draws.trace_row)) == {3}
+
+
+def test_evolved_shares_are_asked_for_what_tasks_still_need(monkeypatch):
+    """Two uploads to RSU 0 and two tasks in work at RSU 1: times by hand, pool by pool.
+
+    Work left is 12, 6 Mbit and 60, 120 GFLOP; 0 and 1 upload 4 and 2 Mbit/s, RSU 0 does 30 and
+    RSU 1 does 60 GFLOP/s. Of the uploads 0 has 90 GFLOP at RSU 0 before 120 at RSU 1, and 1 has 30
+    at RSU 0 alone; 2 is at its helper with 180 GFLOP for RSU 0 afterwards, 3 at its deliverer.
+    """
+    env, params = jaxenv.make("vehicular", num_rsus=2, num_vehicles=4, allocation="insga")
+    array = lambda *values: jnp.asarray(values, jnp.float32)  # noqa: E731
+    index = lambda *values: jnp.asarray(values, jnp.int32)  # noqa: E731
+    state = env.reset_env(jax.random.key(0), params)
+    draws = state.draws.replace(
+        position_m=array(110, 110, 405, 405), speed_mps=array(10, 0, 20, 15)
+    )
+    tasks = state.tasks.replace(
+        helper=index(0, 0, 1, 0),
+        deliverer=index(1, 0, 0, 1),
+        deliverer_position_m=array(450, 150, 150, 90),
+        work=jnp.zeros((5, 4)).at[2].set(array(90, 30, 60, 0)).at[4].set(array(120, 0, 180, 120)),
+        bandwidth_mhz=array(4, 2, 1, 1),
+        helper_gflops=array(30, 30, 60, 30),
+        deliverer_gflops=array(60, 30, 30, 60),
+    )
+    progress = state.progress.replace(
+        phase=index(UPLOAD, UPLOAD, HELPER, DELIVERER), remaining=array(12, 6, 60, 120)
+    )
+    state = state.replace(draws=draws, tasks=tasks, progress=progress)
+    asked = {}
+    for name in ("base_s", "after_s", "leave_s"):
+
+        def spy(key, base_s, after_s, leave_s, pool, name=name, **sizes):
+            assert sizes == {"num_pools": 1, "population": 16, "generations": 8}
+            times = {"base_s": base_s, "after_s": after_s, "leave_s": leave_s}
+            return jnp.where(pool == 0, times[name], jnp.inf)
+
+        monkeypatch.setattr(insga, "evolve_weights", spy)
+        asked[name] = env._insga_weights(env._operands(state, params), progress, array(1, 1, 1, 1))
+    np.testing.assert_allclose(asked["base_s"], [3, 3, 1, 2])
+    np.testing.assert_allclose(asked["after_s"], [90 / 30 + 120 / 60, 1, 180 / 30, 1])
+    # From zone centres 110 and 410 m, radius 300 m, at 10, 0.1 (the least), 20 and 15 m/s; the
+    # last one has left its deliverer. Where the time is 0, and after 3's phase, the weight is 1.
+    np.testing.assert_allclose(asked["leave_s"], [64, 3400, 2, 1], rtol=1e-6)
 
 
 # ---- vmap -------------------------------------------------------------------------------------
