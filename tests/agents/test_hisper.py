@@ -675,7 +675,6 @@ def test_the_expected_gradient_is_that_of_the_soft_value_of_all_actions(
     assert -np.log(9) < float(log_probability) < 0
 
 
-@pytest.mark.quick
 def test_gradients_of_actors_are_clipped_by_their_global_norm(double):
     norms = []
     for limit in (1e9, 1e-3):

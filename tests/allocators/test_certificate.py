@@ -89,7 +89,6 @@ def test_table_of_gaps(mixed):
     np.testing.assert_allclose(gaps, GAPS, rtol=0.02, atol=1e-12)
 
 
-@pytest.mark.quick
 def test_bounds_equal_nested_bisection(mixed):
     _, alloc, cert = mixed
     for i in range(0, len(MIXED), 5):
@@ -295,7 +294,6 @@ def test_branch_and_bound_of_30_devices():
             assert cert.gap <= 1e-7
 
 
-@pytest.mark.quick
 def test_branch_and_bound_of_an_infeasible_instance():
     inst = jax.tree.map(lambda x: x[0], batch([{**MIXED[9], "B": 0.3}]))
     alloc, cert = certificate.branch_and_bound(inst)
