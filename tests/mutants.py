@@ -378,13 +378,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
         for module in args.modules:
-            sample = mutants(module)
-            now = {mutant.key for mutant in sample}
+            everything = mutants(module)
+            now = {mutant.key for mutant in everything}
             found = {name: row for name, row in found.items() if name[0] != module or name in now}
-            random.Random(f"{args.seed} {module}").shuffle(sample)
-            for mutant in sample[: args.sample]:
+            random.Random(f"{args.seed} {module}").shuffle(everything)
+            for number, mutant in enumerate(everything):
                 name = mutant.key
-                if name in found and found[name]["verdict"] != "survived":
+                survived = name in found and found[name]["verdict"] == "survived"
+                if not survived and (name in found or number >= args.sample):
                     continue
                 said = "equivalent" if name in equivalent else verdict(mutant)
                 found[name] = dict(zip(KEY, name, strict=True)) | {"verdict": said}
