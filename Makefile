@@ -13,6 +13,9 @@ PYTHON ?= $(shell for p in $(PYTHONS); do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < $(MINIMUM))' \
 	>/dev/null 2>&1 && { echo "$$p"; break; }; done)
 
+HAVE_PYTHON = test -n "$(PYTHON)" || { echo "PYTHON: none of $(PYTHONS) runs and is at least Python \
+	$(MINIMUM) with venv; give PYTHON=/path/to/python" >&2; exit 2; }
+
 # The libraries of jaxenv.adapters, each in a virtual environment of its own.
 CLIENTS := gymnasium gymnax gymnax0 jaxmarl pettingzoo sb3 stoa
 EXAMPLE ?= purejaxrl_ppo
@@ -33,8 +36,7 @@ help:  ## show this list
 install: $(STAMP)  ## make .venv and install the package, once (EXTRAS=dev,cuda13 for a GPU)
 
 $(STAMP): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "PYTHON: none of $(PYTHONS) runs and is at least Python \
-	$(MINIMUM) with venv; give PYTHON=/path/to/python" >&2; exit 2; }
+	@$(HAVE_PYTHON)
 	"$(PYTHON)" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(CONSTRAINTS) --editable '.[$(EXTRAS)]'
 	@touch $@
@@ -51,8 +53,8 @@ test-deep: install  ## what takes minutes: solvers on hundreds of instances, lon
 test-optimized: install  ## the tests, compiled as users' programs are; several times as long
 	JAXENV_TEST_OPTIMIZED=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
-test-quick: install  ## the tests without the slow ones
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not deep" $(ARGS)
+test-quick: install  ## some tests of every package, under two minutes on two cores
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "quick and not slow" $(ARGS)
 
 lint: install  ## style and format checks
 	$(BIN)/ruff check .
@@ -79,6 +81,7 @@ test-adapter-%: .venv-adapters-%/installed
 	.venv-adapters-$*/bin/python -m pytest -q tests/adapters/test_$(patsubst gymnax0,gymnax,$*).py $(ARGS)
 
 .venv-adapters-%/installed: constraints/adapters-%.txt pyproject.toml
+	@$(HAVE_PYTHON)
 	"$(PYTHON)" -m venv .venv-adapters-$*
 	.venv-adapters-$*/bin/python -m pip install --quiet --requirement $< --editable .
 	@touch $@

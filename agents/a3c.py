@@ -32,7 +32,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents import branches, checks, steps, tally
+from agents import branches, checks, collecting, steps, tally
 from agents.branches import Branches
 from agents.distributions import draw, masked_logits, masked_policy
 from agents.learner import (
@@ -78,18 +78,14 @@ class Hyperparameters:
 
 
 @struct.dataclass
-class Lane:
+class Lane(collecting.Lane):
     """A worker's environment; in `A3CState` every leaf has a leading axis ``num_workers``.
 
-    deciding: whether its state waits for a decision. discounted: sum of its discounted rewards.
-    episode: what its metrics are made of.
+    key: of its draws. discounted: sum of its discounted rewards.
     """
 
     key: chex.PRNGKey
-    env_state: Any
-    deciding: chex.Array
     discounted: chex.Array
-    episode: tally.Tally
 
 
 @struct.dataclass
@@ -190,7 +186,7 @@ class A3C(Learner):
     name: ClassVar[str] = "a3c"
 
     def __post_init__(self) -> None:
-        checks.check_options(self, ("num_workers", "rollout_length"), _CHOICES)
+        checks.check_fields(self)
         reason = branches.unsupported(self.env.action_space, joint=self.head == "joint")
         if reason is not None:
             raise ConfigError("head", self.head, reason)
@@ -390,8 +386,7 @@ class A3C(Learner):
     ) -> tuple[Any, Any]:
         """One step of RMSProp, eqs (23), (24), on the clipped gradient."""
         gradient = steps.limited(gradient, hp.max_gradient_norm)
-        direction, rms = _rms(hp).update(gradient, rms)
-        return jax.tree.map(lambda x, d: x - hp.lr * d, parameters, direction), rms
+        return steps.descended(_rms(hp), parameters, rms, gradient, hp.lr)
 
     def _scheduled(self, hp: Hyperparameters, updates: chex.Array) -> Hyperparameters:
         if not self.schedule_updates:
@@ -471,32 +466,21 @@ class A3C(Learner):
         Returns:
             The lane, its part of the rollout, the discounted sum with this reward, and counts.
         """
-        _, env_state, reward, terminated, truncated, info = self.env.step(
-            key, lane.env_state, action, params
-        )
-        done = terminated | truncated
-        deciding = info["decision_pending"] | done
-        episode, counts = tally.add(lane.episode, self.env, info, reward, deciding, done)
-        counts |= {"decisions": lane.deciding.astype(jnp.int32), "mean_reward": reward}
+        after, met, counts = collecting.step(self.env, lane, key, action, params)
+        counts |= {"mean_reward": met.reward}
         unit = self.env.reward_unit(params) if self.rewards == "units" else 1.0
-        reward = hp.reward_scale * reward / unit
+        reward = hp.reward_scale * met.reward / unit
         made = {
             "reward": reward,
             "deciding": lane.deciding,
-            "final_observation": info["final_observation"],
-            "discounting": deciding,
-            "terminated": terminated,
-            "done": done,
+            "final_observation": met.observation,
+            "discounting": met.deciding,
+            "terminated": met.terminated,
+            "done": met.done,
         }
-        discounted = reward + jnp.where(deciding, hp.discount, 1.0) * lane.discounted
-        lane = Lane(
-            key=lane.key,
-            env_state=env_state,
-            deciding=deciding,
-            discounted=jnp.where(done, 0.0, discounted),
-            episode=episode,
-        )
-        return lane, made, discounted, counts
+        discounted = reward + jnp.where(met.deciding, hp.discount, 1.0) * lane.discounted
+        after = after.replace(discounted=jnp.where(met.done, 0.0, discounted))
+        return after, made, discounted, counts
 
     def _scaled(
         self, spread: Spread, reward: chex.Array, discounted: chex.Array
@@ -516,22 +500,13 @@ class A3C(Learner):
         key, key_env = jax.random.split(key)
         _, env_state = self.env.reset(key_env, params)
         return Lane(
-            key=key,
             env_state=env_state,
             deciding=jnp.asarray(True),
-            discounted=jnp.zeros((), self.env.float_dtype),
             episode=tally.start(self.env),
+            key=key,
+            discounted=jnp.zeros((), self.env.float_dtype),
         )
 
 
 def _rms(hp: Hyperparameters) -> optax.GradientTransformation:
     return optax.scale_by_rms(decay=hp.rms_decay, eps=hp.rms_epsilon, eps_in_sqrt=True)
-
-
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "synchronous": (False, True),
-    "sharing": ("hard", "soft", "none"),
-    "head": ("branches", "joint"),
-    "branch_mean": (False, True),
-    "rewards": ("units", "running", "raw"),
-}

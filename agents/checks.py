@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, get_args, get_origin
 
 import numpy as np
 
 from jaxenv.errors import ConfigError
+from jaxenv.validation import annotations
 
 MOST = 2**31 - 1  # a size is an int32 wherever it is counted
 POSITIVE = (lambda x: (x > 0) & np.isfinite(x), "give a positive finite number")
@@ -18,59 +19,54 @@ BELOW_ONE = (lambda x: (x >= 0) & (x < 1), "give a number in [0, 1)")
 Rule = tuple[Callable[[np.ndarray], np.ndarray], str]
 
 
-def is_positive_int(value: Any) -> bool:
-    """Whether ``value`` is an integer above 0, and no bool."""
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def check_fields(learner: Any) -> None:
+    """Static fields of a learner, by their annotations.
 
-
-def check_sizes(learner: Any, names: Sequence[str]) -> None:
-    """Refuses fields of a learner that are no positive integers of 32 bits."""
-    for name in names:
-        if not is_positive_int(getattr(learner, name)):
-            raise ConfigError(name, getattr(learner, name), "give a positive integer")
-        if getattr(learner, name) > MOST:
-            raise ConfigError(name, getattr(learner, name), f"give an integer of at most {MOST}")
-
-
-def check_schedule(learner: Any) -> None:
-    """Refuses a ``schedule_updates`` that is no integer, 0 or more."""
-    value = learner.schedule_updates
-    if not is_positive_int(value) and (value != 0 or isinstance(value, bool)):
-        raise ConfigError("schedule_updates", value, "give a positive integer, or 0")
-
-
-def check_choices(learner: Any, choices: dict[str, tuple[Any, ...]]) -> None:
-    """Refuses fields of a learner that are none of their choices."""
-    for name, known in choices.items():
+    A ``Literal`` or a ``bool`` is one of its choices. An ``int`` is a positive size, but
+    ``schedule_updates`` may be 0. A ``tuple[int, ...]`` is widths of hidden layers, and becomes a
+    tuple where it was a list.
+    """
+    for name, kind in annotations(type(learner)).items():
         value = getattr(learner, name)
-        if value not in known or type(value) is not type(known[0]):
-            names = ("true" if x is True else "false" if x is False else str(x) for x in known)
-            raise ConfigError(name, value, f"choose {' or '.join(names)}")
+        if kind is bool:
+            _check_choice(name, value, (True, False))
+        elif kind is int:
+            _check_size(name, value)
+        elif kind == tuple[int, ...]:
+            object.__setattr__(learner, name, _hidden_widths(name, value))
+        elif get_origin(kind) is Literal:
+            _check_choice(name, value, get_args(kind))
 
 
-def hidden_widths(value: Any, name: str = "hidden") -> tuple[int, ...]:
-    """Widths of hidden layers as a tuple."""
+def _check_size(name: str, value: Any) -> None:
+    """A positive integer of 32 bits; ``schedule_updates`` may be 0."""
+    if name == "schedule_updates":
+        if not _is_positive_int(value) and (value != 0 or isinstance(value, bool)):
+            raise ConfigError(name, value, "give a positive integer, or 0")
+    elif not _is_positive_int(value):
+        raise ConfigError(name, value, "give a positive integer")
+    elif value > MOST:
+        raise ConfigError(name, value, f"give an integer of at most {MOST}")
+
+
+def _check_choice(name: str, value: Any, known: tuple[Any, ...]) -> None:
+    if value not in known or type(value) is not type(known[0]):
+        names = ("true" if x is True else "false" if x is False else str(x) for x in known)
+        raise ConfigError(name, value, f"choose {' or '.join(names)}")
+
+
+def _hidden_widths(name: str, value: Any) -> tuple[int, ...]:
     try:
         widths = tuple(value)
     except TypeError:
         widths = ()
-    if not widths or not all(map(is_positive_int, widths)):
+    if not widths or not all(map(_is_positive_int, widths)):
         raise ConfigError(name, value, "give a list of positive integers")
     return widths
 
 
-def check_options(
-    learner: Any,
-    sizes: Sequence[str],
-    choices: dict[str, tuple[Any, ...]],
-    hidden: Sequence[str] = ("hidden",),
-) -> None:
-    """What every learner checks when it is made; ``hidden`` become tuples of widths."""
-    check_sizes(learner, sizes)
-    for name in hidden:
-        object.__setattr__(learner, name, hidden_widths(getattr(learner, name), name))
-    check_choices(learner, choices)
-    check_schedule(learner)
+def _is_positive_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def check_hyperparameters(hp: Any, rules: dict[str, Rule]) -> None:

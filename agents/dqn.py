@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents import branches, checks, collecting, replay
+from agents import branches, checks, replay, steps, transitions
 from agents.branches import Branches
-from agents.collecting import Collector, Lane, Transition
 from agents.learner import Learner, Policy
 from agents.networks import ActionValues
+from agents.transitions import Collector, Lane, Transition
 from jaxenv import struct
 from jaxenv.environment import Environment, as_key
 
@@ -104,10 +104,7 @@ class DQN(Learner):
     name: ClassVar[str] = "dqn"
 
     def __post_init__(self) -> None:
-        sizes = ("num_envs", "rounds_per_iteration", "target_interval")
-        sizes += ("batch_size", "buffer_size", "learning_starts")
-        choices = dict.fromkeys(("double", "dueling", "reward_in_units"), (True, False))
-        checks.check_options(self, sizes, choices)
+        checks.check_fields(self)
         self._collector.check_buffer(self.num_envs, self.buffer_size, self.learning_starts)
 
     # ---- the contract -------------------------------------------------------------------------
@@ -118,7 +115,7 @@ class DQN(Learner):
 
     @classmethod
     def unsupported(cls, env: Environment) -> str | None:
-        return branches.unsupported(env.action_space, joint=True) or collecting.unsupported(env)
+        return branches.unsupported(env.action_space, joint=True) or transitions.unsupported(env)
 
     def default_hp(self) -> Hyperparameters:
         return self.scalars(
@@ -193,7 +190,7 @@ class DQN(Learner):
         updates = jnp.sum(learned["gradient_updates"], dtype=jnp.int32)
         means = {name: jnp.sum(learned[name]) / jnp.maximum(updates, 1) for name in ("loss", "q")}
         means |= {"gradient_updates": updates, "epsilon": learned["epsilon"][-1]}
-        return state.replace(key=keys[0]), collecting.totals(counts) | means
+        return state.replace(key=keys[0]), transitions.totals(counts) | means
 
     def policy(self, state: DQNState) -> DQNPolicy:
         return DQNPolicy(values=state.values, network=self.network, branches=self._branches)
@@ -274,8 +271,7 @@ class DQN(Learner):
             (loss, q), gradient = jax.value_and_grad(self.loss, has_aux=True)(
                 values, target, batch, hp
             )
-            direction, optimizer = _adam.update(gradient, optimizer)
-            values = jax.tree.map(lambda x, d: x - hp.lr * d, values, direction)
+            values, optimizer = steps.descended(_adam, values, optimizer, gradient, hp.lr)
             copies = optimizer.count % self.target_interval == 0
             target = jax.lax.cond(copies, lambda: values, lambda: target)
             return (values, target, optimizer), {"loss": loss, "q": q}

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import optax
 
 from agents import checks, steps, team
-from agents.hisper import HisperPolicy
+from agents.critics import JointCritic
 from agents.learner import Learner
-from agents.networks import JointCritic, SequentialActor
+from agents.sequential import SequentialActor, SequentialPolicy
 from agents.spread import gathered
 from agents.team import Lane, Scale, Team
 from jaxenv import struct
@@ -106,8 +106,7 @@ class Happo(Learner):
     name: ClassVar[str] = "happo"
 
     def __post_init__(self) -> None:
-        sizes = ("embedding", "num_envs", "rollout_length", "epochs")
-        checks.check_options(self, sizes, {}, ("actor_hidden", "critic_hidden"))
+        checks.check_fields(self)
 
     # ---- the contract -------------------------------------------------------------------------
 
@@ -199,8 +198,8 @@ class Happo(Learner):
         )
         return state, metrics | acted | {"critic_loss": loss}
 
-    def policy(self, state: HappoState) -> HisperPolicy:
-        return HisperPolicy(state.actors, self.actor, self._team.branches)
+    def policy(self, state: HappoState) -> SequentialPolicy:
+        return SequentialPolicy(state.actors, self.actor, self._team.branches)
 
     # ---- networks -----------------------------------------------------------------------------
 
@@ -377,5 +376,4 @@ def _descend(
 ) -> tuple[Any, Any]:
     """One step of Adam on a gradient of limited norm."""
     gradient = steps.limited(gradient, hp.max_gradient_norm)
-    direction, optimizer = _adam.update(gradient, optimizer)
-    return jax.tree.map(lambda x, d: x - lr * d, parameters, direction), optimizer
+    return steps.descended(_adam, parameters, optimizer, gradient, lr)

@@ -26,8 +26,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents import branches, checks, steps, tally, team
+from agents import branches, checks, collecting, steps, tally, team
 from agents.branches import Branches
+from agents.collecting import Lane
 from agents.distributions import masked_logits, masked_policy
 from agents.learner import (
     Learner,
@@ -63,18 +64,6 @@ class Hyperparameters:
     entropy_weight: chex.Array
     max_gradient_norm: chex.Array
     value_decay: chex.Array
-
-
-@struct.dataclass
-class Lane:
-    """An environment that collects; in `PPOState` every leaf has a leading axis ``num_envs``.
-
-    deciding: whether its state waits for a decision. episode: what its metrics are made of.
-    """
-
-    env_state: Any
-    deciding: chex.Array
-    episode: tally.Tally
 
 
 @struct.dataclass
@@ -213,8 +202,7 @@ class PPO(Learner):
     name: ClassVar[str] = "ppo"
 
     def __post_init__(self) -> None:
-        sizes = ("num_envs", "rollout_length", "epochs", "num_minibatches")
-        checks.check_options(self, sizes, {"shared": (True, False)})
+        checks.check_fields(self)
         if self.num_rows % self.num_minibatches:
             valid = f"give a divisor of num_envs * rollout_length = {self.num_rows}"
             raise ConfigError("num_minibatches", self.num_minibatches, valid)
@@ -406,23 +394,16 @@ class PPO(Learner):
         self, lane: Lane, key: chex.PRNGKey, action: chex.Array, params: Any
     ) -> tuple[Lane, dict[str, chex.Array], dict[str, chex.Array]]:
         """One step of one environment: the lane, its part of the rollout, and counts."""
-        observation, after, reward, terminated, truncated, info = self.env.transition(
-            lane.env_state, action, params
-        )
-        done = terminated | truncated
-        deciding = info["decision_pending"] | done
-        episode, counts = tally.add(lane.episode, self.env, info, reward, deciding, done)
-        counts |= {"decisions": lane.deciding.astype(jnp.int32), "mean_reward": reward}
+        after, met, counts = collecting.step(self.env, lane, key, action, params)
         made = {
-            "reward": reward / self.env.reward_unit(params),
+            "reward": met.reward / self.env.reward_unit(params),
             "deciding": lane.deciding,
-            "final_world": self._world(observation, after, params),
-            "discounting": deciding,
-            "terminated": terminated,
-            "done": done,
+            "final_world": self._world(met.observation, met.env_state, params),
+            "discounting": met.deciding,
+            "terminated": met.terminated,
+            "done": met.done,
         }
-        lane = Lane(self.env.restart(key, after, done, params), deciding, episode)
-        return lane, made, counts
+        return after, made, counts | {"mean_reward": met.reward}
 
     def _first_lane(self, key: chex.PRNGKey, params: Any) -> Lane:
         return Lane(self.env.reset(key, params)[1], jnp.asarray(True), tally.start(self.env))
@@ -497,9 +478,7 @@ class PPO(Learner):
                 actor=(jax.vmap(limited) if self._separate else limited)(gradient.actor),
                 critic=limited(gradient.critic),
             )
-            direction, optimizer = _adam.update(gradient, optimizer)
-            parameters = jax.tree.map(lambda x, d: x - hp.lr * d, parameters, direction)
-            return (parameters, optimizer), losses
+            return steps.descended(_adam, parameters, optimizer, gradient, hp.lr), losses
 
         order = jax.vmap(lambda key: jax.random.permutation(key, self.num_rows))
         rows = order(jax.random.split(key, self.epochs))

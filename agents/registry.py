@@ -24,6 +24,7 @@ _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
         "APDI": "agents.baselines.partitioning:APDI",
         "Blockwise": "agents.baselines.partitioning:Blockwise",
         "Viterbi": "agents.baselines.partitioning:Viterbi",
+        "Neurosurgeon": "agents.baselines.partitioning:Neurosurgeon",
         "Greedy": "agents.baselines.partitioning:Greedy",
         "GreedyEFT": "agents.baselines.partitioning:GreedyEFT",
         "GreedyES": "agents.baselines.partitioning:GreedyES",
@@ -38,6 +39,8 @@ _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
         "LeastBandwidth": "agents.baselines.robust:LeastBandwidth",
         "BestCommon": "agents.baselines.robust:BestCommon",
         "WorstCase": "agents.baselines.robust:WorstCase",
+        "EqualShare": "agents.baselines.robust:EqualShare",
+        "MeanTime": "agents.baselines.robust:MeanTime",
         "Algorithm2": "agents.baselines.robust:Algorithm2",
         "ExactStep": "agents.baselines.robust:ExactStep",
         "Certified": "agents.baselines.robust:Certified",
@@ -46,6 +49,7 @@ _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
     "services": {
         "Random": "agents.baselines.services:Random",
         "Heuristic": "agents.baselines.services:Heuristic",
+        "OwnServers": "agents.baselines.services:OwnServers",
         "PriceTable": "agents.baselines.services:PriceTable",
         "SeqGreedy": "agents.baselines.services:SeqGreedy",
         "CoordDescent": "agents.baselines.services:CoordDescent",
@@ -54,6 +58,7 @@ _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
         "FullLocal": "agents.baselines.splitting:FullLocal",
         "FullOffload": "agents.baselines.splitting:FullOffload",
         "BestStatic": "agents.baselines.splitting:BestStaticSplit",
+        "Binary": "agents.baselines.splitting:Binary",
         "CheapestAvg": "agents.baselines.splitting:CheapestWithinDelay",
         "CheapestMax": "agents.baselines.splitting:cheapest_within_maximum",
         "DPP": "agents.baselines.splitting:DriftPlusPenalty",
@@ -63,9 +68,11 @@ _baselines: dict[str, dict[str, Callable[..., Policy] | str]] = {
     },
     "vehicular": {
         "Local": "agents.baselines.vehicular:Local",
+        "Random": "agents.baselines.vehicular:Random",
         "Edge": "agents.baselines.vehicular:Edge",
         "DSL": "agents.baselines.vehicular:DSL",
         "DSLpipe": "agents.baselines.vehicular:DSLPipelined",
+        "LongestStay": "agents.baselines.vehicular:LongestStay",
         "INSGA": "agents.baselines.vehicular:INSGA",
         "Aware": "agents.baselines.vehicular:Aware",
         "Greedy": "agents.baselines.vehicular:Greedy",
@@ -126,7 +133,8 @@ def baseline_unsupported(name: str, env: Environment) -> str | None:
 
 
 def usual_baselines(env: str) -> tuple[str, ...]:
-    """The names of an environment's baselines but those whose class says ``on_request``."""
+    """The names of an environment's baselines but those whose class says ``on_request``: slow ones,
+    and those that the published tables do not have."""
     known = _baselines.get(env, {})
     return tuple(n for n in known if not getattr(load_object(known[n]), "on_request", False))
 

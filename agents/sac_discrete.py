@@ -29,11 +29,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from agents import checks, collecting, replay
-from agents.collecting import Collector, Lane, Transition
+from agents import checks, replay, transitions
 from agents.distributions import masked_logits, masked_policy
 from agents.learner import Learner, Policy
 from agents.networks import MLP, ActionValues
+from agents.transitions import Collector, Lane, Transition
 from jaxenv import spaces, struct
 from jaxenv.environment import Environment, as_key
 
@@ -134,10 +134,7 @@ class SACDiscrete(Learner):
     name: ClassVar[str] = "sac_discrete"
 
     def __post_init__(self) -> None:
-        sizes = ("num_envs", "steps_per_iteration", "updates_per_iteration")
-        sizes += ("batch_size", "buffer_size", "learning_starts")
-        choices = {"target_entropy": ("paper", "valid"), "reward_in_units": (True, False)}
-        checks.check_options(self, sizes, choices)
+        checks.check_fields(self)
         self._collector.check_buffer(self.num_envs, self.buffer_size, self.learning_starts)
 
     # ---- the contract -------------------------------------------------------------------------
@@ -150,7 +147,7 @@ class SACDiscrete(Learner):
     def unsupported(cls, env: Environment) -> str | None:
         if not isinstance(env.action_space, spaces.Discrete):
             return f"it needs a Discrete action space, not {type(env.action_space).__name__}"
-        return collecting.unsupported(env)
+        return transitions.unsupported(env)
 
     def default_hp(self) -> Hyperparameters:
         return self.scalars(
@@ -411,7 +408,7 @@ class SACDiscrete(Learner):
             return (lanes, buffer), counts
 
         (lanes, buffer), counts = jax.lax.scan(step, (state.lanes, state.replay), keys)
-        return state.replace(lanes=lanes, replay=buffer), collecting.totals(counts)
+        return state.replace(lanes=lanes, replay=buffer), transitions.totals(counts)
 
     @property
     def _collector(self) -> Collector:

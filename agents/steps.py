@@ -17,6 +17,18 @@ def limited(gradient: Any, max_norm: chex.Array) -> Any:
     return jax.tree.map(lambda g: shrink * g, gradient)
 
 
+def descended(
+    optimizer: optax.GradientTransformation,
+    parameters: Any,
+    state: Any,
+    gradient: Any,
+    rate: chex.Array,
+) -> tuple[Any, Any]:
+    """``(parameters, state)`` after one step; state: of the optimiser, which has no rate itself."""
+    direction, state = optimizer.update(gradient, state)
+    return jax.tree.map(lambda x, d: x - rate * d, parameters, direction), state
+
+
 def left(schedule_updates: int, updates: chex.Array, dtype: Any) -> chex.Array:
     """The share of a schedule that is left after ``updates``, from 1 to 0."""
     return jnp.clip(1 - updates.astype(dtype) / schedule_updates, 0.0, 1.0)

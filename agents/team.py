@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from agents import branches, tally
 from agents.branches import Branches
 from agents.learner import scenario_axes
-from agents.networks import SequentialActor
+from agents.sequential import SequentialActor
 from agents.spread import gathered, over_environments
 from jaxenv import spaces, struct
 from jaxenv.environment import Environment
@@ -99,19 +99,19 @@ class Team:
         return math.prod(jax.eval_shape(self.env.global_state, state, params).shape)
 
     def critic_shape(self) -> dict[str, Any]:
-        """How a `networks.JointCritic` reads the global state."""
+        """How a `critics.JointCritic` reads the global state."""
         env = self.env
         rest = self.state_size - env.num_agents * env.state_row
         groups = env.state_groups or ((rest,) if rest else ())
         return {"num_agents": env.num_agents, "row": env.state_row, "groups": groups}
 
     def meeting(self) -> dict[str, Any]:
-        """How a `networks.PairwiseCritic` sees agents that share what they chose."""
+        """How a `critics.PairwiseCritic` sees agents that share what they chose."""
         env = self.env
         return {"shared_choice": env.shared_choice, "choice_groups": env.choice_groups}
 
     def actor_shape(self) -> dict[str, Any]:
-        """How a `networks.SequentialActor` reads an observation, and what it chooses."""
+        """How a `sequential.SequentialActor` reads an observation, and what it chooses."""
         groups = self.env.observation_groups or (self.env.observation_space.size,)
         return {"groups": groups, "heads": self.branches.heads, "choices": self.branches.outputs}
 
@@ -224,7 +224,7 @@ class Scale:
         return self.mean + self.deviation * output
 
     def carried(self, critic: Any, following: Scale) -> Any:
-        """A `networks.JointCritic`'s parameters whose `value` by ``following`` is what it was."""
+        """A `critics.JointCritic`'s parameters whose `value` by ``following`` is what it was."""
         layers = critic["params"]
         head = {
             "kernel": layers["values"]["kernel"] * (self.deviation / following.deviation),

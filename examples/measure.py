@@ -23,8 +23,8 @@ from agents.learner import Policy
 from jaxenv import struct
 from jaxenv.adapters.actions import chooser
 from jaxenv.environment import Environment
-from runs import program
 from runs.evaluate import measure
+from runs.folders import write_records
 
 
 @struct.dataclass
@@ -130,6 +130,6 @@ def report(
     folder.mkdir(parents=True, exist_ok=True)
     used = {key: value for key, value in vars(given).items() if key != "folder"}
     clients = {package: importlib.metadata.version(package) for package in packages}
-    program.write_records(folder, {"example": name, **used, "clients": clients})
+    write_records(folder, {"example": name, **used, "clients": clients})
     config = {"scenario": env.name, "eval_seed": 0, "episodes_per_call": 64}
     measure(config, folder, env, params, learned, baselines, given.episodes)

@@ -27,7 +27,15 @@ from jaxenv.data import measured
 from jaxenv.environment import Constraint, Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals, compute
-from jaxenv.validation import NOT_NEGATIVE, POSITIVE, check_array, check_fields, check_leaves
+from jaxenv.validation import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SECONDS,
+    check_array,
+    check_derived,
+    check_fields,
+    check_leaves,
+)
 
 NETWORK = "vgg16_cifar10"
 INPUT_SHAPE = (3, 32, 32)
@@ -259,6 +267,13 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
         check_array(
             "table_tasks", p.table_tasks, lambda x: _given_or_drawn(x) & (x == np.round(x)), valid
         )
+        work = float(p.cycles_per_flop) * p.block_flops.astype(np.float64)
+        slowest = min(float(p.device_hz * p.throttle), float(p.server_hz.min()))
+        fields = "block_flops, cycles_per_flop, device_hz, throttle, server_hz"
+        check_derived("time of a block", work / slowest, SECONDS, "s", fields)
+        sent_s = p.block_input_bits / float(min(p.rate_range_bps[0], p.wired_rate_bps))
+        fields = "block_input_bits, rate_range_bps, wired_rate_bps"
+        check_derived("time of a transfer", sent_s, SECONDS, "s", fields)
         tail = arrivals.poisson_tail(float(p.task_rate), self.max_tasks)
         tasks_drawn = self.source == "generated" or (p.table_tasks < 0).any()
         if tasks_drawn and not tail < 1e-9:

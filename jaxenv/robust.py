@@ -28,7 +28,15 @@ from jaxenv.data import measured
 from jaxenv.dnn import csv_io
 from jaxenv.environment import Constraint, Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
-from jaxenv.validation import NOT_NEGATIVE, POSITIVE, check_array, check_fields, check_leaves
+from jaxenv.validation import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SNR_DB,
+    check_array,
+    check_derived,
+    check_fields,
+    check_leaves,
+)
 
 MODELS = tuple(robust.MODELS)
 NUM_POINTS = max(len(model.table["d_MB"]) for model in robust.MODELS.values())
@@ -233,6 +241,13 @@ class Robust(Environment[RobustState, RobustParams]):
             lambda x: (x > 0) & (x[:, :1] <= x[:, 1:]),
             "give positive finite numbers, the lower one first",
         )
+        p = params
+        distance = np.maximum(1, np.array([1, math.sqrt(2)]) * np.array([0, p.half_side_m]))
+        power_db, gain_db = 10 * np.log10(p.power_w), float(p.gain_db)
+        links_db = [106 - 30 * np.log10(distance), 10 * np.log10(p.link_mhz)]
+        budget = power_db + gain_db + np.concatenate(links_db)
+        fields = "power_w, gain_db, half_side_m, link_mhz"
+        check_derived("signal-to-noise ratio in 1 MHz", budget, SNR_DB, "dB", fields)
 
     # ---- instances ----------------------------------------------------------------------------
 

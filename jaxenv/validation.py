@@ -33,7 +33,7 @@ def check_fields(env: Any, least: Mapping[str, int]) -> None:
     A ``Literal`` is one of its choices, a ``bool`` true or false; an integer is at least what
     ``least`` says of its name.
     """
-    for name, kind in _annotations(type(env)).items():
+    for name, kind in annotations(type(env)).items():
         value = getattr(env, name)
         if get_origin(kind) is Literal:
             check_choice(name, value, get_args(kind))
@@ -44,7 +44,8 @@ def check_fields(env: Any, least: Mapping[str, int]) -> None:
 
 
 @functools.cache
-def _annotations(cls: type) -> dict[str, Any]:
+def annotations(cls: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, by name."""
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
 
@@ -77,3 +78,23 @@ def check_array(name: str, value: Any, ok: Callable[[Any], Any], valid: str) -> 
     value = np.asarray(value)
     if not (np.isfinite(value) & ok(value)).all():
         raise ConfigError(name, value.tolist(), valid)
+
+
+SNR_DB = (-100.0, 200.0)
+"""Signal-to-noise ratios of a link: beyond them float32 has no rate or no time."""
+SECONDS = (0.0, 1e12)
+"""Times of one computation or transmission: sums of their squares have to be float32 numbers."""
+
+
+def check_derived(
+    name: str, values: Any, limits: tuple[float, float], unit: str, fields: str
+) -> None:
+    """What follows from several leaves, each valid by itself, is within limits.
+
+    fields: the leaves, for the message.
+    """
+    low, high = limits
+    for value in (np.min(values), np.max(values)):
+        if not low <= value <= high:
+            valid = f"{fields} have to give {low:g} to {high:g} {unit}"
+            raise ConfigError(name, f"{value:.3g} {unit}", valid)

@@ -14,8 +14,9 @@ from tqdm import tqdm
 from jaxenv.errors import ConfigError
 from runs import benchmarks, figures, program, tables
 from runs.benchmarks import Measurement
+from runs.folders import claim_folder, versions, write_records
 from runs.gpu import chosen
-from runs.program import Config, check_integer
+from runs.settings import Config, check_integer
 
 ALL = "all"
 FILE = "benchmark.json"
@@ -41,12 +42,13 @@ def run(config: Config, folder: Path) -> None:
     functions = {} if every else benchmarks.suite_benchmarks(config["suite"])
     if not every and not functions:
         raise ConfigError("suite", config["suite"], "no benchmark is registered in it")
-    program.claim_folder(folder)
-    program.write_records(folder, config)
+    claim_folder(folder)
+    write_records(folder, config)
     if every:
         measurements = run_pieces(config, folder)
     else:
-        measurements = [m for function in functions.values() for m in function(config)]
+        bar = tqdm(functions.values(), unit="benchmark", disable=None)
+        measurements = [m for function in bar for m in function(config)]
     write_benchmark(folder / FILE, measurements)
     print(measurement_table(measurements))
     curves = throughputs(measurements)
@@ -75,8 +77,8 @@ def run_pieces(config: Config, folder: Path) -> list[Measurement]:
 
 def write_benchmark(path: Path, measurements: list[Measurement]) -> None:
     """One record per measurement, each with the hardware and the versions it was made on."""
-    versions = program.versions()
-    where = {"hardware": versions.pop("hardware"), "versions": versions}
+    made_on = versions()
+    where = {"hardware": made_on.pop("hardware"), "versions": made_on}
     records = [dataclasses.asdict(measurement) | where for measurement in measurements]
     path.write_text(json.dumps(records, indent=2) + "\n")
 

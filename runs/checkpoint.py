@@ -97,6 +97,8 @@ class Checkpoints:
             ),
             metrics={"value": float(value)} if ranked else None,
         )
+        if jax.process_index() > 0:
+            return
         sums = self.folder / str(update) / SUMS
         partial = sums.with_name(f"{SUMS}.partial")
         partial.write_text(json.dumps(_sums(sums.parent)))
@@ -162,18 +164,19 @@ class Checkpoints:
                 raise ConfigError("checkpoint", str(path), valid)
         leaves, names = _plain_leaves(target)
         wanted = _describe(leaves, names)
-        if meta["leaves"] != wanted:
+        if sorted(meta["leaves"]) != sorted(wanted):
             valid = f"its state does not fit this configuration: {_difference(meta, wanted)}"
             raise ConfigError("checkpoint", str(path), valid)
         sharding = sharding or spread.sharding(None)
+        held = {name: number for number, (name, *_) in _numbered(meta["leaves"])}
         abstract = {
-            number: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-            for number, leaf in _numbered(leaves)
+            held[name]: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+            for name, leaf in zip(names, leaves, strict=True)
         }
         restored = self._manager.restore(
             update, args=self._args.Composite(leaves=self._args.StandardRestore(abstract))
         )
-        values = [restored["leaves"][number] for number, _ in _numbered(leaves)]
+        values = [restored["leaves"][held[name]] for name in names]
         return _typed(values, target)
 
     def close(self) -> None:

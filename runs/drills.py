@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from runs import drilling, program, tables
-from runs.program import Config, check_integer, check_names
+from runs.folders import claim_folder, write_records
+from runs.settings import Config, check_integer, check_names
 
 COLUMNS = ("drill", "what", "count", "unit", "failed", "seconds", "note")
 
@@ -28,8 +29,8 @@ def run(config: Config, folder: Path) -> None:
     """
     check_integer(config, "seed", low=0)
     drills = {name: drilling.drill(name) for name in check_names("drills", config["drills"])}
-    program.claim_folder(folder)
-    program.write_records(folder, config)
+    claim_folder(folder)
+    write_records(folder, config)
     rows: list[tables.Row] = []
     for name, drill in drills.items():
         print(f"{name}: {' '.join(drill.__doc__.split('.')[0].split())}", flush=True)

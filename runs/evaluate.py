@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 from agents import registry as agents_registry
 from agents import streaming
 from agents.choices import COLLAPSED, choices_of, collapsed_agents
-from agents.learner import EpisodeTerms, Learner, Policy, effective_env
-from agents.spread import fetched
+from agents.learner import EpisodeTerms, Policy, effective_env
 from jaxenv.environment import Environment
-from jaxenv.errors import ConfigError
 from runs import figures, program, tables
-from runs.checkpoint import Checkpoints
-from runs.program import Config
+from runs.devices import wait_for_all, writes
+from runs.folders import claim_folder, write_records, write_resolved
+from runs.policies import stored_policy, with_stored_env
+from runs.settings import Config, build_env, check_baselines, check_integer
 
 STREAM = 2**31 - 1  # evaluation episodes never meet the keys of a training seed
 MAX_THREADS = 4
@@ -45,90 +43,26 @@ def run(config: Config, folder: Path) -> None:
 
 def carry_out(config: Config, folder: Path, stored: Config | None) -> None:
     """`run` in the environment of ``config``. stored: the configuration of the checkpoint's run."""
-    env, params = program.build_env(config)
+    env, params = build_env(config)
     policies: dict[str, Policy] = {}
     if stored is not None:
         policies[stored["agent"]["name"]] = stored_policy(config, stored, env, params)
-    names = program.check_baselines(config, env)
-    program.claim_folder(folder)
-    program.wait_for_all("checked")  # nobody writes before all have looked
-    program.write_records(folder, config)
-    program.write_resolved(folder, env, params)
+    names = check_baselines(config, env)
+    claim_folder(folder)
+    wait_for_all("checked")  # nobody writes before all have looked
+    write_records(folder, config)
+    write_resolved(folder, env, params)
     measure(config, folder, env, params, policies, names, config["num_episodes"])
     for name, draw in (("quantiles", figures.quantile_figure), ("actions", figures.action_figure)):
-        if program.writes() and (folder / f"{name}.csv").exists():
+        if writes() and (folder / f"{name}.csv").exists():
             draw(tables.read_csv(folder / f"{name}.csv"), folder / "figures" / f"{name}.png")
-
-
-def with_stored_env(config: Config) -> tuple[Config, Config]:
-    """``(stored, config)``: the run's configuration, and ours in the run's environment.
-
-    ``env.*`` given on the command line replace the run's values; another environment is refused.
-    """
-    path = program.run_folder(config["checkpoint"])
-    stored = program.stored_config(path)
-    own = config["env"]["name"]
-    if own != stored["env"]["name"]:
-        valid = f"the policy of {path} was trained on env={stored['env']['name']}"
-        raise ConfigError("env", own, valid)
-    given = {name: config["env"][name] for name in program.given_env_settings(config["env"])}
-    scenario = config["scenario"] if program.given_settings("scenario") else stored["scenario"]
-    return stored, config | {"env": stored["env"] | given, "scenario": scenario}
-
-
-def stored_policy(config: Config, stored: Config, env: Environment, params: Any) -> Policy:
-    """The policies of every seed of a checkpoint, stacked."""
-    path = program.run_folder(config["checkpoint"])
-    step = config["step"] if path == Path(config["checkpoint"]) else _step_of(config["checkpoint"])
-    if not isinstance(step, int) and step not in ("last", "best"):
-        raise ConfigError("step", step, "choose last, best, or an update")
-    trained_env, trained_params = program.build_env(stored)
-    learner, hp = program.build_learner(stored, trained_env)
-    fitted, _ = program.build_learner(stored, env)
-    target = abstract_states(learner, trained_params, hp, stored["num_seeds"])
-    shapes = jax.tree.map(jnp.shape, jax.eval_shape(learner.policy, target))
-    other = jax.eval_shape(fitted.policy, abstract_states(fitted, params, hp, stored["num_seeds"]))
-    if shapes != jax.tree.map(jnp.shape, other):
-        sizes = [f.name for f in dataclasses.fields(env) if f.init]
-        name = next((n for n in sizes if getattr(env, n) != getattr(trained_env, n)), "env")
-        was = getattr(trained_env, name, stored["env"])
-        valid = f"the policy of {path} was trained at {was}, and does not fit"
-        raise ConfigError(name, getattr(env, name, config["env"]), valid)
-    checkpoints = Checkpoints(path, identity(learner))
-    update, state, skipped = checkpoints.restore(target, step)
-    checkpoints.close()
-    for line in skipped:
-        print(f"{line}; using update {update}")
-    return policies_of(fitted, state)
-
-
-def abstract_states(learner: Learner, params: Any, hp: Any, num_seeds: int) -> Any:
-    """Shapes and dtypes of the states of ``num_seeds`` training seeds."""
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), num_seeds))
-    return jax.eval_shape(jax.vmap(lambda key: learner.init(key, params, hp)), keys)
-
-
-def _step_of(checkpoint: str) -> int | str:
-    name = Path(checkpoint).name
-    return int(name) if name.isdigit() else "last"
-
-
-def identity(learner: Learner) -> dict[str, str]:
-    """What a checkpoint must have been written by, to be read again."""
-    return {"env": learner.env.name, "agent": learner.name}
-
-
-def policies_of(learner: Learner, states: Any) -> Policy:
-    """The policies of states stacked over seeds, stacked likewise."""
-    policies = jax.vmap(learner.policy)(states)
-    return fetched(policies) if jax.process_count() > 1 else policies
 
 
 def check_evaluation(config: Config, episodes: str) -> None:
     """Refuses settings of an evaluation that cannot be used."""
-    program.check_integer(config, episodes)
-    program.check_integer(config, "episodes_per_call")
-    program.check_integer(config, "eval_seed", low=0)
+    check_integer(config, episodes)
+    check_integer(config, "episodes_per_call")
+    check_integer(config, "eval_seed", low=0)
 
 
 def evaluation_key(config: Config) -> jax.Array:
@@ -166,7 +100,7 @@ def measure(
         for name, policy in policies.items()
     }
     total = sum(episodes.values())
-    with tqdm(unit="episode", total=total, disable=not program.writes()) as bar:
+    with tqdm(unit="episode", total=total, disable=not writes()) as bar:
 
         def terms_of(name: str) -> EpisodeTerms:
             terms = streaming.measure(
@@ -195,7 +129,7 @@ def measure(
         if name in learned:
             warn_of_collapse(name, collapsed_agents(parts, terms.actions))
     rows += bounds
-    if not program.writes():
+    if not writes():
         return rows
     tables.write_csv(folder / "evaluation.csv", tables.EVALUATION, rows)
     tables.write_csv(folder / "evaluation_seeds.csv", tables.EVALUATION_SEEDS, seeds)

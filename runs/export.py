@@ -26,9 +26,11 @@ from agents.learner import Policy, effective_env
 from jaxenv import spaces
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
-from runs import benchmark, latency, program, render
+from runs import benchmark, latency, program
 from runs.benchmarks import Measurement
-from runs.program import Config, check_integer
+from runs.folders import claim_folder, versions, write_records
+from runs.policies import check_choice, chosen_policy
+from runs.settings import Config, check_integer
 
 ARTIFACT, SCHEMA = "policy.jaxexport", "policy.json"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
@@ -46,21 +48,21 @@ def run(config: Config, folder: Path) -> None:
     platforms = config["platforms"]
     if not isinstance(platforms, list) or not platforms or set(platforms) - set(PLATFORMS):
         raise ConfigError("platforms", platforms, f"give a list of {', '.join(PLATFORMS)}")
-    render.check_choice(config)
-    env, params, policy = render.chosen_policy(config)
+    check_choice(config)
+    env, params, policy = chosen_policy(config)
     env = effective_env(env, policy)
     reason = unsupported(env, params, policy)
     if reason is not None:
         name = "checkpoint" if config["baseline"] is None else "baseline"
         raise ConfigError(name, config[name], reason)
     exported = exported_policy(env, params, policy, platforms)
-    program.claim_folder(folder)
-    program.write_records(folder, config)
+    claim_folder(folder)
+    write_records(folder, config)
     (folder / ARTIFACT).write_bytes(exported.serialize())
     described = schema(env, params, exported) | {
         "policy": config["baseline"] or f"{config['checkpoint']}, seed {config['training_seed']}",
         "config": config,
-        "versions": program.versions(),
+        "versions": versions(),
     }
     (folder / SCHEMA).write_text(json.dumps(described, indent=2) + "\n")
     print(f"{ARTIFACT} and {SCHEMA}, for {' and '.join(exported.platforms)}, written to {folder}")

@@ -216,8 +216,9 @@ def _line(ax: Any, rows: Sequence[Row], x: str, label: str) -> None:
 
 def _bars(ax: Any, rows: Sequence[Row], labels: Sequence[str]) -> None:
     means, errors = _intervals(rows)
-    ax.barh(range(len(rows)), means, xerr=errors, capsize=2, height=0.7)
+    ax.barh(range(len(rows)), means, xerr=errors, color="#56B4E9", capsize=2, height=0.7)
     ax.set_yticks(range(len(rows)), labels)
+    ax.locator_params(axis="x", nbins=5)
     ax.invert_yaxis()
 
 

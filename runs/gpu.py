@@ -16,7 +16,7 @@ from typing import Any
 
 from jaxenv.errors import ConfigError
 from runs import program, tables
-from runs.program import Config, check_integer
+from runs.settings import Config, check_integer
 
 DONE = "done"
 SMALL = ("*.csv", "*.json", "*.yaml", "figures/*")

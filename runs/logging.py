@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from jaxenv.errors import ConfigError
-from runs.program import Config
+from runs.settings import Config
 from runs.sweep import flat
 from runs.tables import read_csv, write_csv
 

@@ -18,7 +18,8 @@ from jaxenv.errors import ConfigError
 from jaxenv.registry import load_object
 from runs import benchmark, program, tables
 from runs.benchmarks import Measurement
-from runs.program import Config, check_integer
+from runs.folders import claim_folder, write_records
+from runs.settings import Config, check_integer
 
 FILE = "profile.csv"
 
@@ -41,8 +42,8 @@ def run(config: Config, folder: Path) -> None:
         profile = dnn.profile_flax(module, config["input_shape"], blocks=blocks, **arguments)
     except (TypeError, ValueError) as error:
         raise ConfigError("model", config["model"], str(error)) from None
-    program.claim_folder(folder)
-    program.write_records(folder, config)
+    claim_folder(folder)
+    write_records(folder, config)
     with tqdm(total=profile.num_layers - 1, unit="block", desc="compiled") as bar:
         profile, calls = block_calls(
             *(module, config["input_shape"]),
@@ -72,7 +73,7 @@ def chosen_model(config: Config) -> tuple[Any, Any, dnn.MacCounts | None]:
     """The Flax module, its blocks and, of a network of the zoo, its MACs by kind."""
     name, shape, granularity = (config[key] for key in ("model", "input_shape", "granularity"))
     given, arguments = config["blocks"], config["call_arguments"]
-    if not isinstance(name, str):
+    if not isinstance(name, str) or (":" not in name and name not in dnn.networks()):
         valid = f"give one of {', '.join(dnn.networks())}, or module:name of a Flax module"
         raise ConfigError("model", name, valid)
     whole = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)

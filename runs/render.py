@@ -14,13 +14,14 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from agents import registry as agents_registry
 from agents.learner import Policy, effective_env
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
-from jaxenv.rendering.base import Step
-from runs import evaluate, figures, program
-from runs.program import Config, check_integer
+from jaxenv.rendering.base import Step, headline
+from runs import figures, program
+from runs.folders import claim_folder, write_records
+from runs.policies import check_choice, chosen_policy
+from runs.settings import Config, check_integer
 
 FORMATS = ("gif", "mp4", "png")
 SIZE_IN, HISTORY_SIZE_IN, DPI = (9.0, 5.2), (10.0, 6.4), 100
@@ -59,35 +60,15 @@ def run(config: Config, folder: Path) -> None:
     if not callable(getattr(env, "draw", None) or getattr(env, "draw_episode", None)):
         raise ConfigError("env", env.name, "it has no method draw(axes, state, params)")
     film = ffmpeg() if config["format"] == "mp4" else None
-    program.claim_folder(folder)
-    program.write_records(folder, config)
+    claim_folder(folder)
+    write_records(folder, config)
     path = folder / "figures" / f"episode.{config['format']}"
     name = config["baseline"] or f"policy of {config['checkpoint']}"
     frames = frames_of(env, params, policy, config["episode_seed"], config["max_frames"], name)
     write_frames(frames, path, config["frames_per_s"], film)
-    print(f"{len(frames.held)} frames written to {path}")
-
-
-def check_choice(config: Config) -> None:
-    """Refuses neither, or both, of a checkpoint and a baseline."""
-    if (config["checkpoint"] is None) == (config["baseline"] is None):
-        given = config["checkpoint"] or config["baseline"]
-        raise ConfigError("checkpoint", given, "give either checkpoint=DIR or baseline=NAME")
-
-
-def chosen_policy(config: Config) -> tuple[Environment, Any, Policy]:
-    """``(env, params, policy)``: one training seed of a checkpoint, or a baseline."""
-    if config["checkpoint"] is None:
-        env, params = program.build_env(config)
-        return env, params, agents_registry.baseline(config["baseline"], env)
-    stored, config = evaluate.with_stored_env(config)
-    seed = config["training_seed"]
-    if seed >= stored["num_seeds"]:
-        valid = f"the run has the seeds 0 to {stored['num_seeds'] - 1}"
-        raise ConfigError("training_seed", seed, valid)
-    env, params = program.build_env(config)
-    policies = evaluate.stored_policy(config, stored, env, params)
-    return env, params, jax.tree.map(lambda leaf: leaf[seed], policies)
+    count = len(frames.held)
+    what = f"the last of {count} frames" if config["format"] == "png" else f"{count} frames"
+    print(f"{what} written to {path}")
 
 
 class Frames(NamedTuple):
@@ -108,14 +89,15 @@ def frames_of(
     if not callable(getattr(env, "draw_episode", None)):
         states = episode_states(env, params, policy, seed, max_frames)
         return state_frames(env, params, states, f"{env.name}: {name}")
-    steps = [Step(*step) for step, _ in episode(env, params, policy, seed, max_frames)]
+    played = episode(env, params, policy, seed, max_frames)
+    total = min(max_frames, int(params.max_steps))
+    steps = [Step(*step) for step, _ in tqdm(played, total=total, unit="step")]
     figure, plain = figures.blank_figure(HISTORY_SIZE_IN), jax.device_get(params)
 
     def draw(now: int) -> None:
         figure.clear()
         env.draw_episode(figure, steps, now, plain)
-        title = f"{name} in {figure.get_suptitle()}"
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10)
+        headline(figure, f"{name} in {figure.get_suptitle()}")
 
     return Frames(figure, draw, [1.0] * len(steps))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from jaxenv.errors import ConfigError
 from runs import benchmark, program, tables
-from runs.program import Config
+from runs.settings import Config, stored_yaml
 
 IMAGES = {".png": "image/png", ".gif": "image/gif", ".svg": "image/svg+xml"}
 TEXTS = {
@@ -34,7 +34,8 @@ p.where { color: #777; margin-top: 0; }
 div.wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.86rem; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #8883; text-align: left; }
-td.number { text-align: right; white-space: nowrap; }
+th.number, td.number { text-align: right; }
+td.number { white-space: nowrap; }
 tr.bound td { font-style: italic; }
 td.holds { color: #18794e; } td.fails { color: #c62a2f; }
 figure { margin: 1rem 0; } figcaption { color: #777; font-size: 0.86rem; }
@@ -111,7 +112,7 @@ def sections(source: Path) -> list[str]:
         ("sweep.csv", "Sweep", _plain_table),
         ("evaluation.csv", "Evaluation", _evaluation_table),
         ("violations.csv", "Violations", _plain_table),
-        ("quantiles.csv", "Quantiles over episodes", _plain_table),
+        ("quantiles.csv", "Quantiles over episodes", _folded_table),
         ("verdicts.csv", "Verdicts", _verdict_table),
         ("progress.csv", "Measured while training", _plain_table),
     ):
@@ -130,15 +131,21 @@ def sections(source: Path) -> list[str]:
 
 
 def _config(source: Path) -> Config:
-    return program.stored_yaml(source / "config.yaml")
+    return stored_yaml(source / "config.yaml")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], marked: Any = None) -> str:
     """An HTML table; marked: from a row to its class."""
 
+    def kind_of(text: str) -> str:
+        return text if text in ("holds", "fails") else "number" if NUMBER.fullmatch(text) else ""
+
     def cell(text: str) -> str:
-        kind = text if text in ("holds", "fails") else "number" if NUMBER.fullmatch(text) else ""
-        return f'<td class="{kind}">{escape(text)}</td>'
+        return f'<td class="{kind_of(text)}">{escape(text)}</td>'
+
+    def heading_cell(column: int, name: str) -> str:
+        numbers = any(kind_of(row[column]) == "number" for row in rows)
+        return f'<th class="number">{escape(name)}</th>' if numbers else f"<th>{escape(name)}</th>"
 
     lines = []
     for row in rows[:MOST_ROWS]:
@@ -146,7 +153,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], marked: Any = N
         lines.append(f'<tr class="{kind}">' + "".join(map(cell, row)) + "</tr>")
     if len(rows) > MOST_ROWS:
         lines.append(f"<tr><td>and {len(rows) - MOST_ROWS} rows more in the file</td></tr>")
-    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    head = "".join(heading_cell(*named) for named in enumerate(header))
     body = "\n".join(lines)
     return f'<div class="wide"><table>\n<tr>{head}</tr>\n{body}\n</table></div>'
 
@@ -178,6 +185,10 @@ def _plain_table(path: Path) -> str:
     with path.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     return _table(header, [[_short(cell) for cell in row] for row in rows])
+
+
+def _folded_table(path: Path) -> str:
+    return f"<details><summary>{path.name}</summary>\n{_plain_table(path)}\n</details>"
 
 
 def _short(text: str) -> str:

@@ -9,9 +9,11 @@ from tqdm import tqdm
 
 from jaxenv.errors import ConfigError
 from runs import program, reproductions, tables
+from runs.command_line import resumed
 from runs.figures import save_figure
-from runs.program import Config, check_integer
+from runs.folders import claim_folder, hold_folder, write_records
 from runs.reproductions import Reproduction, Verdict
+from runs.settings import Config, check_integer
 
 SCALES = ("smoke", "paper")
 VERDICTS = tuple(field.name for field in dataclasses.fields(Verdict))
@@ -29,7 +31,7 @@ def run(config: Config, folder: Path) -> None:
     measures everything again.
     """
     if config["resume"] is not None:
-        config = program.resumed(config, folder)
+        config = resumed(config, folder)
     if config["scale"] not in SCALES:
         raise ConfigError("scale", config["scale"], f"choose one of {', '.join(SCALES)}")
     check_integer(config, "seed", low=0)
@@ -38,10 +40,10 @@ def run(config: Config, folder: Path) -> None:
             check_integer(config, name)
     chosen = reproductions.selected(config["figure"])
     if config["resume"] is None:
-        program.claim_folder(folder)
+        claim_folder(folder)
     else:
-        program.hold_folder(folder)
-    program.write_records(folder, config | {"resume": None})
+        hold_folder(folder)
+    write_records(folder, config | {"resume": None})
     verdicts: list[Verdict] = []
     with tqdm(chosen.items(), unit="figure", disable=len(chosen) == 1) as bar:
         for name, function in bar:

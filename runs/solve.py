@@ -20,7 +20,9 @@ from allocators import certificate, robust
 from jaxenv.dnn.csv_io import read_rows
 from jaxenv.errors import ConfigError
 from runs import program, tables
-from runs.program import Config, check_integer
+from runs.command_line import given_settings
+from runs.folders import claim_folder, write_records
+from runs.settings import Config, check_integer
 
 REQUIRED = ("instance", "model", "distance_m", "deadline_s", "risk", "bandwidth_mhz")
 OPTIONAL = ("power_w",)
@@ -71,13 +73,13 @@ def run(config: Config, folder: Path) -> None:
     if config["instances"] is None:
         problems = drawn(config)
     else:
-        ignored = [name for name in program.given_settings() if name in OF_DRAWN]
+        ignored = [name for name in given_settings() if name in OF_DRAWN]
         if ignored:
             valid = "it is for drawn instances; those of a file say it themselves"
             raise ConfigError(ignored[0], config[ignored[0]], valid)
         problems = read_problems(config["instances"])
-    program.claim_folder(folder)
-    program.write_records(folder, config)
+    claim_folder(folder)
+    write_records(folder, config)
     allocations: list[tables.Row] = []
     solutions: list[tables.Row] = []
     size = config["batch_size"]

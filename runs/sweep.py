@@ -15,7 +15,8 @@ from omegaconf import DictConfig
 from jaxenv.errors import ConfigError
 from runs import program
 from runs.figures import sweep_figure
-from runs.program import Config, stored_config, stored_yaml
+from runs.folders import claim_folder, stored_config
+from runs.settings import Config, stored_yaml
 from runs.tables import BOUND, EVALUATION, Row, format_table, interval, read_csv, write_csv
 
 # Settings that say how and where a job ran, not what it trained; the scenario follows the rest.
@@ -132,7 +133,7 @@ def run(config: Config, folder: Path) -> None:
     if not job_folders(folders):
         valid = "no finished training run is in or below it; give the folders of sweeps or of runs"
         raise ConfigError("folders", given, valid)
-    program.claim_folder(folder)
+    claim_folder(folder)
     print(write_sweep(folders, folder))
     print(f"written to {folder}/sweep.csv and {folder}/figures/sweep.png")
 

@@ -16,7 +16,8 @@ from xml.etree import ElementTree
 from jaxenv.data.sumo import ROUTE_COLUMNS, Route, read_fcd
 from jaxenv.errors import ConfigError
 from runs import program, tables
-from runs.program import Config, check_integer
+from runs.folders import claim_folder, write_records
+from runs.settings import Config, check_integer
 
 TRACES = {"xml": "trace.fcd.xml.gz", "csv": "trace.fcd.csv.gz"}
 
@@ -39,8 +40,8 @@ def run(config: Config, folder: Path) -> None:
         raise ConfigError("format", config["format"], f"choose one of {', '.join(TRACES)}")
     Route(config["points"])
     netconvert, sumo = (executable(name) for name in ("netconvert", "sumo"))
-    program.claim_folder(folder)
-    program.write_records(folder, config)
+    claim_folder(folder)
+    write_records(folder, config)
     _write_road(folder, config)
     trace = folder / TRACES[config["format"]]
     _call(

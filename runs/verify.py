@@ -8,9 +8,13 @@ import math
 import sys
 from pathlib import Path
 
+from jaxenv import registry
 from jaxenv.errors import ConfigError
 from runs import evaluate, program, reproduce, tables, train
-from runs.program import Config
+from runs.command_line import store_plugin_nodes
+from runs.folders import run_folder, stored_config, versions
+from runs.jobs import make_job
+from runs.settings import Config, check_names, stored_yaml
 
 NOT_COMPARED = ("timing.csv",)
 DIFFERENCES = ("file", "row", "column", "published", "again", "difference")
@@ -52,7 +56,7 @@ def run(config: Config, folder: Path) -> None:
         valid = "it holds no config.yaml that train, evaluate or reproduce wrote"
         raise ConfigError("run", str(source), valid if source.is_dir() else "no such folder")
     try:
-        stored = program.stored_yaml(source / "config.yaml")
+        stored = stored_yaml(source / "config.yaml")
     except Exception as error:
         valid = f"its config.yaml cannot be read ({type(error).__name__})"
         raise ConfigError("run", str(source), valid) from None
@@ -93,7 +97,7 @@ def check_versions(source: Path) -> None:
     tell = "any_version=true compares anyway"
     if not path.is_file():
         raise ConfigError("run", str(source), f"it holds no versions.json; {tell}")
-    made, here = json.loads(path.read_text())["packages"], program.versions()["packages"]
+    made, here = json.loads(path.read_text())["packages"], versions()["packages"]
     other = [f"{name} {made[name]} (here {here.get(name)})" for name in made]
     other = [text for name, text in zip(made, other, strict=True) if made[name] != here.get(name)]
     if other:
@@ -105,7 +109,7 @@ def origin(source: Path) -> str:
     path = source / "versions.json"
     made = json.loads(path.read_text()) if path.is_file() else {}
     words = []
-    for found in (made, program.versions()):
+    for found in (made, versions()):
         hardware = found.get("hardware", {})
         words.append(f"revision {found.get('git_revision')} on {hardware.get('cpu')}")
     return f"published by {words[0]}, made again by {words[1]}"
@@ -116,7 +120,7 @@ def trained_again(source: Path, stored: Config, training: str | None, folder: Pa
     if training is not None:
         return training
     if (source / "training.yaml").is_file():
-        carry_out("train", program.stored_yaml(source / "training.yaml"), folder)
+        carry_out("train", stored_yaml(source / "training.yaml"), folder)
         return str(folder)
     if not Path(stored["checkpoint"]).exists():
         valid = "the run that it measures is not there; give training=DIR"
@@ -126,16 +130,45 @@ def trained_again(source: Path, stored: Config, training: str | None, folder: Pa
 
 def carry_out(name: str, stored: Config, folder: Path, training: str | None = None) -> None:
     """Runs a program on a stored configuration. training: the run that an evaluation measures."""
-    config = program.completed(name, stored)
+    config = completed(name, stored)
     program.set_up(config)
     if name == "train":
-        train.train([train.make_job(config, folder)])
+        train.train([make_job(config, folder)])
     elif name == "evaluate":
         config = config | {"checkpoint": training}
-        run_of = None if training is None else program.run_folder(training, "training")
-        evaluate.carry_out(config, folder, run_of and program.stored_config(run_of))
+        run_of = None if training is None else run_folder(training, "training")
+        evaluate.carry_out(config, folder, run_of and stored_config(run_of))
     else:
         reproduce.run(config, folder)
+
+
+def completed(name: str, stored: Config) -> Config:
+    """A stored configuration of a program with today's defaults of what it does not say.
+
+    To be called within a job of any program.
+
+    Raises:
+        ConfigError: it has a setting that there no longer is.
+    """
+    from hydra import compose
+    from omegaconf import OmegaConf
+
+    registry.load_plugins(check_names("plugins", stored.get("plugins", [])))
+    chosen = {g: v["name"] for g, v in stored.items() if isinstance(v, dict) and "name" in v}
+    store_plugin_nodes(chosen.get("env"))
+    config = compose(name, overrides=[f"{group}={choice}" for group, choice in chosen.items()])
+    return _overlaid(OmegaConf.to_container(config, resolve=True), stored)
+
+
+def _overlaid(config: Config, stored: Config, prefix: str = "") -> Config:
+    """``config`` with stored values, dictionaries name by name."""
+    for name, value in stored.items():
+        if name not in config:
+            raise ConfigError(f"{prefix}{name}", value, "this version has no such setting")
+        both = isinstance(value, dict) and isinstance(config[name], dict)
+        value = _overlaid(config[name], value, f"{prefix}{name}.") if both else value
+        config = config | {name: value}
+    return config
 
 
 def made_again(folder: Path, file: str) -> Path | None:

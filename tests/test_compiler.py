@@ -10,6 +10,8 @@ import pytest
 
 from jaxenv import compiler
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize("size", [1000, 4000])
 def test_sums_of_products_are_right_at_any_size(size):

@@ -15,6 +15,8 @@ from jaxenv import ConfigError
 from jaxenv.environment import Environment, Metric, as_key, cast_leaf
 from tests.toy_environments import LEFT, RIGHT, STAY, Corridor, Crew, Signal
 
+pytestmark = pytest.mark.quick
+
 KEY, NEXT = jax.random.key(1), jax.random.key(2)
 
 

@@ -61,6 +61,7 @@ def same_under_vmap(axes, args):
     same(f, g, args)
 
 
+@pytest.mark.quick
 def test_unbatched():
     same(ours, reference, arguments(((), (), (), ())))
 
@@ -70,6 +71,7 @@ def test_sizes_that_four_does_not_divide(size):
     same_under_vmap([0], arguments([(size,)] * 4, seed=size))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "batched",
     [(1, 1, 0, 0), (0, 0, 1, 1), (1, 0, 0, 0), (0, 1, 0, 0), (0, 0, 0, 1), (0, 0, 1, 0)],
@@ -104,6 +106,7 @@ def test_three_vmaps():
     same_under_vmap(axes, arguments(shapes, seed=5))
 
 
+@pytest.mark.quick
 def test_all_lanes_done_at_the_start():
     limit, factor, count, x = arguments([(150,)] * 4)
     out = jax.vmap(ours)(jnp.zeros_like(limit), factor, count, x)
@@ -111,6 +114,7 @@ def test_all_lanes_done_at_the_start():
     np.testing.assert_array_equal(out["count"], count)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("slow_lane", [0, 149])
 def test_one_slow_lane(slow_lane):
     limit, factor, count, x = arguments([(150,)] * 4, high=6)

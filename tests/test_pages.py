@@ -20,6 +20,7 @@ from runs import reproductions
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+EXTENSION = ROOT / "examples" / "extension"
 # Pages whose code runs elsewhere: it needs other libraries, other files or smaller sizes.
 ELSEWHERE = {"adapters.md": "tests/adapters", "export.md": "tests/runs", "gradients.md": "tests"}
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
@@ -40,6 +41,8 @@ def registries(monkeypatch) -> None:
         (jaxenv.registry, "_environments"),
         (agents.registry, "_learners"),
         (agents.registry, "_baselines"),
+        (agents.registry, "_bounds"),
+        (reproductions, "_figures"),
     ):
         monkeypatch.setattr(module, name, copy.deepcopy(getattr(module, name)))
 
@@ -63,6 +66,7 @@ def learns(names: dict) -> bool:
 CLAIMS = {
     "index.md": lambda names: float(names["reward"]) < 0,
     "tutorials/environment.md": lambda names: names["env"].capacity == 8,
+    "tutorials/figure.md": lambda names: names["result"].verdicts[0].verdict == names["HOLDS"],
     "tutorials/evaluation.md": lambda names: names["paired"] < names["unpaired"],
     "tutorials/importing.md": falls_with_the_load,
     "tutorials/learner.md": learns,
@@ -85,6 +89,7 @@ def test_the_code_of_a_page_runs(page, monkeypatch, capsys):
         assert shown in capsys.readouterr().out
 
 
+@pytest.mark.quick
 def test_the_api_pages_name_modules_that_there_are_each_once():
     named = [
         name
@@ -101,9 +106,10 @@ def test_the_api_pages_name_modules_that_there_are_each_once():
 
 
 def commands() -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """``(page, program, arguments)`` of every command line of the README and the pages."""
+    """``(page, program, arguments)`` of every command line of the READMEs and the pages."""
     seen = set()
-    for path in (ROOT / "README.md", *(DOCS / page for page in PAGES)):
+    readmes = (ROOT / "README.md", EXTENSION / "README.md")
+    for path in (*readmes, *(DOCS / page for page in PAGES)):
         for name, rest in re.findall(r"python -m runs\.([a-z]+)\b([^`\n]*)", path.read_text()):
             arguments = tuple(shlex.split(rest, comments=True))
             if (name, arguments) not in seen:
@@ -129,14 +135,19 @@ def folder(tmp_path, monkeypatch) -> Path:
         "my_plugin": re.findall(r"```python\n(# my_plugin.*?)```", readme, flags=re.DOTALL),
         "my_sensor": blocks("tutorials/environment.md")[:2],
         "my_learner": blocks("tutorials/learner.md")[:2],
+        "my_figure": blocks("tutorials/figure.md")[:1],
     }
     for name, sources in plugins.items():
         (tmp_path / f"{name}.py").write_text("\n".join(sources))
+    shutil.copytree(EXTENSION, tmp_path, dirs_exist_ok=True)
+    guide = (DOCS / "tutorials" / "environment.md").read_text()
+    (experiment,) = re.findall(r"```yaml\n(.*?)```", guide, flags=re.DOTALL)
+    (tmp_path / "experiment" / "sensor_dqn.yaml").write_text(experiment)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     yield tmp_path
-    for name in plugins:
-        sys.modules.pop(name, None)
+    for path in tmp_path.glob("*.py"):
+        sys.modules.pop(path.stem, None)
 
 
 def test_every_command_is_understood(folder, capsys):

@@ -36,6 +36,7 @@ def test_an_environment_in_ten_lines():
     assert not names["truncated"].any()
 
 
+@pytest.mark.quick
 def test_the_plugin_passes_the_compliance_test(plugin):
     (source,) = (block for block in BLOCKS if "check_environment(" in block)
     exec(source, {})
@@ -60,6 +61,7 @@ def test_the_plugin_trains_and_is_measured_beside_its_baseline(plugin):
     assert abs(cost["random_search"] - 0.8) < 0.05
 
 
+@pytest.mark.quick
 def test_the_tables_are_those_of_the_published_results():
     found = re.findall(r"<!-- table: (.*?) -->\n(.*?)\n<!-- end -->", README, flags=re.DOTALL)
     assert found
@@ -68,6 +70,7 @@ def test_the_tables_are_those_of_the_published_results():
         assert shown == tables.markdown_table(ROOT / path, metrics)
 
 
+@pytest.mark.quick
 def test_the_table_of_learners_is_that_of_the_registry():
     (shown,) = re.findall(r"<!-- compatibility -->\n(.*?)\n<!-- end -->", README, flags=re.DOTALL)
     header, _, *rows = [

@@ -9,6 +9,8 @@ import jaxenv
 from jaxenv import registry
 from tests.toy_environments import Corridor
 
+pytestmark = pytest.mark.quick
+
 PLUGIN = """
 import jaxenv
 from tests.toy_environments import Corridor

@@ -17,6 +17,7 @@ def test_discrete_shape_dtype_mask():
     np.testing.assert_array_equal(space.mask(), [True] * 4)
 
 
+@pytest.mark.quick
 def test_discrete_samples_every_allowed_value_uniformly_and_no_other():
     mask = jnp.asarray([True, False, True, True])
     values = np.asarray(jax.vmap(lambda key: spaces.Discrete(4).sample(key, mask))(KEYS))
@@ -27,6 +28,7 @@ def test_discrete_samples_every_allowed_value_uniformly_and_no_other():
     assert np.abs(counts[[0, 2, 3]] - 400 / 3).max() < 47
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("value", "inside"), [(0, True), (3, True), (-1, False), (4, False)])
 def test_discrete_contains(value, inside):
     assert bool(spaces.Discrete(4).contains(value)) is inside
@@ -39,6 +41,7 @@ def test_multi_discrete_mask_is_false_beyond_the_range_of_an_entry():
     np.testing.assert_array_equal(space.mask(), expected)
 
 
+@pytest.mark.quick
 def test_multi_discrete_samples_cover_exactly_the_allowed_values():
     space = spaces.MultiDiscrete((2, 3))
     mask = jnp.asarray([[False, True, False], [True, False, True]])
@@ -56,6 +59,7 @@ def test_multi_discrete_contains(value, inside):
     assert bool(spaces.MultiDiscrete((2, 3)).contains(value)) is inside
 
 
+@pytest.mark.quick
 def test_box_samples_stay_inside_and_spread():
     space = spaces.Box(-2.0, 3.0, (2, 3))
     assert space.size == 6
@@ -100,6 +104,7 @@ def test_box_contains():
     assert not bool(space.contains(jnp.asarray([jnp.nan, 0.5])))
 
 
+@pytest.mark.quick
 def test_tuple_of_a_choice_and_a_level():
     space = spaces.Tuple((spaces.Discrete(3), spaces.Box(0.0, 1.0, (2,))))
     mask = space.mask()

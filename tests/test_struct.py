@@ -12,6 +12,8 @@ from agents import registry
 from agents.learner import Policy, rollout
 from jaxenv import struct
 
+pytestmark = pytest.mark.quick
+
 
 @struct.dataclass
 class Empty:

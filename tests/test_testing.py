@@ -33,6 +33,7 @@ def test_accepts_an_environment_that_keeps_the_contract(env):
     check_environment(env, num_steps=16, num_envs=2)
 
 
+@pytest.mark.quick
 def test_accepts_a_given_scenario_and_key():
     env, params = Corridor.build(slip_probability=0.5, length=4)
     check_environment(env, params, jax.random.key(3), num_steps=16, num_envs=2)
@@ -51,6 +52,7 @@ class Fixed(Corridor):
         return CorridorState(key, jnp.int32(0), jnp.int32(0))
 
 
+@pytest.mark.quick
 def test_accepts_a_deterministic_environment_only_when_told():
     check_environment(Fixed(), num_steps=16, num_envs=2, stochastic=False)
     with pytest.raises(AssertionError, match="two keys give the same episode"):

@@ -138,6 +138,15 @@ def contiguous(env: Partitioning, params: Any) -> chex.Array:
     return jnp.where(count > 0, 1 + jnp.argmax(reached, axis=-1), 0).astype(jnp.int32)
 
 
+def one_cut(env: Partitioning, slot: Slot, params: Any) -> chex.Array:
+    """The best placement of a first part on the device and all the rest on one server; ``[M]``."""
+    blocks, servers = env.num_blocks, np.arange(1, env.num_servers + 1)
+    ahead = np.arange(blocks) < np.arange(blocks + 1)[:, None, None]
+    placements = np.where(ahead, 0, servers[:, None]).reshape(-1, blocks).astype(np.int32)
+    found = jax.vmap(lambda placement: slot_cost(env, placement, slot, params))(placements)
+    return jnp.asarray(placements)[jnp.argmin(found)]
+
+
 def is_enumerable(env: Partitioning) -> bool:
     """Whether a slot has few enough placements to try them all."""
     return (env.num_servers + 1) ** env.num_blocks <= MAX_PLACEMENTS
@@ -352,6 +361,20 @@ class Viterbi(PartitioningPolicy):
 
     def decide(self, slot, params):
         return shortest_path(costs(self.env, slot, params).chain)[0]
+
+
+@struct.dataclass
+class Neurosurgeon(PartitioningPolicy):
+    """The best single cut of the slot, see `one_cut`: what partitioning was before it was fine.
+
+    Y. Kang et al., "Neurosurgeon: Collaborative intelligence between the cloud and mobile edge",
+    ASPLOS 2017, doi:10.1145/3037697.3037698, which has one server and no queues.
+    """
+
+    on_request: ClassVar[bool] = True
+
+    def decide(self, slot, params):
+        return one_cut(self.env, slot, params)
 
 
 @struct.dataclass

@@ -96,6 +96,39 @@ class WorstCase(RobustPolicy):
 
 
 @struct.dataclass
+class EqualShare(RobustPolicy):
+    """Every device for itself: its point of least energy if each had an equal share of the band.
+
+    A device whose deadline no point meets there takes the point that needs the least bandwidth.
+    """
+
+    on_request: ClassVar[bool] = True
+
+    def decide(self, state):
+        instance, needed = state.instance, state.bmin_mhz
+        share = instance.B / jnp.sum(instance.mask_n)
+        energy = robust.energy(robust.links_of(instance), share)
+        best = jnp.argmin(jnp.where(needed <= share, energy, jnp.inf), axis=-1)
+        alone = jnp.min(needed, axis=-1) <= share
+        return jnp.where(alone, best, jnp.argmin(needed, axis=-1))
+
+
+@struct.dataclass
+class MeanTime(RobustPolicy):
+    """The certified optimum were every inference time its mean: plans without uncertainty.
+
+    Only its partition is taken, as of `WorstCase`, to which it is the opposite.
+    """
+
+    on_request: ClassVar[bool] = True
+
+    def decide(self, state):
+        allocation, _ = certificate.solve(robust.worst_case(state.instance, K=0.0))
+        least = jnp.argmin(state.bmin_mhz, axis=-1)
+        return jnp.where(allocation.feasible, allocation.m, least)
+
+
+@struct.dataclass
 class Algorithm2(RobustPolicy):
     """Algorithm 2 of the paper over PCCP, from the partition of least bandwidth."""
 

@@ -379,6 +379,13 @@ def fit_prices(
     return jax.lax.scan(propose, start, rows)[0][0]
 
 
+def own_servers(env: Services, slot: Slot, params: Any) -> chex.Array:
+    """Every agent at its best among the servers k with k mod n its number; int32 ``[n, 3]``."""
+    n, k = env.num_agents, env.num_servers
+    owned = jnp.arange(k) % n == jnp.arange(n)[:, None] % k
+    return price_table(env, slot, jnp.where(owned, 0, jnp.inf), params)
+
+
 # ---- policies ----------------------------------------------------------------------------------
 
 
@@ -445,6 +452,17 @@ class PriceTable(ServicesPolicy):
 
     def act(self, carry, key, observation, mask, state, params):
         return price_table(self.env, state.slot, carry, params), carry
+
+
+@struct.dataclass
+class OwnServers(ServicesPolicy):
+    """Every agent for itself on servers that are its own, see `own_servers`: with at least as many
+    servers as agents nobody ever meets another, which needs no communication."""
+
+    on_request: ClassVar[bool] = True
+
+    def decide(self, slot, params):
+        return own_servers(self.env, slot, params)
 
 
 @struct.dataclass

@@ -149,6 +149,23 @@ class CheapestWithinDelay(SplittingPolicy):
         return first_minimum(costs, candidate)
 
 
+@struct.dataclass
+class Binary(CheapestWithinDelay):
+    """`CheapestWithinDelay` without partial splitting: the device computes everything or nothing.
+
+    Y. Mao et al., "A survey on mobile edge computing: The communication perspective" (2017),
+    doi:10.1109/COMST.2017.2745201, calls it binary offloading.
+    """
+
+    on_request: ClassVar[bool] = True
+
+    def decide(self, slot, costs, params):
+        ends = rows(costs)
+        ends = jax.tree.map(lambda x: jnp.stack([x[0], x[-1]]), ends)._asdict()
+        last, nats = CheapestWithinDelay.decide(self, slot, costs._replace(**ends), params)
+        return last * (self.env.num_splits - 1), nats
+
+
 def cheapest_within_maximum(env: Splitting) -> Policy:
     """`CheapestWithinDelay` for the largest delay allowed."""
     return CheapestWithinDelay(env, "max")

@@ -13,7 +13,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from agents.learner import Bound, Policy
+from agents.learner import Bound, Policy, RandomPolicy
 from jaxenv import struct
 from jaxenv.errors import ConfigError
 from jaxenv.physics import mobility
@@ -83,6 +83,15 @@ class Local(VehicularPolicy):
 
     def decide(self, state, params):
         return self.local(state, params)
+
+
+@struct.dataclass
+class Random(RandomPolicy):
+    """Uniform over the valid actions."""
+
+    env: Vehicular = struct.field(pytree_node=False)
+
+    on_request: ClassVar[bool] = True
 
 
 @struct.dataclass
@@ -204,6 +213,24 @@ class Aware(VehicularPolicy):
         return tuple(
             jnp.where(remote, a, b)
             for a, b in zip(offloaded, self.local(state, params), strict=True)
+        )
+
+
+@struct.dataclass
+class LongestStay(VehicularPolicy):
+    """Everything at the RSU that will cover the vehicle longest (its dwell or residence time), the
+    farthest ahead of those that cover it now; the vehicle computes itself where none does."""
+
+    on_request: ClassVar[bool] = True
+
+    def decide(self, state, params):
+        zone, copies, _ = self.env.road(state, params, state.vehicle)
+        covered = mobility.covers(copies, zone, params.radius_m, params.tolerance_m)
+        farthest = jnp.argmax(jnp.where(covered, copies, -jnp.inf)).astype(jnp.int32)
+        remote = (farthest, farthest, jnp.int32(1), network_depth(state, params))
+        return tuple(
+            jnp.where(jnp.any(covered), a, b)
+            for a, b in zip(remote, self.local(state, params), strict=True)
         )
 
 

@@ -72,7 +72,7 @@ def over_time(axes: Any, steps: int, now: int) -> None:
 
 def headline(figure: Any, text: str) -> None:
     """The line above a drawing."""
-    figure.suptitle(text, x=0.01, ha="left", fontsize=10)
+    figure.suptitle(text, x=0.004, ha="left", fontsize=10)
 
 
 def beside(axes: Any, **options: Any) -> None:

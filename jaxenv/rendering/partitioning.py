@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxenv.partitioning import Partitioning, PartitioningParams
 
 BAR = 0.34
+LABEL = 0.36  # of the way to a server: left of the arrows between servers
 
 
 def draw_episode(
@@ -29,7 +30,12 @@ def draw_episode(
     placement = np.stack([np.asarray(step.action) for step in steps])
     names = ["device", *(f"server {n}" for n in range(1, env.num_servers + 1))]
     colours = [COLOURS[place % len(COLOURS)] for place in range(env.num_servers + 1)]
-    _places(figure.add_subplot(grid[:, 0]), env, steps[now], params, names, colours)
+    backlog = np.stack([np.asarray(step.state.backlog_s) for step in steps])
+    background = np.stack([np.asarray(step.state.context.background_s) for step in steps])
+    work = backlog + np.pad(background, ((0, 0), (1, 0)))
+    full_s = max(float(np.ceil(work.max())), 1.0)
+    places = figure.add_subplot(grid[:, 0])
+    _places(places, env, steps[now], params, names, colours, full_s)
 
     where = figure.add_subplot(grid[0, 1])
     shown = np.full((env.num_blocks, len(steps)), np.nan)
@@ -50,7 +56,6 @@ def draw_episode(
     where.set_title("where the blocks run", fontsize=9, loc="left")
     where.grid(False)
     over_time(where, len(steps), now)
-    backlog = np.stack([np.asarray(step.state.backlog_s) for step in steps])
     axes = figure.add_subplot(grid[1, 1])
     series(axes, backlog, now, "backlog [s]", colours=colours, names=names)
     parts = ("transfer_s", "wait_s", "compute_s")
@@ -79,6 +84,7 @@ def _places(
     params: PartitioningParams,
     names: Sequence[str],
     colours: Sequence[str],
+    full_s: float,
 ) -> None:
     """The places of a slot: the device on the left, the servers on the right."""
     servers = env.num_servers
@@ -91,9 +97,16 @@ def _places(
         width = 0.5 + 5 * rate[n] / most
         axes.plot([0, 1], [0, y[n + 1]], color=PALE, linewidth=width, zorder=1)
         label = f"{rate[n] * 1e-6:.1f} Mbit/s"
-        place = (0.5, 0.5 * y[n + 1])
-        axes.text(*place, label, fontsize=7, ha="center", va="bottom", color="#606060", zorder=4)
-    scale = BAR / float(params.backlog_max_s)
+        axes.text(
+            *(LABEL, LABEL * y[n + 1], label),
+            fontsize=7,
+            ha="center",
+            va="center",
+            color="#606060",
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+            zorder=5.5,
+        )
+    scale = BAR / full_s
     backlog = np.asarray(step.state.backlog_s)
     background = np.array([0.0, *np.asarray(step.state.context.background_s)])
     for place, name in enumerate(names):
@@ -114,8 +127,7 @@ def _places(
     delay = float(step.info["total_delay_s"])
     title = f"slot {int(step.state.time)}: {tasks} images, delay {delay:.1f} s"
     axes.set_title(title, fontsize=9, loc="left")
-    full = float(params.backlog_max_s)
-    note = f"bars: backlog (dark) and background work (light), full at {full:g} s"
+    note = f"bars: backlog (dark) and background work (light), full at {full_s:g} s"
     axes.text(0.5, -0.02, note, transform=axes.transAxes, fontsize=7.5, ha="center", va="top")
     half = max((servers - 1) / 2, 0.5)
     axes.set_xlim(-0.6, 1.62)

@@ -131,7 +131,8 @@ def _history(axes: Any, steps: Sequence[Step], now: int) -> None:
         axes.scatter(index[shown], bound[shown], marker="_", color=BLACK, label="lower bound")
     lost = ~feasible & (index <= now)
     axes.scatter(index[lost], np.zeros(lost.sum()), marker="x", color=RED, label="infeasible")
-    axes.axvline(now, color=GREY, linewidth=0.8, zorder=0)
+    if now < len(steps) - 1:
+        axes.axvline(now, color=GREY, linewidth=0.8, zorder=0)
     axes.set_xlim(-0.7, len(steps) - 0.3)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylim(0, 1.1 * max(float(energy.max()), 1e-9))

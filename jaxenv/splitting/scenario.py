@@ -18,7 +18,15 @@ from jaxenv.splitting.costs import Costs
 from jaxenv.splitting.description import TRACE_COLUMNS, network_leaves
 from jaxenv.splitting.params import PER_SPLIT, TABLES, SplittingParams
 from jaxenv.splitting.state import SplittingState
-from jaxenv.validation import NOT_NEGATIVE, POSITIVE, check_array, check_fields, check_leaves
+from jaxenv.validation import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SNR_DB,
+    check_array,
+    check_derived,
+    check_fields,
+    check_leaves,
+)
 
 NETWORK = "mobilenet_v2"
 NETWORK_MACS = 300_774_272
@@ -193,6 +201,10 @@ class Scenario(Environment[SplittingState, SplittingParams]):
         for name in ("fading_correlation", "availability_correlation"):
             valid = "give a number in [0, 1)"
             check_array(name, getattr(p, name), lambda x: (x >= 0) & (x < 1), valid)
+        valid = "give 0 to 1e12"
+        for name in ("z0", "h0"):
+            check_array(name, getattr(p, name), lambda x: x <= 1e12, valid)
+        check_derived("signal-to-noise ratio", _snr_db(p), SNR_DB, "dB", ", ".join(_LINK))
         tail = arrivals.poisson_tail(float(p.arrival_rate), self.max_images)
         valid = f"more than max_images = {self.max_images} come too often; raise max_images"
         check_array("arrival_rate", p.arrival_rate, lambda x: tail < 1e-9, valid)
@@ -241,6 +253,22 @@ class Scenario(Environment[SplittingState, SplittingParams]):
             energy_j=jnp.cumsum(of_segment, axis=0),
             snr_per_watt=p.fading_mean / (path_loss * p.noise_w_per_hz * p.bandwidth_hz),
         )
+
+
+_LINK = (
+    *("power_min_w", "power_max_w", "fading_mean", "carrier_hz", "distance_m"),
+    *("path_loss_exponent", "noise_w_per_hz", "bandwidth_hz"),
+)
+
+
+def _snr_db(params: SplittingParams) -> np.ndarray:
+    """Signal-to-noise ratios at the mean fading and the least and most power."""
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+    watt = np.stack([p.power_min_w, p.power_max_w])
+    loss = 20 * np.log10(4 * math.pi * p.carrier_hz / radio.SPEED_OF_LIGHT_M_PER_S)
+    loss += 10 * p.path_loss_exponent * np.log10(p.distance_m)
+    received = 10 * (np.log10(watt) + np.log10(p.fading_mean)) - loss
+    return received - 10 * (np.log10(p.noise_w_per_hz) + np.log10(p.bandwidth_hz))
 
 
 _LEAST = {

@@ -11,7 +11,16 @@ import numpy as np
 
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
-from jaxenv.validation import FINITE, POSITIVE, check_array, check_fields, check_leaves
+from jaxenv.validation import (
+    FINITE,
+    POSITIVE,
+    SECONDS,
+    SNR_DB,
+    check_array,
+    check_derived,
+    check_fields,
+    check_leaves,
+)
 from jaxenv.vehicular.description import (
     check_trace,
     positive,
@@ -261,6 +270,10 @@ class Scenario(Environment[VehicularState, VehicularParams]):
             lambda x: x > 0,
             "give a positive number of bits for every layer",
         )
+        local_s = flops.sum(1)[:, None] / p.vehicle_flops_range.astype(np.float64)
+        fields = "layer_flops, vehicle_flops_range"
+        check_derived("time of a network on a vehicle", local_s, SECONDS, "s", fields)
+        check_derived("signal-to-noise ratio", _snr_db(p), SNR_DB, "dB", ", ".join(_LINK))
         if self.arrivals == "given" and (
             (p.model < 0).any() or (p.model >= self.num_networks).any()
         ):
@@ -276,6 +289,21 @@ class Scenario(Environment[VehicularState, VehicularParams]):
             if not p.trace_active.any():
                 raise ConfigError("trace_active", "all false", "give at least one active vehicle")
             check_trace(p)
+
+
+_LINK = (
+    *("power_range_dbm", "path_loss_intercept_db", "path_loss_slope_db", "min_distance_m"),
+    *("radius_m", "noise_dbm_per_hz", "bandwidth_hz"),
+)
+
+
+def _snr_db(params: VehicularParams) -> np.ndarray:
+    """Signal-to-noise ratios of the least and most power, nearest and farthest, in every band."""
+    p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
+    distance_km = np.stack([p.min_distance_m, np.maximum(p.radius_m, p.min_distance_m)]) / 1e3
+    loss = p.path_loss_intercept_db + p.path_loss_slope_db * np.log10(distance_km)
+    noise = p.noise_dbm_per_hz + 10 * np.log10(p.bandwidth_hz)
+    return p.power_range_dbm[:, None, None] - loss[:, None] - noise
 
 
 def _is_fraction(value: Any) -> Any:

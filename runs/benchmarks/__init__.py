@@ -74,7 +74,7 @@ def suites() -> tuple[str, ...]:
 def suite_benchmarks(suite: str) -> dict[str, Benchmark]:
     """The benchmarks of a suite by name."""
     if suite not in _benchmarks:
-        raise ConfigError("suite", suite, f"choose one of {', '.join(suites())}")
+        raise ConfigError("suite", suite, f"choose one of {', '.join(suites())} or all")
     return {name: load_object(target) for name, target in _benchmarks[suite].items()}
 
 

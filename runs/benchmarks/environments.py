@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxenv.environment import Environment
-from runs import program
 from runs.benchmarks import Measurement, others, repeated_seconds, slow
+from runs.settings import build_env
 
 RATE = "decisions/s"
 
@@ -63,7 +63,7 @@ def benchmark_steps(config: dict[str, Any]) -> list[Measurement]:
     at the same size, with a game of gymnax. The floor is the rate at which the state of an
     environment could be read and written once per step.
     """
-    env, params = program.build_env(config)
+    env, params = build_env(config)
     repeats, num_steps, seed = config["repeats"], config["num_steps"], config["seed"]
     reference_s = config["reference_s"]
     key = jax.random.key(seed)

@@ -13,8 +13,8 @@ import numpy as np
 
 from agents.baselines.splitting import DriftPlusPenalty
 from jaxenv.splitting import Splitting
-from runs import program
 from runs.benchmarks import Measurement, repeated_seconds, slow
+from runs.settings import build_env
 
 NUMPY_RUNS = 165  # as many as figure 2 has: eleven V, three availabilities, five seeds
 RATE = "slot decisions/s"
@@ -29,7 +29,7 @@ def benchmark_simulation(config: dict[str, Any]) -> list[Measurement]:
     run at a time and 165 runs at a time, and the slow version that the tests compare with. All draw
     the images, fading and availability of each slot.
     """
-    env, params = program.build_env(config)
+    env, params = build_env(config)
     if env.name != "splitting":
         return []
     repeats = config["repeats"]

@@ -14,11 +14,11 @@ import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from agents import replay
+from agents.lanes import compiled_chunk, strong_init
 from agents.sac_discrete import SACDiscrete
-from runs import program
 from runs.benchmarks import Measurement, median_seconds, others, repeated_seconds
 from runs.benchmarks.environments import RATE
-from runs.train import compiled_chunk, strong_init
+from runs.settings import build_env, build_learner
 
 DECISIONS = "decisions"  # the metric of a learner that counts those it took in an update
 WARM_UP = 40  # updates before the parts of one are timed
@@ -30,8 +30,8 @@ def benchmark_updates(config: dict[str, Any]) -> list[Measurement]:
     Decisions are counted where the learner reports the metric ``decisions``, and compared with what
     Stable-Baselines3 trains on.
     """
-    env, params = program.build_env(config)
-    learner, hp = program.build_learner(config, env)
+    env, params = build_env(config)
+    learner, hp = build_learner(config, env)
     seeds, repeats, length = config["num_seeds"], config["repeats"], config["num_updates"]
     keys = jax.random.split(jax.random.key(config["seed"]), seeds)
     axes = (0, None, None)
@@ -88,8 +88,8 @@ def benchmark_parts(config: dict[str, Any]) -> list[Measurement]:
     differ by are gradient updates. The floor is the time of the operations that XLA counts in the
     gradient of the loss, at the rate of a large product of matrices.
     """
-    env, params = program.build_env(config)
-    learner, hp = program.build_learner(config, env)
+    env, params = build_env(config)
+    learner, hp = build_learner(config, env)
     own, repeats = getattr(learner, "updates_per_iteration", 1), config["repeats"]
     if not isinstance(learner, SACDiscrete) or own == 1:
         return []

@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxenv.environment import Environment
-from runs import program
 from runs.benchmarks import Measurement
 from runs.benchmarks.environments import copy_bandwidths, state_bytes
+from runs.settings import build_env
 
 
 @partial(jax.jit, static_argnames=("env", "size", "num_steps"))
@@ -42,7 +42,7 @@ def benchmark_lanes(config: dict[str, Any]) -> list[Measurement]:
     The floor is the rate at which the state of an environment could be read and written once per
     turn at the bandwidth of the memory; a step cannot do less, whatever it computes.
     """
-    env, params = program.build_env(config)
+    env, params = build_env(config)
     if env.name != "vehicular":
         return []
     bandwidth = 1e9 * statistics.median(copy_bandwidths(config["repeats"]))

@@ -18,7 +18,7 @@ from agents.learner import Learner, Policy
 from jaxenv import Environment, Metric, Params, State, spaces, struct
 from runs import tables
 from runs.drilling import Outcome, processes
-from runs.program import Config
+from runs.settings import Config
 
 PLUGIN = [f"plugins=[{__name__}]", "env=drill", "agent=drill", "baselines=[]"]
 INTERVAL = 5

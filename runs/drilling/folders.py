@@ -13,7 +13,7 @@ from runs.checkpoint import FOLDER as CHECKPOINTS
 from runs.checkpoint import SUMS
 from runs.drilling import Outcome, faults, processes
 from runs.drilling.processes import Worker, called
-from runs.program import Config
+from runs.settings import Config
 
 UPDATES = 12
 INTERVAL = 3

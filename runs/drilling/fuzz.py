@@ -23,12 +23,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from agents import registry as agents_registry
+from agents.lanes import strong_init
 from agents.learner import Learner
 from jaxenv import registry
 from jaxenv.errors import ConfigError
 from runs import program, tables, train
+from runs.divergence import flags, not_sound
 from runs.drilling import Outcome, processes
-from runs.program import CONF, Config, check_integer
+from runs.settings import (
+    CONF,
+    Config,
+    build_env,
+    build_learner,
+    check_integer,
+    options_of,
+    stored_yaml,
+)
 
 COLUMNS = ("group", "name", "field", "value", "outcome", "what")
 # Small sizes: an environment and a learner by the groups whose settings are drawn on them.
@@ -176,25 +186,25 @@ def examples(found: list[Field], count: int, seed: int) -> list[tuple[Any, ...]]
 def fields(kind: str) -> list[Field]:
     """All settings of a kind: traced numbers, static ones, or those of the program itself."""
     if kind == "program":
-        config = program.stored_yaml(CONF / "train.yaml") | program.stored_yaml(CONF / "base.yaml")
+        config = stored_yaml(CONF / "train.yaml") | stored_yaml(CONF / "base.yaml")
         config = {name: value for name, value in config.items() if name not in SKIPPED}
         groups = dict.fromkeys(("logger", "launcher"))
         return [Field("train", "", n, v, True) for n, v in (config | groups).items()]
     found: list[Field] = []
     for name, own in ENVS.items():
-        env, params = registry.make(name, **program.settings(own))
+        env, params = registry.make(name, **options_of(own))
         found += _group("env", name, env, params)
     for name, (env_name, own) in AGENTS.items():
-        env, _ = registry.make(env_name, **program.settings(ENVS[env_name]))
-        config = program.stored_yaml(CONF / "agent" / f"{name}.yaml")
+        env, _ = registry.make(env_name, **options_of(ENVS[env_name]))
+        config = stored_yaml(CONF / "agent" / f"{name}.yaml")
         learner = agents_registry.learner_class(config["name"])
-        found += _group("agent", name, *learner.build(env, **program.settings(config | own)))
+        found += _group("agent", name, *learner.build(env, **options_of(config | own)))
     return [field for field in found if field.static == (kind == "static")]
 
 
 def _group(group: str, name: str, static: Any, traced: Any) -> list[Field]:
     """The settings that the YAML file of a group names, with their defaults."""
-    known = program.stored_yaml(CONF / group / f"{name}.yaml")
+    known = stored_yaml(CONF / group / f"{name}.yaml")
     return [
         Field(group, name, field, getattr(traced, field, getattr(static, field, None)), static_one)
         for field in known
@@ -264,13 +274,13 @@ def two_updates(field: Field, value: Any) -> tuple[str, str]:
     config = {
         "precision": "float32",
         "env": {"name": name} | ENVS[name],
-        "agent": program.stored_yaml(CONF / "agent" / f"{agent}.yaml") | AGENTS[agent][1],
+        "agent": stored_yaml(CONF / "agent" / f"{agent}.yaml") | AGENTS[agent][1],
     }
     if config["agent"].get("schedule_updates", 0) is None:
         config["agent"]["schedule_updates"] = 2
     config[field.group][field.field] = value
-    env, params = program.build_env(config)
-    learner, hp = program.build_learner(config, env)
+    env, params = build_env(config)
+    learner, hp = build_learner(config, env)
     key = jax.random.key(0)
     train.check_memory(jax.eval_shape(learner.init, key, params, hp))
     found = jax.device_get(trained(learner)(key, params, hp))
@@ -288,14 +298,14 @@ def trained(learner: Learner) -> Any:
     """
 
     def run(key: chex.PRNGKey, params: Any, hp: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        state = train.strong_init(learner, key, params, hp)
-        meant = train.not_sound(learner, state)
+        state = strong_init(learner, key, params, hp)
+        meant = not_sound(learner, state)
         state, metrics = jax.lax.scan(
             lambda state, _: learner.update(state, params, hp), state, length=2
         )
-        found = train.not_sound(learner, state)
+        found = not_sound(learner, state)
         unmeant = {name: flag & ~meant[name] for name, flag in found.items()}
-        return unmeant, train.flags(metrics, lambda x: ~jnp.isfinite(x))
+        return unmeant, flags(metrics, lambda x: ~jnp.isfinite(x))
 
     return jax.jit(run)
 

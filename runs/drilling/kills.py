@@ -15,7 +15,7 @@ from pathlib import Path
 
 from runs import tables
 from runs.drilling import Outcome, faults, processes
-from runs.program import Config, check_integer
+from runs.settings import Config, check_integer
 
 INTERVAL = 3
 TRAINING = [

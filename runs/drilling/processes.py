@@ -19,10 +19,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from runs import evaluate, program
 from runs.checkpoint import FOLDER as CHECKPOINTS
 from runs.checkpoint import Checkpoints
-from runs.program import CONF
+from runs.folders import stored_config
+from runs.policies import abstract_states, identity
+from runs.settings import CONF, build_env, build_learner
 
 RESULTS = ("metrics.csv", "evaluation.csv", "evaluation_seeds.csv", "progress.csv")
 LONGEST_S = 900
@@ -165,11 +166,11 @@ def name_of(run: Path) -> str:
 
 def last_state(run: Path) -> list[np.ndarray]:
     """Every leaf of the state in a run's last checkpoint."""
-    stored = program.stored_config(run)
-    env, params = program.build_env(stored)
-    learner, hp = program.build_learner(stored, env)
-    checkpoints = Checkpoints(run, evaluate.identity(learner))
-    target = evaluate.abstract_states(learner, params, hp, stored["num_seeds"])
+    stored = stored_config(run)
+    env, params = build_env(stored)
+    learner, hp = build_learner(stored, env)
+    checkpoints = Checkpoints(run, identity(learner))
+    target = abstract_states(learner, params, hp, stored["num_seeds"])
     _, state, _ = checkpoints.restore(target)
     checkpoints.close()
     keys = jax.dtypes.prng_key

@@ -15,7 +15,7 @@ import jaxenv
 from jaxenv import registry
 from jaxenv.environment import Environment
 from runs.drilling import Outcome
-from runs.program import Config, check_integer
+from runs.settings import Config, check_integer
 
 BLOCK = 20
 

@@ -16,6 +16,11 @@ from typing import Any
 
 from jaxenv.errors import ConfigError
 from jaxenv.registry import load_object
+from runs import train
+from runs.folders import claim_folder
+from runs.jobs import Job, make_job
+from runs.recorder import Recorder
+from runs.settings import CONF, stored_yaml
 
 HOLDS, FAILS, NOT_COMPARABLE = "holds", "fails", "not comparable"
 ONLY_CALIBRATED = "holds only calibrated"
@@ -141,46 +146,40 @@ TRAINING: dict[str, Any] = {
 
 def preset(stem: str) -> dict[str, Any]:
     """The settings of an experiment preset and of those it builds on, ``env`` and ``agent`` too."""
-    from runs import program
-
-    stored = program.stored_yaml(program.CONF / "experiment" / f"{stem}.yaml")
+    stored = stored_yaml(CONF / "experiment" / f"{stem}.yaml")
     merged: dict[str, Any] = {"env": {}, "agent": {}}
     for entry in stored.pop("defaults", []):
         if isinstance(entry, dict):
             for group, name in entry.items():
                 part = group.removeprefix("override /")
-                merged[part] = program.stored_yaml(program.CONF / part / f"{name}.yaml")
+                merged[part] = stored_yaml(CONF / part / f"{name}.yaml")
         elif entry != "_self_":
             merged = preset(entry)
     parts = {part: merged[part] | stored.get(part, {}) for part in ("env", "agent")}
     return merged | stored | parts
 
 
-def training_job(config: dict[str, Any], folder: Path) -> Any:
-    """A training run (`runs.train.Job`) with ``TRAINING`` where ``config`` says nothing else.
+def training_job(config: dict[str, Any], folder: Path) -> Job:
+    """A training run with ``TRAINING`` where ``config`` says nothing else.
 
     Where it was begun in ``folder`` by an interrupted reproduction, it goes on.
     """
-    from runs import train
-
     begun = str(folder) if (folder / "config.yaml").exists() else None
-    return train.make_job(TRAINING | config | {"resume": begun}, folder)
+    return make_job(TRAINING | config | {"resume": begun}, folder)
 
 
-def trained(jobs: Sequence[Any]) -> Any:
+def trained(jobs: Sequence[Job]) -> Any:
     """The states of `runs.train.fit`, recorded in the jobs' folders; an interruption ends all.
 
     Runs that are trained as one program start over where they were begun.
     """
-    from runs import program, train
-
     if len(jobs) > 1:
         for job in jobs:
             if job.config["resume"] is not None:
                 shutil.rmtree(job.folder)
-                program.claim_folder(job.folder)  # the lock went with the folder
+                claim_folder(job.folder)  # the lock went with the folder
         jobs = [dataclasses.replace(job, config=job.config | {"resume": None}) for job in jobs]
-    recorders = [train.Recorder(job) for job in jobs]
+    recorders = [Recorder(job) for job in jobs]
     try:
         return train.fit(jobs, recorders)
     except train.Interrupted:

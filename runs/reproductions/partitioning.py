@@ -41,12 +41,14 @@ from tqdm import tqdm
 from agents import registry as agents_registry
 from agents.baselines.partitioning import is_enumerable
 from agents.estimates import EpisodeTerms
+from agents.lanes import split_lanes
 from agents.learner import Policy
 from jaxenv.environment import Environment
 from jaxenv.partitioning import Partitioning
 from runs import evaluate as evaluation
-from runs import program, tables, train
-from runs.program import Config
+from runs import tables
+from runs.jobs import Job
+from runs.policies import policies_of
 from runs.reproductions import Reproduction, output_folder, preset, trained, training_job
 from runs.reproductions import partitioning_claims as claims
 from runs.reproductions import partitioning_figures as plots
@@ -70,6 +72,7 @@ from runs.reproductions.sweeps import (
     rollout_points,
     stacked,
 )
+from runs.settings import Config, build_env, build_learner
 
 GROUPS = {
     "fig06": ("training",),
@@ -194,13 +197,13 @@ def job_of(
     scenario: str,
     env: Config,
     agent: Config,
-) -> train.Job:
+) -> Job:
     """A training run. env, agent: settings beyond the learner's preset and the user's."""
     own = preset(PRESETS[learner])
     options = own["env"] | _given(config, "env", own) | env
     settings = {"schedule_updates": None} | own["agent"] | _given(config, "agent", own) | agent
-    probe, params = program.build_env(config | {"env": options})
-    built, _ = program.build_learner({"agent": settings}, probe)
+    probe, params = build_env(config | {"env": options})
+    built, _ = build_learner({"agent": settings}, probe)
     steps = plan.episodes[learner] * int(params.max_steps)
     return training_job(
         {name: config[name] for name in ("seed", "precision")}
@@ -265,7 +268,7 @@ def train_learner(
     if shared:
         jobs = [dataclasses.replace(jobs[0], params=randomized(jobs[0].params, places))]
     states = trained(jobs)
-    policies = evaluation.policies_of(jobs[0].learner, states)
+    policies = policies_of(jobs[0].learner, states)
     if alone:
         policies = jax.tree.map(
             lambda leaf: leaf.reshape(len(places), plan.num_seeds, *leaf.shape[1:]), policies
@@ -284,7 +287,7 @@ def randomized(params: Any, places: Sequence[Point]) -> Any:
     return params.replace(**{name: leaf[lane] for name, leaf in stacked(params, places).items()})
 
 
-def curve_of(job: train.Job) -> Curve:
+def curve_of(job: Job) -> Curve:
     """The training curve of a run."""
     agent = job.learner
     number = getattr(agent, "num_workers", None) or agent.num_envs
@@ -296,7 +299,7 @@ def curve_of(job: train.Job) -> Curve:
 
 def rivals(env: Partitioning) -> list[str]:
     """The baselines; where placements cannot be enumerated Opt1 is LocalSearch, which goes."""
-    names = agents_registry.baseline_names(env.name)
+    names = agents_registry.usual_baselines(env.name)
     return [name for name in names if name != "LocalSearch" or is_enumerable(env)]
 
 
@@ -404,7 +407,7 @@ def run_sweep(config: Config, path: Path, group: str) -> Measured:
     for sizes, places in families(group):
         own = preset(PRESETS[PROPOSED])
         options = own["env"] | _given(config, "env", own) | sizes
-        env, params = program.build_env(config | {"env": options})
+        env, params = build_env(config | {"env": options})
         learned = {
             name: train_learner(config, path, name, plan, sizes, places)
             for name in learners_of(config, group, env)
@@ -425,7 +428,7 @@ def learners_of(config: Config, group: str, env: Partitioning) -> list[str]:
 def run_settings(config: Config, path: Path) -> Measured:
     """Trains the proposed learner with every setting of figure 7, once with each; measures all."""
     plan = schedule(config, "settings")
-    jobs: dict[str, train.Job] = {}
+    jobs: dict[str, Job] = {}
     of_variant = {}
     for variant, agent in claims.SETTINGS.items():
         folder = path / "training" / re.sub(r"\W", "_", variant)
@@ -439,9 +442,9 @@ def run_settings(config: Config, path: Path) -> Measured:
     learned = {}
     for names in together.values():
         group = [jobs[name] for name in names]
-        parts = train.split_lanes(trained(group), group)
+        parts = split_lanes(trained(group), len(group))
         for name, job, states in zip(names, group, parts, strict=True):
-            policies = evaluation.policies_of(job.learner, states)
+            policies = policies_of(job.learner, states)
             learned[name] = Trained(job.env, policies, False, [curve_of(job)])
     (_, places), *_ = families("settings")
     job = next(iter(jobs.values()))

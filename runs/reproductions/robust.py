@@ -44,11 +44,11 @@ from jaxenv.errors import ConfigError
 from runs.benchmarks import allocators as benchmark
 from runs.benchmarks import median_seconds
 from runs.benchmarks.training import compilation_cache_off
-from runs.program import Config
 from runs.reproductions import Reproduction
 from runs.reproductions import robust_claims as claims
 from runs.reproductions import robust_expected as expected
 from runs.reproductions import robust_figures as drawings
+from runs.settings import Config
 from runs.solve import PUBLISHED_MHZ, published_distances_m
 from runs.tables import Row
 

@@ -39,13 +39,15 @@ from tqdm import tqdm
 
 from agents import registry as agents_registry
 from agents.estimates import EpisodeTerms
+from agents.lanes import split_lanes
 from agents.learner import Learner, Policy, evaluate
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 from jaxenv.services import FRAME_RATES, QUALITIES, SCALES, Service, detection, tracking
 from runs import evaluate as evaluation
-from runs import program, tables, train
-from runs.program import Config
+from runs import tables
+from runs.jobs import Job
+from runs.policies import policies_of
 from runs.reproductions import Reproduction, output_folder, preset, trained, training_job
 from runs.reproductions import services_claims as claims
 from runs.reproductions import services_figures as plots
@@ -67,6 +69,7 @@ from runs.reproductions.services_claims import (
     Curve,
 )
 from runs.reproductions.sweeps import Table
+from runs.settings import Config, build_env, build_learner
 
 STEMS = {
     "smoke": {HASAC: "services_hasac", HAPPO: "services_happo"},
@@ -114,7 +117,7 @@ SCHEDULES = {
 class Run:
     """A training run: its job, the states of its seeds, and how many runs were trained with it."""
 
-    job: train.Job
+    job: Job
     states: Any
     runs: int
 
@@ -182,7 +185,7 @@ def job_of(
     plan: Schedule,
     num_seeds: int,
     agent: Config | None = None,
-) -> train.Job:
+) -> Job:
     """A training run. agent: settings beyond the preset's and the user's."""
     own, settings = agent_of(config, scenario, name)
     return training_job(
@@ -203,7 +206,7 @@ def job_of(
     )
 
 
-def trained_together(jobs: dict[Any, train.Job]) -> dict[Any, Run]:
+def trained_together(jobs: dict[Any, Job]) -> dict[Any, Run]:
     """Trains jobs, those that differ in traced leaves alone as one program."""
     groups: dict[Any, list[Any]] = {}
     for name, job in jobs.items():
@@ -211,7 +214,7 @@ def trained_together(jobs: dict[Any, train.Job]) -> dict[Any, Run]:
     runs = {}
     for names in groups.values():
         group = [jobs[name] for name in names]
-        parts = train.split_lanes(trained(group), group)
+        parts = split_lanes(trained(group), len(group))
         count = sum(job.num_seeds for job in group)
         runs |= {
             name: Run(job, part, count) for name, job, part in zip(names, group, parts, strict=True)
@@ -257,7 +260,7 @@ def measure(
     Beside the environment's metrics, of every agent too, each policy has the deviation of its
     episodes' rewards and the least distance of an episode to the bound, in shares of it.
     """
-    env, params = program.build_env(config | {"env": env_of(config, scenario, agent_metrics=True)})
+    env, params = build_env(config | {"env": env_of(config, scenario, agent_metrics=True)})
     bound = agents_registry.bound(env)
     key = evaluation.evaluation_key({"eval_seed": config.get("eval_seed", 0)})
     policies = {name: agents_registry.baseline(name, env) for name in names} | learned
@@ -317,11 +320,11 @@ def run_training(config: Config, path: Path) -> Measured:
         for name in learners(config)
     }
     runs = trained_together(jobs)
-    baselines = agents_registry.baseline_names("services")
+    baselines = agents_registry.usual_baselines("services")
     rows = []
     for scenario in SCENARIOS:
         learned = {
-            name: evaluation.policies_of(run.job.learner, run.states)
+            name: policies_of(run.job.learner, run.states)
             for (place, name), run in runs.items()
             if place == scenario
         }
@@ -348,13 +351,13 @@ def run_temperature(config: Config, path: Path) -> Measured:
     rows = []
     runs = trained_together(jobs)
     for (scenario, place), run in runs.items():
-        policies = both({HISPER: evaluation.policies_of(run.job.learner, run.states)})
+        policies = both({HISPER: policies_of(run.job.learner, run.states)})
         own = measure(config, scenario, policies, (claims.RANDOM,), plan.eval_episodes)
         low, mean, high = entropy_share(run)
         row = plain_row(place, HISPER + SAMPLED, ENTROPY, "1", mean, low, high)
         rows += [r | {"scenario": place} for r in own] + [row]
     for scenario in plan.swept:
-        baselines = agents_registry.baseline_names("services")
+        baselines = agents_registry.usual_baselines("services")
         rows += measure(config, scenario, {}, baselines, plan.eval_episodes)
     return Measured(rows, {key: curve_of(run) for key, run in runs.items()})
 
@@ -371,7 +374,7 @@ def entropy_share(run: Run) -> tuple[float, float, float]:
     return float(values.min()), float(values.mean()), float(values.max())
 
 
-def uniform_entropy(job: train.Job) -> float:
+def uniform_entropy(job: Job) -> float:
     """Of an agent, nat: the mean over agents of the log of the number of its actions."""
     p = job.params
     actions = np.asarray(p.num_configs)[p.service] * np.asarray(p.num_models)[p.service]
@@ -388,12 +391,12 @@ def run_times(config: Config, path: Path) -> Measured:
     rows = []
     for agents in claims.AGENTS:
         scenario = claims.at("literal", agents)
-        env, params = program.build_env(config | {"env": env_of(config, scenario)})
+        env, params = build_env(config | {"env": env_of(config, scenario)})
         policies = {
             name: untrained(config, scenario, name, env, params) for name in (HISPER, HASAC, HAPPO)
         } | {
             name: agents_registry.baseline(name, env)
-            for name in agents_registry.baseline_names(env.name)
+            for name in agents_registry.usual_baselines(env.name)
         }
         for name, policy in tqdm(policies.items(), desc=f"time of {agents} agents"):
             for batch, seconds in decision_times(env, params, policy):
@@ -407,7 +410,7 @@ def run_times(config: Config, path: Path) -> Measured:
 def untrained(config: Config, scenario: str, name: str, env: Environment, params: Any) -> Policy:
     """The greedy policy of a learner that has not learned."""
     settings = agent_of(config, scenario, name)[1]
-    learner, hp = program.build_learner(
+    learner, hp = build_learner(
         {"agent": {k: v for k, v in settings.items() if k != "schedule_updates"}}, env
     )
     if hasattr(learner, "prefill"):

@@ -34,10 +34,9 @@ from jaxenv import dnn
 from jaxenv.dnn.layers import Conv
 from jaxenv.errors import ConfigError
 from jaxenv.splitting import NETWORK, NETWORK_MACS, Queues, Splitting, rows, simulated_metrics
-from runs import program
 from runs.figures import new_figure
-from runs.program import Config
 from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE, Reproduction, Verdict
+from runs.settings import Config, build_env
 
 AVAILABILITIES = (1.0, 0.5, 0.1)
 TRADEOFFS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
@@ -106,7 +105,7 @@ def plan_of(config: Config) -> Plan:
     paper = config["scale"] == "paper"
     lengths = {} if paper else {"num_slots": 50_000, "burn_in": 10_000}
     given = {name: value for name, value in own.items() if value is not None}
-    env, params = program.build_env(config | {"env": lengths | given})
+    env, params = build_env(config | {"env": lengths | given})
     seeds = config.get("num_seeds") or (5 if paper else 2)
     return Plan(
         env=env,

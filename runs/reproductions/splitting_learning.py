@@ -32,12 +32,13 @@ from agents.baselines import splitting as baselines
 from agents.learner import Policy
 from jaxenv import struct
 from jaxenv.splitting import Splitting, simulated_metrics
-from runs import evaluate as evaluation
-from runs import tables, train
+from runs import tables
 from runs.figures import new_figure
-from runs.program import Config
+from runs.jobs import Job
+from runs.policies import policies_of
 from runs.reproductions import Reproduction, Verdict, output_folder, preset, trained, training_job
 from runs.reproductions.splitting import COLOURS, simulate, text, verdict
+from runs.settings import Config
 
 PRESETS = {"now": "splitting", "late": "splitting_late"}
 GUARDS = (0.8, 0.6, 0.5, 0.4, 0.35, 0.3, 0.25, 0.2)
@@ -83,7 +84,7 @@ def learning(config: Config) -> Reproduction:
 # ---- training and measuring ---------------------------------------------------------------------
 
 
-def job_of(config: Config, name: str, folder: Path) -> train.Job:
+def job_of(config: Config, name: str, folder: Path) -> Job:
     """The training run of a setting."""
     own, paper = preset(PRESETS[name]), config["scale"] == "paper"
     env = config["env"] if config["env"].get("name") == "splitting" else {}
@@ -118,7 +119,7 @@ def run_setting(config: Config, name: str) -> Setting:
     env, params = job.env, job.params
     keys = jax.random.split(jax.random.key(config["seed"]), TRAJECTORIES)
     totals = {
-        LEARNED: _simulate_learned(env, evaluation.policies_of(job.learner, states), params, keys),
+        LEARNED: _simulate_learned(env, policies_of(job.learner, states), params, keys),
         "DPP": simulate(baselines.DriftPlusPenalty(env), params, keys),
         "CheapestAvg": simulate(baselines.CheapestWithinDelay(env), params, keys),
         "FullOffload": simulate(baselines.FullOffload(env), params, keys),

@@ -43,8 +43,10 @@ from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
 from jaxenv.vehicular import Vehicular
 from runs import evaluate as evaluation
-from runs import program, tables, train
-from runs.program import Config
+from runs import tables
+from runs.folders import run_folder, stored_config
+from runs.jobs import Job
+from runs.policies import policies_of, stored_policy
 from runs.reproductions import Reproduction, output_folder, trained, training_job
 from runs.reproductions import vehicular_claims as claims
 from runs.reproductions import vehicular_figures as plots
@@ -59,6 +61,7 @@ from runs.reproductions.vehicular_claims import (
     VEHICLES,
     Table,
 )
+from runs.settings import Config, build_env
 
 FIGURES = {
     "training": ("fig03", "fig04"),
@@ -279,15 +282,15 @@ def learned_policies(
     Policies have an axis of seeds, after one of points where ``per_point``.
     """
     if config.get("checkpoint") is not None:
-        stored = program.stored_config(program.run_folder(config["checkpoint"]))
-        env, params = program.build_env(stored | {"precision": config["precision"]})
+        stored = stored_config(run_folder(config["checkpoint"]))
+        env, params = build_env(stored | {"precision": config["precision"]})
         wanted = Vehicular(**sizes(group))
         for name in ("num_rsus", "num_vehicles", "model_onehot"):
             if getattr(env, name) != getattr(wanted, name):
                 valid = f"vehicular/{group} needs a policy of {name}={getattr(wanted, name)}"
                 raise ConfigError("checkpoint", config["checkpoint"], valid)
         settings = {"step": "last", **config}
-        return env, params, evaluation.stored_policy(settings, stored, env, params), False, []
+        return env, params, stored_policy(settings, stored, env, params), False, []
     places = points(group)
     alone = config["scale"] == "paper" and len(places) > 1
     jobs = []
@@ -296,18 +299,16 @@ def learned_policies(
         path = folder / "training" / "".join(c if c.isalnum() else "_" for c in name)
         jobs.append(_job(config, path, group, plan, place))
     states = trained(jobs)
-    policies = evaluation.policies_of(jobs[0].learner, states)
+    policies = policies_of(jobs[0].learner, states)
     if alone:
         policies = jax.tree.map(
             lambda leaf: leaf.reshape(len(places), plan.num_seeds, *leaf.shape[1:]), policies
         )
-    env, params = program.build_env(config | {"env": config["env"] | sizes(group)})
+    env, params = build_env(config | {"env": config["env"] | sizes(group)})
     return env, params, policies, alone, [job.folder for job in jobs]
 
 
-def _job(
-    config: Config, folder: Path, group: str, plan: Schedule, place: Point | None
-) -> train.Job:
+def _job(config: Config, folder: Path, group: str, plan: Schedule, place: Point | None) -> Job:
     """A training run at one point, or over the ranges of the whole sweep."""
     leaves = {} if place is None else {k: np.asarray(v).tolist() for k, v in place.leaves.items()}
     own = {

@@ -31,6 +31,7 @@ from tests.toy_environments import LEFT, RIGHT, Corridor, Signal
 KEY = jax.random.key(0)
 
 
+@pytest.mark.quick
 def test_flat_actions_count_the_first_entry_most():
     env = FlatActions(Team(num_heads=3, num_choices=4))
     assert env.action_space.num_values == 64
@@ -39,6 +40,7 @@ def test_flat_actions_count_the_first_entry_most():
     np.testing.assert_array_equal(env.index(jnp.asarray(entries)), np.arange(64))
 
 
+@pytest.mark.quick
 def test_a_flat_action_is_allowed_where_all_its_entries_are():
     env = FlatActions(Signal())
     mask = jnp.asarray([[True, False, False], [True, False, True]])
@@ -47,6 +49,7 @@ def test_a_flat_action_is_allowed_where_all_its_entries_are():
     np.testing.assert_array_equal(env.flat_mask(jnp.stack([mask, ~mask]))[0], expected)
 
 
+@pytest.mark.quick
 def test_flat_actions_pay_as_their_entries_do():
     env = FlatActions(Signal())
     _, state = env.reset(KEY)
@@ -115,6 +118,7 @@ def test_a_lifted_choice_is_an_action_of_the_environment_inside(wrap):
     np.testing.assert_array_equal(plain, [[1, 0], [3, 3]])
 
 
+@pytest.mark.quick
 def test_a_lifted_choice_decides_as_in_the_wrapped_environment():
     env = SequentialActions(Signal())
 
@@ -129,6 +133,7 @@ def test_a_lifted_choice_decides_as_in_the_wrapped_environment():
         seen, state, *_ = env.transition(state, entry)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("action", "mask", "expected"),
     [(1, "0110", 1), (3, "0110", 1), (0, "0001", 3), (2, "1001", 3), (2, "0000", 2)],
@@ -147,6 +152,7 @@ def test_invalid_actions_are_repaired():
     assert LEFT + 1 == RIGHT
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("call", "line"),
     [
@@ -165,6 +171,7 @@ def test_what_does_not_fit_is_refused_in_one_line(call, line):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.quick
 def test_names_take_what_make_takes():
     env, params = prepare("partitioning", options={"num_blocks": 3, "slot_s": 7.0}, actions="flat")
     assert env.action_space.num_values == 5**3
@@ -173,6 +180,7 @@ def test_names_take_what_make_takes():
     assert vehicular.most_steps(params) == 60
 
 
+@pytest.mark.quick
 def test_adapted_environments_are_equal_by_value():
     env = Corridor()
     first = Adapted(env, env.make_params(step_reward=-2.0))
@@ -181,6 +189,7 @@ def test_adapted_environments_are_equal_by_value():
     assert first != Adapted(env, env.default_params())
 
 
+@pytest.mark.quick
 def test_a_missing_library_is_one_line():
     with pytest.raises(ModuleNotFoundError) as error, needs("not_there", "not-there"):
         import not_there.at_all  # noqa: F401
@@ -190,6 +199,7 @@ def test_a_missing_library_is_one_line():
         import of_its_own  # noqa: F401
 
 
+@pytest.mark.quick
 def test_importing_the_adapters_imports_no_library():
     libraries = ("gymnasium", "gymnax", "jaxmarl", "pettingzoo", "stable_baselines3", "stoa")
     code = f"import sys, jaxenv.adapters; print([x for x in {libraries} if x in sys.modules])"

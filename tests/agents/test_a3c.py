@@ -67,6 +67,7 @@ def test_a_bandits_policy_is_the_softmax_of_rewards_over_the_entropy_weight(shar
     assert per_step == pytest.approx(1 - np.mean(metrics["numerator/regret"]) / 128, rel=1e-4)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("terminal", "expected"), [(True, (0.7, 1.0)), (False, (0.7 / 0.3, 1.0 / 0.3))]
 )
@@ -144,6 +145,7 @@ def slow_advantages(rollout, value, next_value, discount, decay):
     return result
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("seed", range(3))
 def test_advantages_against_forward_sums(seed, double):
     rng = np.random.default_rng(seed)
@@ -155,6 +157,7 @@ def test_advantages_against_forward_sums(seed, double):
     )
 
 
+@pytest.mark.quick
 def test_with_trace_decay_1_the_target_is_the_discounted_return_to_the_end_of_the_rollout(double):
     rollout = a_rollout(np.random.default_rng(0)).replace(
         terminated=np.zeros(7, bool), done=np.zeros(7, bool), discounting=np.ones(7, bool)
@@ -229,6 +232,7 @@ def test_loss_and_gradient_against_numpy_and_finite_differences(branch_mean, exp
     assert sum(jax.tree.leaves(products)) == pytest.approx(difference / 2e-6, rel=1e-6)
 
 
+@pytest.mark.quick
 def test_exploration_of_1_is_uniform_over_the_valid_values_and_has_no_gradient(double):
     env = Placement(num_contexts=4, dtype="float64")
     learner, hp = A3C.build(env, hidden=(5,), exploration=1.0, entropy_weight=0.0)
@@ -240,6 +244,7 @@ def test_exploration_of_1_is_uniform_over_the_valid_values_and_has_no_gradient(d
         np.testing.assert_array_equal(leaf, 0.0)
 
 
+@pytest.mark.quick
 def test_rmsprop_against_numpy(double):
     options = dict(lr=0.1, max_gradient_norm=2.0, rms_decay=0.9, rms_epsilon=0.01)
     learner, hp = A3C.build(Placement(dtype="float64"), **options)
@@ -262,6 +267,7 @@ def test_rmsprop_against_numpy(double):
         np.testing.assert_allclose(learned, expected, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.quick
 def test_the_schedule_falls_linearly():
     learner, hp = A3C.build(
         BANDIT, schedule_updates=100, lr=1.0, entropy_weight=2.0, exploration=0.5
@@ -290,6 +296,7 @@ def test_running_scale_is_the_deviation_of_discounted_sums(double):
     assert float(state.spread.count) == 240
 
 
+@pytest.mark.quick
 def test_steps_between_decisions_neither_act_nor_discount():
     env = Convoy()
     sizes = SIZES | dict(num_workers=1, rollout_length=9)
@@ -407,13 +414,14 @@ def test_one_row_per_branch_is_learned_with_the_same_weights():
     assert not np.allclose(learner.network.apply(parameters, x.at[0].add(1.0))[0][1], logits[1])
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (dict(num_workers=0), "num_workers: 0 is not valid; give a positive integer"),
         (dict(rollout_length=1.5), "rollout_length: 1.5 is not valid; give a positive integer"),
         (dict(sharing="all"), "sharing: 'all' is not valid; choose hard or soft or none"),
-        (dict(synchronous="yes"), "synchronous: 'yes' is not valid; choose false or true"),
+        (dict(synchronous="yes"), "synchronous: 'yes' is not valid; choose true or false"),
         (dict(hidden=()), "hidden: () is not valid; give a list of positive integers"),
         (dict(discount=1.5), "discount: 1.5 is not valid; give a number in [0, 1]"),
         (dict(max_gradient_norm=0), "max_gradient_norm: 0.0 is not valid; give a positive number"),
@@ -427,6 +435,7 @@ def test_bad_settings_are_refused(options, message):
     assert message in str(error.value)
 
 
+@pytest.mark.quick
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match="10\\^5 joint actions are more than 20000"):
         A3C.build(Robust(max_devices=5), head="joint")

@@ -11,6 +11,8 @@ import pytest
 from agents.branches import Branches, unsupported
 from jaxenv import spaces
 
+pytestmark = pytest.mark.quick
+
 
 def test_joint_choices_number_all_vectors_in_lexicographic_order():
     branches = Branches.of(spaces.MultiDiscrete((3, 3, 3)), joint=True)

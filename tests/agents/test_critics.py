@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import jaxenv
+from agents.critics import JointCritic, PairwiseCritic
 from agents.hisper import Hisper
-from agents.networks import JointCritic, PairwiseCritic, standardised
+from agents.networks import standardised
 from jaxenv.errors import ConfigError
 from tests.toy_environments import Crew
 
@@ -50,6 +51,7 @@ def test_replaced_action_gives_what_all_computed_anew_gives(kind):
         np.testing.assert_allclose(judged, anew, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.quick
 def test_agents_hear_those_alone_that_chose_the_same():
     critic = PairwiseCritic(**SHAPE)
     state, actions, choice = case(batch=200)
@@ -87,6 +89,7 @@ def test_alternatives_are_what_all_computed_anew_with_each_choice_gives():
             np.testing.assert_allclose(found[:, choice], expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.quick
 def test_a_critic_hears_only_those_before_it_where_the_weights_say_so():
     critic = PairwiseCritic(**SHAPE)
     state, actions, choice = case(batch=200)
@@ -152,6 +155,7 @@ def test_each_agent_learns_what_it_is_paid():
     )
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -166,6 +170,7 @@ def test_settings_that_do_not_fit_are_refused(options, words):
         Hisper.build(env, **options)
 
 
+@pytest.mark.quick
 def test_an_environment_that_pays_the_team_has_no_credit_of_agents():
     with pytest.raises(ConfigError, match="env=crew pays the team only"):
         Hisper.build(Crew(), critics="pairwise", credit="agents", hybrid_reward=False)

@@ -9,6 +9,8 @@ import pytest
 
 from agents.distributions import draw, masked_policy
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize("size", [2, 5, 64, 300])
 def test_draws_follow_the_probabilities_and_never_a_mask(size):

@@ -13,8 +13,8 @@ import pytest
 
 from agents import replay
 from agents.branches import Branches
-from agents.collecting import Transition
 from agents.dqn import DQN
+from agents.transitions import Transition
 from jaxenv import make, spaces, struct
 from jaxenv.environment import Environment, Params, State
 from jaxenv.errors import ConfigError
@@ -178,6 +178,7 @@ def test_random_actions_are_uniform_over_the_valid_ones_and_greedy_ones_are_not_
     assert np.mean(others) == pytest.approx(0.3 * (1 - 1 / choices), abs=0.04)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("shape", [(4,), (3, 3), (2, 2, 2)])
 def test_the_best_valid_joint_choice_is_the_first_of_the_largest(shape):
     rng = np.random.default_rng(0)
@@ -210,6 +211,7 @@ def test_epsilon_falls_linearly_over_its_share_of_the_schedule():
     assert float(constant.epsilon(jnp.int32(0), hp)) == np.float32(0.01)
 
 
+@pytest.mark.quick
 def test_the_target_network_is_copied_every_target_interval_gradient_updates():
     options = SIZES | {"target_interval": 3, "learning_starts": 16}
     learner, hp = DQN.build(Bandit(), **options, rounds_per_iteration=1)
@@ -234,6 +236,7 @@ def test_the_target_network_is_copied_every_target_interval_gradient_updates():
 # ---- loss ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("double", "dueling"), [(False, True), (True, True), (True, False)])
 def test_loss_and_gradient_step_against_numpy(double, dueling):
     env = Climbing()
@@ -328,6 +331,7 @@ def test_late_rewards_are_credited_to_their_own_decisions(turns_per_step):
     assert np.sum(metrics["decisions"]) == np.sum(metrics["transitions"]) == 5
 
 
+@pytest.mark.quick
 def test_masks_are_stored_as_the_environment_gives_them():
     env, params = make("partitioning", num_blocks=6, num_servers=4)
     params = params.replace(server_enabled=jnp.asarray([True, False, True, True]))
@@ -374,6 +378,7 @@ def test_states_keep_their_dtypes(dtype):
 # ---- refusals ------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -400,6 +405,7 @@ def test_settings_that_cannot_be_used_are_refused_in_one_line(options, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.quick
 def test_environments_it_does_not_fit_are_named():
     assert DQN.unsupported(Bandit()) is None and DQN.unsupported(Climbing()) is None
     assert DQN.unsupported(make("partitioning")[0]) is None

@@ -77,6 +77,7 @@ def test_a_game_of_different_action_counts_is_solved():
     assert 0 < metrics["entropy"][-1] < 0.3
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("ends", "expected"), [(True, (0.7, 1.0)), (False, (0.7 / 0.3, 1.0 / 0.3))]
 )
@@ -99,6 +100,7 @@ def test_values_bootstrap_through_a_time_limit_and_not_through_an_end(ends, expe
 # ---- its pieces --------------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 def test_advantages_against_a_loop_over_every_later_step(double):
     rng = np.random.default_rng(0)
     steps, lanes = 9, 6
@@ -267,6 +269,7 @@ def test_actors_ascend_a_clipped_surrogate_weighted_by_those_before_them(double)
         assert np.sqrt(dot(gradient, gradient)) == pytest.approx(1e-4, rel=1e-9)
 
 
+@pytest.mark.quick
 def test_the_critic_fits_normalised_returns_near_its_old_values(double):
     rng = np.random.default_rng(2)
     (once, hp, state), world = a_run(rng), rng.normal(size=(6, 5, 5))
@@ -312,6 +315,7 @@ def test_the_critic_fits_normalised_returns_near_its_old_values(double):
     check_slope(loss, critic, gradient, rng)
 
 
+@pytest.mark.quick
 def test_the_rates_fall():
     learner, hp = Happo.build(TEAM, schedule_updates=100, lr_actor=1.0, lr_critic=2.0)
     for updates, share in [(0, 1.0), (50, 0.525), (200, 0.05)]:
@@ -456,6 +460,7 @@ def test_it_fits_the_services():
 # ---- refusals ----------------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("options", "message"),
     [

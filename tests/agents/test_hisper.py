@@ -14,8 +14,9 @@ import pytest
 from flax import linen as nn
 
 from agents import replay
+from agents.critics import JointCritic, PairwiseCritic
 from agents.hisper import Hisper
-from agents.networks import JointCritic, PairwiseCritic, SequentialActor
+from agents.sequential import SequentialActor
 from jaxenv.errors import ConfigError
 from jaxenv.services import Services
 from runs.checkpoint import Checkpoints
@@ -156,6 +157,7 @@ GAME = TEAM.make_params(reward=servers()[None], valid=VALID)
 BEST = [1, 0, 2]
 
 
+@pytest.mark.quick
 def test_the_game_needs_coordination():
     reward = np.where(
         VALID[0, 0, :, None, None] & VALID[1, 0, :, None] & VALID[2, 0], servers().sum(-1), -np.inf
@@ -397,6 +399,7 @@ def test_draws_log_probabilities_and_straight_through_gradient(autoregressive, f
     assert biases.shape == (3, 4) and np.all(biases[:, -1] == 0) and np.all(biases[:, 0] != 0)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("row", "groups"), [(2, (3, 1)), (0, (4,)), (2, ())])
 def test_a_joint_critic_against_numpy(row, groups, double):
     rng = np.random.default_rng(0)
@@ -672,6 +675,7 @@ def test_the_expected_gradient_is_that_of_the_soft_value_of_all_actions(
     assert -np.log(9) < float(log_probability) < 0
 
 
+@pytest.mark.quick
 def test_gradients_of_actors_are_clipped_by_their_global_norm(double):
     norms = []
     for limit in (1e9, 1e-3):
@@ -684,6 +688,7 @@ def test_gradients_of_actors_are_clipped_by_their_global_norm(double):
     np.testing.assert_allclose(norms[1], 1e-3, rtol=1e-9)
 
 
+@pytest.mark.quick
 def test_rescaling_leaves_values_as_they_are(double):
     learner, learned, _, _, hp = a_run(np.random.default_rng(7), value_decay=0.9)
     zero = jnp.zeros(2)
@@ -783,6 +788,7 @@ def test_stored_states_show_what_was_observed_in_the_scenario_of_their_lane():
     assert metrics["mean_reward"] == pytest.approx(float(rows.reward.sum()) / 8, rel=1e-5)
 
 
+@pytest.mark.quick
 def test_the_first_actions_are_uniform_over_the_valid_ones():
     learner, hp = Hisper.build(TEAM, **QUICK | dict(prefill=1600))
     rows = start(learner, jax.random.key(0), GAME, hp).replay.rows
@@ -868,6 +874,7 @@ def test_it_fits_the_services():
 # ---- refusals ------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -885,13 +892,13 @@ def test_it_fits_the_services():
         ({"critic_hidden": 3}, "critic_hidden: 3 is not valid; give a list of positive integers"),
         ({"buffer_size": 9}, "buffer_size: 9 is not valid; give at least 90000"),
         ({"buffer_size": 9, "prefill": 9}, "buffer_size: 9 is not valid; give at least 20"),
-        ({"hybrid_reward": 1}, "hybrid_reward: 1 is not valid; choose false or true"),
+        ({"hybrid_reward": 1}, "hybrid_reward: 1 is not valid; choose true or false"),
         ({"entropy_split": "half"}, "entropy_split: 'half' is not valid; choose third or full or"),
         ({"feed": "soft"}, "feed: 'soft' is not valid; choose sample or probs"),
         ({"gradient": "exact"}, "gradient: 'exact' is not valid; choose straight_through or expe"),
         ({"gradient": "expected", "draws": 1}, "draws: 1 is not valid; give at least 2"),
         ({"cell": "gru"}, "cell: 'gru' is not valid; choose lstm or dense"),
-        ({"standardise": 1}, "standardise: 1 is not valid; choose false or true"),
+        ({"standardise": 1}, "standardise: 1 is not valid; choose true or false"),
         ({"draws": 0}, "draws: 0 is not valid; give a positive integer"),
         ({"fall_share": 0}, r"fall_share: 0.0 is not valid; give a number in \(0, 1\]"),
         ({"temperature": "auto"}, "temperature: 'auto' is not valid; choose fixed or learned"),

@@ -7,6 +7,8 @@ import pytest
 
 from agents.histogram import BINS, Histogram
 
+pytestmark = pytest.mark.quick
+
 LEVELS = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 RNG = np.random.default_rng(0)
 SAMPLES = {

@@ -10,6 +10,8 @@ import pytest
 from agents.learner import MOST_UNITS, EpisodeTerms, summarize
 from jaxenv.environment import Metric
 
+pytestmark = pytest.mark.quick
+
 EPISODES = 25 * MOST_UNITS + 7  # groups of 25 and of 26 episodes
 METRICS = (
     Metric("mean", "s", "min", "sum", of="a"),

@@ -67,6 +67,7 @@ def test_a_bandits_policy_is_the_softmax_of_normalised_rewards_over_the_entropy_
     assert float(np.mean(metrics["entropy"])) == pytest.approx(entropy, abs=0.05)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("terminal", "expected"), [(True, (0.7, 1.0)), (False, (0.7 / 0.3, 1.0 / 0.3))]
 )
@@ -139,6 +140,7 @@ def slow_advantages(rollout, value, ahead, discount, decay):
     return result
 
 
+@pytest.mark.quick
 def test_advantages_against_sums_over_later_steps(double):
     rng = np.random.default_rng(0)
     terminated, out_of_time = rng.random((2, 9, 6)) < 0.2
@@ -158,6 +160,7 @@ def test_advantages_against_sums_over_later_steps(double):
     np.testing.assert_allclose(measured, expected, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.quick
 def test_the_clipped_objective_by_hand(double):
     """One decision of two heads: new probabilities 1/2 and 1/3, the joint one is 1/6."""
     learner, hp = PPO.build(Placement(dtype="float64"), hidden=(3,), entropy_weight=0.0)
@@ -297,6 +300,7 @@ class Counting(PPO):
         return 0.0 * jnp.sum(parameters.critic), {"rows": rows}
 
 
+@pytest.mark.quick
 def test_minibatches_are_a_new_permutation_every_epoch():
     learner, hp = Counting.build(BANDIT, **SIZES | dict(num_minibatches=4, epochs=3))
     networks = Parameters(jnp.zeros(1), jnp.zeros(1))
@@ -308,6 +312,7 @@ def test_minibatches_are_a_new_permutation_every_epoch():
     assert not np.array_equal(seen[0], seen[1])
 
 
+@pytest.mark.quick
 def test_the_schedule_falls_linearly():
     learner, hp = PPO.build(BANDIT, schedule_updates=100, lr=1.0, entropy_weight=2.0)
     half, end = (learner._scheduled(hp, jnp.int32(k)) for k in (50, 200))
@@ -498,6 +503,7 @@ def test_one_row_per_branch_is_learned_with_the_same_weights():
     assert logits.shape == (1, 1, 3, 10) and value.shape == (1,)
 
 
+@pytest.mark.quick
 def test_a_policy_is_measured_wherever_its_sizes_fit():
     trees = []
     for mode in ("common", "mixed"):
@@ -508,6 +514,7 @@ def test_a_policy_is_measured_wherever_its_sizes_fit():
     assert trees[0] == trees[1]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -538,6 +545,7 @@ def test_bad_settings_are_refused_in_one_line(options, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.quick
 def test_what_does_not_fit_is_refused_in_one_line():
     for env, reason in NO_TEAMS[1:]:
         with pytest.raises(ConfigError, match=f"agent: 'ppo' is not valid; .* {reason}$") as error:

@@ -9,6 +9,8 @@ import pytest
 
 from agents import replay
 
+pytestmark = pytest.mark.quick
+
 
 def _rows(start, n):
     number = np.arange(start, start + n, dtype=np.int32)

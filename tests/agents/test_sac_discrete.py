@@ -83,6 +83,7 @@ def test_bandit_values_are_the_rewards_and_the_policy_their_softmax():
     assert np.all(metrics["temperature"] == np.float32(0.5))
 
 
+@pytest.mark.quick
 def test_masked_actions_are_never_taken_and_the_greedy_policy_takes_the_best_valid_one():
     learner, hp = SACDiscrete.build(BANDIT, **SIZES, **RATES, temperature=0.2)
     params = BANDIT.make_params(reward=REWARD, valid=VALID)
@@ -113,6 +114,7 @@ def test_masked_actions_are_never_taken_and_the_greedy_policy_takes_the_best_val
     assert np.mean(metrics["mean_reward"]) == pytest.approx(np.mean(rows.reward), rel=1e-5)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("terminal", "expected"), [(True, (0.7, 1.0)), (False, (0.7 / 0.3, 1.0 / 0.3))]
 )
@@ -156,6 +158,7 @@ def test_the_papers_target_entropy_only_anneals_the_temperature():
     assert np.all(metrics["temperature_loss"][3:] > 0)
 
 
+@pytest.mark.quick
 def test_the_temperature_stops_at_its_floor():
     learner, hp = SACDiscrete.build(
         BANDIT, **SIZES, target_entropy="paper", lr=0.1, temperature_floor=0.05
@@ -165,6 +168,7 @@ def test_the_temperature_stops_at_its_floor():
     assert metrics["temperature"][-1] == pytest.approx(0.05, rel=1e-5)
 
 
+@pytest.mark.quick
 def test_the_valid_target_entropy_has_the_known_fixed_point():
     learner, hp = SACDiscrete.build(
         BANDIT, **SIZES, **RATES, entropy_scale=0.8, temperature=0.2, temperature_lr_ratio=1.0
@@ -189,6 +193,7 @@ def test_the_valid_target_entropy_has_the_known_fixed_point():
 # ---- losses --------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("target_entropy", ["paper", "valid"])
 def test_losses_and_their_gradients_against_numpy(target_entropy):
     env = Bandit(num_contexts=3, num_arms=10)
@@ -376,6 +381,7 @@ def test_scalar_rewards_are_credited_at_once():
     assert np.sum(metrics["denominator/mean_reward"]) == 10.0
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("reward_mode", ["completion", "own"])
 def test_pending_transitions_are_joined(reward_mode):
     # An episode of 5 decisions takes 8 steps of one turn each.
@@ -484,6 +490,7 @@ def test_states_keep_their_dtypes(dtype):
 # ---- refusals ------------------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -127,6 +127,7 @@ def test_violations_are_counted_one_by_one_or_by_episode():
     assert rows[1]["trials"] == trials.sum() < 200
 
 
+@pytest.mark.quick
 def test_wilson_is_that_of_independent_trials_and_wider_where_groups_are_alike():
     """8 of 40: Wilson's interval by hand."""
     found = np.array([0, 0, 0, 0, 1] * 8)
@@ -165,6 +166,7 @@ def test_actions_are_counted_over_seeds_and_free_ones_apart():
     assert random.actions[0].sum(-1).tolist() == [[[300, 300]] * 2]
 
 
+@pytest.mark.quick
 def test_only_decisions_are_counted():
     """Steps of one turn: the convoy asks in five of them, and one action is valid each time."""
     env = Convoy()
@@ -173,6 +175,7 @@ def test_only_decisions_are_counted():
     assert streamed.actions[0][0].tolist() == [[[6, 3, 3, 3]], [[0, 0, 0, 0]]]
 
 
+@pytest.mark.quick
 def test_counts_go_on_beyond_32_bits():
     part = Choices(heads=1, values=2, agents=1)
     counts = part.none().at[0, :, 0, 1].set(2**32 - 2)
@@ -183,6 +186,7 @@ def test_counts_go_on_beyond_32_bits():
     assert two_devices[0, 0, 0, 1] == 2 * (2**32 + 3)
 
 
+@pytest.mark.quick
 def test_parts_of_a_tuple_are_counted_and_a_box_is_not():
     space = spaces.Tuple((spaces.Box(0, 1, (2,)), spaces.Discrete(3)))
     (part,) = choices_of(space)
@@ -192,6 +196,7 @@ def test_parts_of_a_tuple_are_counted_and_a_box_is_not():
     assert (value.tolist(), free.tolist()) == ([1], [True])
 
 
+@pytest.mark.quick
 def test_an_agent_has_collapsed_if_all_its_heads_have():
     part = Choices(heads=2, values=2, agents=2)
     free = np.array([[200, 0], [199, 1], [200, 0], [150, 50]])  # agent 0, agent 1
@@ -201,6 +206,7 @@ def test_an_agent_has_collapsed_if_all_its_heads_have():
     assert not collapsed_agents([part], (0 * counts,)).any()
 
 
+@pytest.mark.quick
 def test_memory_does_not_grow_with_the_episodes():
     """Of what is kept on the host; arrays of single episodes would take 5 MB more."""
     env, policy = Noisy(), Always(jnp.int32(0))

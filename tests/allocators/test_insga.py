@@ -9,6 +9,8 @@ import pytest
 
 from allocators import insga
 
+pytestmark = pytest.mark.quick
+
 NUM_POOLS = 4
 #            pool 2: three members; pool 0: two; pool 3: one; two members in no pool
 POOL = np.array([2, 0, 2, -1, 3, 2, 0, -1])

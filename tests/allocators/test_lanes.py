@@ -7,6 +7,8 @@ import pytest
 
 from allocators.lanes import LANES_PER_PART, batched_last
 
+pytestmark = pytest.mark.quick
+
 
 @batched_last
 def centred(x, scale):

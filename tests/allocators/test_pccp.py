@@ -143,6 +143,7 @@ def small_problem():
 # Problem (36)
 
 
+@pytest.mark.quick
 def test_convex_problem_by_hand():
     """Two points without variance: shares meet the deadline exactly, or all is at the cheap one.
 
@@ -258,6 +259,7 @@ def test_derivative_of_the_convex_problem():
     np.testing.assert_array_equal(blocked(problem.energy), 0)
 
 
+@pytest.mark.quick
 def test_implicit_root_by_hand():
     """The root of `(x - a, x y - b)` is `(a, b / a)`, with derivatives 1, -b/a^2 and 1/a."""
 
@@ -311,6 +313,7 @@ def test_learning_through_the_relaxation():
 # Problem (29)
 
 
+@pytest.mark.quick
 def test_exact_partition_equals_brute_force(cases):
     """Least energy over the points that meet (28), by NumPy, one device at a time."""
     _, batch, _, allocation = cases
@@ -328,6 +331,7 @@ def test_exact_partition_equals_brute_force(cases):
     assert moved > 3
 
 
+@pytest.mark.quick
 def test_without_bandwidth_only_points_without_upload_are_available():
     """With `d_last=0` a device without bandwidth can only stay local."""
     instance = make_instance([0, 0], np.array([50.0, 150.0]), 10.0, 0.28, 0.08, d_last=0.0, n_max=3)

@@ -6,6 +6,8 @@ import pytest
 
 from allocators import pools, proportional
 
+pytestmark = pytest.mark.quick
+
 one_by_one = jax.jit(proportional.shares)
 first = jax.jit(pools.first_shares)
 pooled = jax.jit(pools.pooled_shares)

@@ -29,6 +29,7 @@ def random_pool(seed, size=6, num_members=4):
     return 10.0 ** rng.uniform(-2, 2, size), mask
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("dtype", "rtol"), TOLERANCES)
 def test_check_values(backend, dtype, rtol):
@@ -44,6 +45,7 @@ def test_check_values(backend, dtype, rtol):
     np.testing.assert_allclose(proportional.objective(eta, equal, ALL), 42, rtol=1e-6)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_masks(backend, dtype):
@@ -115,6 +117,7 @@ def test_backends_agree_in_value_and_derivatives(seed, dtype, tol):
         assert float(jnp.max(jnp.abs(closed - solved))) <= tol * float(jnp.max(jnp.abs(closed)))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_derivatives_match_finite_differences(backend):
     eta, mask = random_pool(11)
@@ -151,6 +154,7 @@ def test_value_derivative_is_the_envelope():
     np.testing.assert_allclose(jax.grad(attained)(eta), expected, rtol=1e-9)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("dtype", "tol"), [(np.float32, 2e-6), (np.float64, 1e-12)])
 def test_shares_satisfy_the_optimality_conditions(backend, dtype, tol):
@@ -187,6 +191,7 @@ def test_residual_reports_each_violation():
     assert residual(eta, jnp.zeros(3), ~ALL) == 0
 
 
+@pytest.mark.quick
 def test_optimum_is_below_random_and_equal_shares():
     """`(sum sqrt eta)^2 <= n sum eta`, with equality iff all demands are equal."""
     rng = np.random.default_rng(0)
@@ -231,6 +236,7 @@ def test_scale_of_demands_does_not_matter(backend):
         np.testing.assert_allclose(share, [1 / 6, 1 / 3, 1 / 2], rtol=1e-5)
 
 
+@pytest.mark.quick
 def test_unknown_backend_is_refused():
     with pytest.raises(
         ValueError, match=r"^backend: 'cvx' is not valid; give one of closed, jaxopt$"

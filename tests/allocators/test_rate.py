@@ -39,6 +39,7 @@ def exactly(c):
     return float(u)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("dtype", "rtol"), DTYPES)
 def test_relative_accuracy_over_22_decades(dtype, rtol):
     c = RANGE.astype(dtype)
@@ -59,6 +60,7 @@ def test_lambert_w_itself_loses_its_digits_at_the_branch_point():
     assert np.max(np.abs(error)) > 1e-3
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_branch_point(dtype):
     """f(u) = u^2/2 + u^3/3 + ..., so u = sqrt(2c) - 2c/3 + ... near 0, and exactly 0 at 0."""
@@ -94,6 +96,7 @@ def test_derivatives_in_both_modes_and_twice():
     assert jax.jit(jax.grad(rate.stationary_nats))(0.0) == 0
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 1e-5), (np.float64, 1e-9)])
 def test_minimises_delay_and_energy(backend, dtype, rtol):
@@ -130,6 +133,7 @@ def test_backends_agree_in_value_and_derivative():
         np.testing.assert_allclose(own, other, rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.quick
 def test_derivative_is_zero_beyond_the_ends_and_follows_them():
     """At full power u = ln(1 + p g): no change with the weight, dp/(1 + p g) with g."""
     value = lambda w, g: rate.surrogate_nats(w, CASE_A._replace(snr_per_watt=g))  # noqa: E731
@@ -140,6 +144,7 @@ def test_derivative_is_zero_beyond_the_ends_and_follows_them():
         np.testing.assert_allclose(by_snr, power / (1 + power * 300.0), rtol=1e-12)
 
 
+@pytest.mark.quick
 def test_published_slot():
     """Case A: weight (.4 + .1/.1)/20, g = 466.816 x .8: 7.77947e8 bit/s at 0.0370133 W."""
     u = surrogate((0.4 + 0.1 / 0.1) / 20, CASE_A)
@@ -188,6 +193,7 @@ def test_without_time_or_bits():
     assert rate.nats_within(late, -0.1, 200e6) == math.inf
 
 
+@pytest.mark.quick
 def test_unknown_backend():
     with pytest.raises(ValueError, match="^backend: 'scipy' is not valid; give one of closed, "):
         rate.surrogate_nats(1.0, CASE_A, "scipy")

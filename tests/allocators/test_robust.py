@@ -97,6 +97,7 @@ SLOPES = {
 """Derivatives of E with respect to an instance with a partition, in three ways."""
 
 
+@pytest.mark.quick
 def test_constants():
     for model, spent, vm_ms in (("alexnet", 0.2305, 1.35), ("resnet152", 0.1346, 10.4)):
         inst = robust.make_instance(model, jnp.array([100.0]), 1.0, 0.2, 0.05)
@@ -162,6 +163,7 @@ def test_check_values(backend, dtype, rtol):
     np.testing.assert_allclose(three.lam, 0.0291415, rtol=rtol, atol=5e-8)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("dtype", "rtol"), TOLERANCES)
 def test_envelope_check_values(dtype, rtol):
     inst = robust.make_instance("resnet152", jnp.array(RESNET_R, dtype), 8.0, 0.16, 0.04)
@@ -457,6 +459,7 @@ def test_infeasible(backend, dtype):
             assert not np.any(np.isnan(leaf))
 
 
+@pytest.mark.quick
 def test_no_upload():
     """`d_last=0`: a device that computes all itself takes no bandwidth; alone it needs none."""
     r = jnp.array([50.0, 100, 200])
@@ -572,6 +575,7 @@ def test_float32_against_float64():
     assert np.all(single.slack >= -1e-7)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -588,6 +592,7 @@ def test_errors(change, message):
         robust.make_instance(**{**arguments, **change})
 
 
+@pytest.mark.quick
 def test_unknown_choices():
     with pytest.raises(ValueError, match="backend: 'qp' is not valid; give one of closed, jaxopt"):
         robust.allocate(v1(), [7, 7, 7], "qp")

@@ -41,6 +41,7 @@ def test_root_and_derivatives_of_the_logarithm(dtype, rtol):
         np.testing.assert_allclose(jax.grad(jax.grad(first))(target), 2 / 343, rtol=2 * rtol)
 
 
+@pytest.mark.quick
 def test_batch_equals_loop():
     """One element that converges early does not disturb the others; decreasing functions work."""
     with jax.enable_x64(True):
@@ -60,6 +61,7 @@ def test_a_bracket_that_depends_on_the_argument_has_no_part_in_the_derivative():
             np.testing.assert_allclose([value, slope], [math.log(7), 1 / 7], rtol=1e-13)
 
 
+@pytest.mark.quick
 def test_tolerance_and_iteration_limit():
     """Three halvings of [-1.5, 5] leave the midpoint of the third; a tolerance bounds |fun|."""
     with jax.enable_x64(True):

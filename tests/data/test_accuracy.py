@@ -6,6 +6,8 @@ import pytest
 from jaxenv.data import Accuracy, read_accuracy, write_accuracy
 from jaxenv.errors import ConfigError
 
+pytestmark = pytest.mark.quick
+
 # Rows out of order, columns too; a value is 100 scale + second + model / 10.
 GOOD = """model,scale,service,value,second,note
 small,0.5,detection,140.1,90,x

@@ -10,6 +10,8 @@ from jaxenv.data import draw_sites, read_sites, read_users, users_per_site
 from jaxenv.errors import ConfigError
 from jaxenv.physics import graphs
 
+pytestmark = pytest.mark.quick
+
 DATA = Path(os.environ.get("JAXENV_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 MELBOURNE = DATA / "eua" / "site-optus-melbCBD.csv"
 GOOD = "SITE_ID,LATITUDE,LONGITUDE,NAME\n1,60.001,10.004,a\n2,59.999,9.996,b\n3,60,10,c\n"

@@ -11,6 +11,8 @@ import pytest
 from jaxenv.data import read_fcd
 from jaxenv.errors import ConfigError
 
+pytestmark = pytest.mark.quick
+
 DATA = Path(os.environ.get("JAXENV_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 ROAD = DATA / "sumo" / "road.fcd.xml.gz"
 

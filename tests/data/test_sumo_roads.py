@@ -12,6 +12,8 @@ from jaxenv.data import Route, read_fcd
 from jaxenv.errors import ConfigError
 from tests.data.test_sumo import fcd, write
 
+pytestmark = pytest.mark.quick
+
 HEADER = "timestep_time;vehicle_id;vehicle_x;vehicle_y;vehicle_angle;vehicle_speed\n"
 STEPS = [{"a": (1, 90), "z": (9, 270)}, {"a": (2, 90)}, {}, {"b": (1, 90)}]
 

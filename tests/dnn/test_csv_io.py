@@ -7,6 +7,8 @@ import pytest
 
 import jaxenv.dnn as dnn
 
+pytestmark = pytest.mark.quick
+
 HEADER = "layer,work [FLOP],output [element],parameters [count]\n"
 GOOD = HEADER + "input,0,3072,0\nconv,1.5e9,4096,100\nfc,10,10,11\n"
 

@@ -56,6 +56,7 @@ class Everything(nn.Module):
         return scan(name="cells")(x, None)[0]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("train", [False, True])
 def test_a_module_counted_by_hand(train):
     profile = dnn.profile_flax(Everything(), (8, 8, 3), train=train)
@@ -83,6 +84,7 @@ class Attention(nn.Module):
         return self.embed.attend(self.attend(self.embed(tokens)))
 
 
+@pytest.mark.quick
 def test_attention_with_a_shared_embedding_by_hand():
     for module in (Attention(), nn.jit(Attention)(), nn.jit(Attention)()):
         profile = dnn.profile_flax(module, (12,), dtype="int32")
@@ -104,6 +106,7 @@ def single(function):
     return Single()
 
 
+@pytest.mark.quick
 def test_flops_inside_control_flow():
     one = 2 * 6 * 6
     cases = {
@@ -137,6 +140,7 @@ def test_grouped_and_transposed_convolutions():
     assert profile.output_elements.tolist() == [256, 128, 320]
 
 
+@pytest.mark.quick
 def test_mistakes_are_refused_in_one_line():
     def endless(x, w):
         return jax.lax.while_loop(lambda y: y.sum() < 3, lambda y: y @ w, x)
@@ -163,6 +167,7 @@ def run(layer, x):
     return np.asarray(dnn.to_flax(network).apply({}, jnp.asarray(x)))
 
 
+@pytest.mark.quick
 def test_pooling_and_shortcut_compute_what_they_profile():
     x = np.random.default_rng(0).normal(size=(2, 7, 5, 3)).astype(np.float32)
     # Adaptive bins of 7 into 3 and of 5 into 3: [0, 3), [2, 5), [4, 7) and [0, 2), [1, 4), [3, 5).
@@ -179,6 +184,7 @@ def test_pooling_and_shortcut_compute_what_they_profile():
     np.testing.assert_array_equal(run(Flatten(), x), x.transpose(0, 3, 1, 2).reshape(2, -1))
 
 
+@pytest.mark.quick
 def test_convolution_geometry_is_the_arithmetic_one():
     network = Network("one", (("c", Conv(1, 3, 2, 1, bias=False)),), (("c", "c"),))
     x = jnp.arange(25.0).reshape(1, 5, 5, 1)

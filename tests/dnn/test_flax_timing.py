@@ -28,6 +28,7 @@ class Skipping(nn.Module):
         return nn.Dense(4, name="third")(jnp.concatenate([first, second], -1)) ** 2
 
 
+@pytest.mark.quick
 def test_blocks_one_after_the_other_are_the_module():
     profile, calls = block_calls(Skipping(), (3,), seed=7)
     assert profile.names == ("input", "first", "second", "third")
@@ -52,6 +53,7 @@ def test_times_are_of_the_passes_after_the_warm_up():
     assert (seconds[:, 0] >= 0.002).all() and (seconds[:, 1] >= 0.004).all()
 
 
+@pytest.mark.quick
 def test_moments_as_worked_by_hand():
     """Passes (1, 4), (3, 2): means 2 and 3, variances 2, covariance -2; the input takes nothing."""
     times = moments(np.array([[1.0, 4.0], [3.0, 2.0]]))
@@ -73,6 +75,7 @@ def path(tmp_path):
     return tmp_path / "net.csv"
 
 
+@pytest.mark.quick
 def test_a_profile_and_its_times_are_read_as_written(path):
     again, times = dnn.read_csv(path), dnn.read_times(path)
     assert again.names == PROFILE.names
@@ -84,6 +87,7 @@ def test_a_profile_and_its_times_are_read_as_written(path):
     assert dnn.read_times(path) is None
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -160,7 +164,7 @@ def test_the_program_measures_a_module_of_the_user(tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["model=lenet"], "model: 'lenet' is not valid; "),
+        (["model=lenet"], "model: 'lenet' is not valid; give one of alexnet, "),
         (["model=nowhere:Net"], "model: 'nowhere:Net' is not valid; it cannot be imported: "),
         (["model=json:dumps"], "model: 'json:dumps' is not valid; give a flax.linen module"),
         (["model=pathlib:Path"], "model: 'pathlib:Path' is not valid; give a flax.linen module"),

@@ -10,6 +10,8 @@ import pytest
 import jaxenv.dnn as dnn
 from jaxenv.dnn.layers import Conv, Flatten, Linear, MaxPool, Network, Relu, Residual
 
+pytestmark = pytest.mark.quick
+
 CIFAR = ("alexnet_cifar10", "nin", "resnet32", "vgg16_cifar10")
 HD = (3, 720, 1280)
 

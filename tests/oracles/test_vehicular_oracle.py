@@ -79,12 +79,14 @@ def moving_trace(config, scenario, direction=1, rows=None):
 # -- check values -----------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 def test_kkt_shares():
     shares = kkt_shares([1.0, 4.0, 9.0])
     np.testing.assert_allclose(shares, [1 / 6, 1 / 3, 1 / 2], rtol=1e-15)
     assert np.sum(np.array([1.0, 4.0, 9.0]) / shares) == pytest.approx(36.0, rel=1e-14)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "power_dbm, distance_m, bandwidth_mhz, efficiency, rate_mbps",
     [
@@ -100,6 +102,7 @@ def test_spectral_efficiency(power_dbm, distance_m, bandwidth_mhz, efficiency, r
     assert e * bandwidth_mhz == pytest.approx(rate_mbps, abs=5e-7)
 
 
+@pytest.mark.quick
 def test_two_vehicles_share_one_rsu():
     config = Config.default(num_vehicles=2)
     env = SlowVehicular(config, scripted(config, 145.0, 10.0, [(0, 0), (3, 1)]))
@@ -122,6 +125,7 @@ def test_two_vehicles_share_one_rsu():
     assert second.latency_s == pytest.approx(15.909009, abs=5e-7)
 
 
+@pytest.mark.quick
 def test_block_profiles():
     table = {
         ALEXNET: (
@@ -154,6 +158,7 @@ def test_lower_bound_at_the_defaults(model, bound_s):
     assert bound == pytest.approx(0.108974 + rest, abs=1e-6)
 
 
+@pytest.mark.quick
 def test_first_cuts_and_action_index():
     config = Config.default(num_vehicles=1)
     expected = {ALEXNET: [1, 3], VGG16: [1, 6], RESNET50: [1, 6]}
@@ -193,6 +198,7 @@ def test_local_latency_is_exact():
         )
 
 
+@pytest.mark.quick
 def test_wired_hop_and_final_coverage():
     """A parked vehicle at 170 m: both RSUs in reach deliver, the third one does not."""
     config = Config.default(num_vehicles=1)
@@ -231,6 +237,7 @@ def test_upload_failures_cost_the_local_latency():
     assert env.observation()[-1] == pytest.approx((2250 - 2430) / 300)
 
 
+@pytest.mark.quick
 def test_serial_and_fifo_order():
     """Two parked vehicles submit together: serial finishes 0 before 1 uploads, fifo pipelines."""
     uploads_s = {}

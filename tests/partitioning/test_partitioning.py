@@ -83,6 +83,7 @@ def state_of(env, R, lam, b, W, E):
 # ---- published numbers -------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_check_values(dtype):
     """V1, V2 and the observation of V3; half a unit of the last printed digit in float64."""
@@ -104,6 +105,7 @@ def test_check_values(dtype):
         np.testing.assert_allclose(observation, V3, **near)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("name", oracle.NETWORKS)
 @pytest.mark.parametrize("count", [3, 6, 18])
 def test_blocks_of_the_four_networks(name, count):
@@ -204,6 +206,7 @@ def default_state(lam=60.0, W=(0.0,) * 5, E=1e5, b=(3.0,) * 4):
     return state_of(Partitioning(), np.full(4, 1e7), lam, b, W, E)
 
 
+@pytest.mark.quick
 def test_a_slot_without_tasks_pays_its_waits():
     info = transition(default_state(lam=0, W=(1, 2, 3, 4, 5)), [0, 0, 2, 4, 4, 2])[5]
     np.testing.assert_allclose(info["block_delay_s"], [1, 0, 3, 5, 0, 3])
@@ -211,6 +214,7 @@ def test_a_slot_without_tasks_pays_its_waits():
     np.testing.assert_allclose(info["backlog_s"], 0)
 
 
+@pytest.mark.quick
 def test_an_empty_battery_halves_the_clock_and_the_episode_goes_on():
     local = [0] * 6
     fresh = transition(default_state(), local)
@@ -226,6 +230,7 @@ def test_an_empty_battery_halves_the_clock_and_the_episode_goes_on():
     assert empty[1].energy_j < 0 and empty[0][37] == 0 and fresh[0][37] > 0.99
 
 
+@pytest.mark.quick
 def test_disabled_servers_are_masked_and_unseen():
     env, params = jaxenv.make("partitioning", server_enabled=[True, False, True, False])
     state = default_state(W=(1, 2, 3, 4, 5))

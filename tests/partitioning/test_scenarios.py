@@ -8,7 +8,7 @@ import pytest
 import jaxenv
 from jaxenv import dnn
 from jaxenv.errors import ConfigError
-from runs.program import build_env, environment_settings, stored_yaml
+from runs.settings import build_env, environment_settings, stored_yaml
 from tests.scenarios import check_leaves_are, check_refused
 
 NAN, INF = float("nan"), float("inf")
@@ -43,6 +43,8 @@ BAD = [
     ({"wired_rate_bps": INF}, "wired_rate_bps", "positive finite"),
     ({"rate_range_bps": [16e6, 6.4e6]}, "rate_range_bps", "lowest rate first"),
     ({"rate_range_bps": [0, 6.4e6]}, "rate_range_bps", "positive finite"),
+    ({"rate_range_bps": [4e-17, 6.4e6]}, "time of a transfer", "rate_range_bps, wired_rate_bps"),
+    ({"device_hz": 1e-30}, "time of a block", "have to give 0 to 1e+12 s"),
     ({"correlation": 1.0}, "correlation", "[0, 1)"),
     ({"throttle": 0.0}, "throttle", "(0, 1]"),
     ({"throttle": 1.5}, "throttle", "(0, 1]"),
@@ -69,11 +71,13 @@ BAD = [
 ]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("options", "field", "words"), BAD, ids=str)
 def test_refused_in_one_line(options, field, words):
     check_refused("partitioning", options, field, words)
 
 
+@pytest.mark.quick
 def test_the_configuration_names_every_setting():
     import conf
 
@@ -115,6 +119,7 @@ def test_the_published_scenario():
     )
 
 
+@pytest.mark.quick
 def test_networks_from_csv(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(PROFILE)
@@ -149,6 +154,7 @@ def test_what_a_table_lacks_is_drawn_as_without_one():
     np.testing.assert_array_equal(seen.rate_bps, expected.astype(np.float32))
 
 
+@pytest.mark.quick
 def test_measured_slots(tmp_path):
     """Each server's own rates, or those of one link; background and tasks if measured."""
     path = tmp_path / "slots.csv"
@@ -183,6 +189,7 @@ def test_rewards_are_seen_in_units_of_100_s():
     assert env.reward_unit(params) == 100 and env.reward_unit(params).dtype == np.float32
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("text", "words"),
     [

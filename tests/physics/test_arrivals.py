@@ -11,6 +11,8 @@ from scipy import stats
 
 from jaxenv.physics import arrivals
 
+pytestmark = pytest.mark.quick
+
 KEYS, SLOTS, COUNT = 100, 50, 20
 SIZE = KEYS * SLOTS * COUNT
 

@@ -8,6 +8,8 @@ import pytest
 from jaxenv.physics import compute
 from tests.laws import check_law
 
+pytestmark = pytest.mark.quick
+
 LAWS = {
     compute.execution_time_s: (181.487, 60.0),
     compute.dvfs_power_w: (1e-26, 1.5e9),

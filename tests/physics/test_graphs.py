@@ -11,6 +11,8 @@ from scipy.sparse.csgraph import minimum_spanning_tree, shortest_path
 from jaxenv.errors import ConfigError
 from jaxenv.physics import graphs
 
+pytestmark = pytest.mark.quick
+
 METRICS = ("delay", "hops")
 SITES_M = np.array(
     [

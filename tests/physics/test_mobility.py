@@ -7,6 +7,8 @@ import pytest
 
 from jaxenv.physics import mobility
 
+pytestmark = pytest.mark.quick
+
 PERIOD_M, RADIUS_M, TOLERANCE_M, ZONE_M = 1500.0, 300.0, 1e-3, 20.0
 CENTERS_M = 300.0 * (np.arange(5) + 0.5)
 

@@ -11,6 +11,8 @@ import pytest
 from jaxenv.physics import radio
 from tests.laws import check_law
 
+pytestmark = pytest.mark.quick
+
 # power dBm, distance m, bandwidth MHz, efficiency bit/s/Hz, full-band rate Mbit/s
 CHECK_VALUES = [
     (10.0, 100.0, 10.0, 7.812961, 78.129610),

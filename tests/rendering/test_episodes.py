@@ -48,15 +48,24 @@ def test_splitting_points_queues_and_delays():
     assert f"{100 * saved / full:.1f} % of the energy" in figure.get_suptitle()
 
 
+@pytest.mark.quick
 def test_partitioning_places_and_backlog():
     env, params, steps, figure = drawn("partitioning", num_blocks=3, num_servers=2)
     image = labelled(figure, "block").images[0].get_array()
     placement = np.array([step.action for step in steps]).T
     np.testing.assert_array_equal(image[:, : NOW + 1], placement[:, : NOW + 1])
     assert np.isnan(image.filled(np.nan)[:, NOW + 1 :]).all()
-    backlog = np.array([step.state.backlog_s for step in steps])[: NOW + 1]
+    backlog = np.array([step.state.backlog_s for step in steps])
     lines = labelled(figure, "backlog [s]").lines[:3]
-    np.testing.assert_allclose(np.stack([line.get_ydata() for line in lines], 1), backlog)
+    shown = np.stack([line.get_ydata() for line in lines], 1)
+    np.testing.assert_allclose(shown, backlog[: NOW + 1])
+    (note,) = (t.get_text() for t in figure.axes[0].texts if t.get_text().startswith("bars"))
+    full_s = float(note.split()[-2])
+    background = np.array([step.state.context.background_s for step in steps])
+    most = max(backlog[:, 0].max(), (backlog[:, 1:] + background).max())
+    assert most <= full_s < most + 1
+    frames, bars, _ = np.array([bar.get_width() for bar in figure.axes[0].patches]).reshape(3, 3).T
+    np.testing.assert_allclose(bars, frames * backlog[NOW] / full_s, rtol=1e-5)
     numbers = "".join(text.get_text() for text in figure.axes[0].texts if text.get_zorder() == 6)
     assert sorted(numbers.replace(" ", "").replace("\n", "")) == ["1", "2", "3"]
 
@@ -79,6 +88,7 @@ def test_services_load_and_rejections():
     assert len(crosses) == 4 - int(np.sum(step.info["accepted"]))
 
 
+@pytest.mark.quick
 def test_an_unknown_network_is_laid_out_by_its_hops():
     """Four servers in a row: equal steps along one axis."""
     link = np.zeros((4, 4), np.float32)

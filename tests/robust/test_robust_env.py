@@ -12,7 +12,7 @@ from allocators import certificate, robust
 from jaxenv.errors import ConfigError
 from jaxenv.robust import NUM_DRAWS, Robust, RobustState
 from jaxenv.testing import check_environment
-from runs import program
+from runs.settings import check_baselines
 from tests.oracles import robust as oracle
 from tests.scenarios import check_leaves_are
 
@@ -86,6 +86,7 @@ def test_check_values():
     assert 0 <= info["regret"] < 1e-5
 
 
+@pytest.mark.quick
 def test_infeasible_decisions_and_instances():
     """1 J per device; the bound stays where only the decision is at fault."""
     late = step(state_of(*V1), jnp.array([1, 7, 7]))
@@ -101,6 +102,7 @@ def test_infeasible_decisions_and_instances():
     np.testing.assert_allclose(roomy["b_min_total_mhz"], needed, rtol=1e-5)
 
 
+@pytest.mark.quick
 def test_observation_and_mask_equal_a_slow_version():
     """One AlexNet and one ResNet device with their own deadlines and risks, and one padded."""
     r, B = [90.0, 150.0], 4.0
@@ -141,6 +143,7 @@ def test_observation_and_mask_equal_a_slow_version():
     np.testing.assert_array_equal(mask, allowed)
 
 
+@pytest.mark.quick
 def test_distribution():
     """Distances, deadlines, risks and bandwidths stay in their ranges; most draws are feasible."""
     env = Robust(max_devices=4, mode="mixed")
@@ -197,6 +200,7 @@ NAMES = (
     "LeastBandwidth",
     "BestCommon",
     "WorstCase",
+    "EqualShare",
     "Algorithm2",
     "ExactStep",
     "Certified",
@@ -249,15 +253,50 @@ def test_order_of_baselines(costs):
         assert np.all(allowed[name]), name
 
 
+def test_alone_an_equal_share_is_the_whole_band_and_the_partition_the_best():
+    env = Robust(max_devices=1)
+    params = env.default_params()
+
+    @jax.jit
+    @jax.vmap
+    def compare(key):
+        _, state = env.reset(key, params)
+        point = baselines.EqualShare(env).decide(state)
+        best = robust.exhaustive(state.instance)
+        return robust.allocate(state.instance, point).E, best.E, best.feasible
+
+    own, best, feasible = compare(jax.random.split(jax.random.key(6), 32))
+    assert np.mean(feasible) > 0.9
+    np.testing.assert_allclose(own[feasible], best[feasible], rtol=1e-5)
+
+
+def test_planning_for_mean_times_is_right_where_nothing_varies():
+    """Its partition of an instance is the best one of the same instance without any variance."""
+    env = Robust(max_devices=2)
+    params = env.default_params()
+
+    @jax.jit
+    @jax.vmap
+    def compare(key):
+        _, state = env.reset(key, params)
+        nothing = jnp.zeros_like(state.instance.vloc)
+        certain = state.instance.replace(vloc=nothing, vvm=nothing)
+        planned = robust.allocate(certain, baselines.MeanTime(env).decide(state))
+        return planned.E, robust.exhaustive(certain).E
+
+    planned, best = compare(jax.random.split(jax.random.key(7), 16))
+    np.testing.assert_allclose(planned, best, rtol=1e-3)
+
+
 def test_exhaustive_search_is_for_few_devices_and_measured_where_named():
     few, many = Robust(max_devices=5), Robust()
     named = {"baselines": ["Certified", "Exhaustive"]}
-    assert program.check_baselines(named, few) == ("Certified", "Exhaustive")
+    assert check_baselines(named, few) == ("Certified", "Exhaustive")
     for env in (few, many):
-        usual = program.check_baselines({"baselines": None}, env)
+        usual = check_baselines({"baselines": None}, env)
         assert "Certified" in usual and "Exhaustive" not in usual
     with pytest.raises(ConfigError, match="^baselines: 'Exhaustive' .* max_devices of at most 5"):
-        program.check_baselines(named, many)
+        check_baselines(named, many)
 
 
 def test_the_allocation_may_be_solved_by_jaxopt(monkeypatch):
@@ -313,6 +352,9 @@ BAD = [
     ({"half_side_m": -1.0}, "half_side_m: -1.0 is not valid; give positive finite numbers"),
     ({"bandwidth_per_device_mhz": [0.0, 1.0]}, "bandwidth_per_device_mhz"),
     ({"gain_db": float("nan")}, "gain_db: nan"),
+    ({"gain_db": -(2**31)}, "signal-to-noise ratio in 1 MHz: '-2.15e.09 dB' is not valid"),
+    ({"half_side_m": 1e9}, "signal-to-noise ratio in 1 MHz: '-169 dB'"),
+    ({"link_mhz": [5.0, -1.0], "num_links": 2}, "link_mhz: .* give positive finite numbers"),
     ({"vm_scale": -0.5}, "vm_scale: -0.5"),
     ({"vm_cv": -0.5}, "vm_cv: -0.5 is not valid; give finite numbers, 0 or more"),
     ({"max_devices": 0.5}, "max_devices: 0.5"),

@@ -24,6 +24,7 @@ from agents.spread import gathered, over_environments
 from jaxenv import spaces, struct
 from jaxenv.environment import Environment, Metric, Params, State
 from jaxenv.errors import ConfigError
+from runs.checkpoint import Checkpoints
 from runs.logging import CSVLogger
 
 
@@ -195,6 +196,20 @@ def signal_after(update: int, name: str) -> None:
     CSVLogger.log = log_and_signal
 
 
+def fail_in(process: int) -> None:
+    """Has the process of this number fail where it saves its first checkpoint."""
+    save = Checkpoints.save
+
+    def fail_or_save(self: Checkpoints, *arguments: Any) -> None:
+        if jax.process_index() == process:
+            raise RuntimeError("the disk of one process is broken")
+        save(self, *arguments)
+
+    Checkpoints.save = fail_or_save
+
+
+if "PROBE_FAILS" in os.environ:
+    fail_in(int(os.environ["PROBE_FAILS"]))
 if "PROBE_AT" in os.environ:
     signal_after(int(os.environ["PROBE_AT"]), os.environ["PROBE_SIGNAL"])
 jaxenv.register("guess", Guess)

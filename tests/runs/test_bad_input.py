@@ -116,6 +116,7 @@ def test_train_refuses(workplace, capsys, arguments, line):
     assert not list(workplace.rglob("*.csv")) and not list(workplace.rglob("checkpoints"))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("program", "arguments", "line"), OTHER_CASES, ids=lambda x: str(x)[:40])
 def test_other_programs_refuse(workplace, capsys, program, arguments, line):
     assert refused(capsys, program, [*PROBE, *arguments]).startswith(line)
@@ -148,6 +149,7 @@ def test_a_process_ends_with_status_2_and_one_line(workplace):
     assert ended.stderr == "error: wrong_cost: -1.0 is not valid; give a positive number\n"
 
 
+@pytest.mark.quick
 def test_a_message_of_many_lines_becomes_one(capsys):
     with pytest.raises(SystemExit):
         fail("first\n  second")

@@ -16,7 +16,8 @@ from hydra.types import RunMode
 from agents.spread import mesh_for, shape_for
 from jaxenv.errors import ConfigError
 from jaxenv.registry import load_plugins
-from runs import evaluate, program
+from runs import devices, evaluate, program
+from runs.folders import versions
 from runs.tables import read_csv
 from tests.runs.conftest import TRAIN, by_slurm, run_code, run_process, run_together
 from tests.runs.test_train import assert_close, assert_same_run, final_state
@@ -72,6 +73,14 @@ def test_two_processes_that_one_signal_stops_give_the_run_of_one_which_goes_on(w
     assert_same_run(one, workplace / "two", 8, 12)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("failing", [0, 1])
+def test_one_of_two_processes_that_fails_ends_both(workplace, failing):
+    ended = run_together(2, "runs.train", *TRAIN, "hydra.run.dir=two", PROBE_FAILS=str(failing))
+    assert all(status not in (0, 2, 130) for status, _, _ in ended)
+    assert "the disk of one process is broken" in ended[failing][2]
+
+
 @pytest.mark.deep
 def test_two_processes_go_on_with_the_checkpoint_of_one_and_measure_it(workplace, one):
     load_plugins(["probe_plugin"])
@@ -106,8 +115,8 @@ jax.config.update("jax_num_cpu_devices", 4)
 import numpy as np
 import jaxenv
 from agents import registry
+from agents.lanes import compiled_chunk, strong_init
 from agents.spread import mesh_for, sharding
-from runs.train import compiled_chunk, strong_init
 
 def run(learner, params, hp, mesh):
     key = jax.random.split(jax.random.key(3), 1)
@@ -192,12 +201,14 @@ def test_jobs_of_a_sweep_share_the_devices(workplace):
             assert_close(*(read_csv(workplace / run / job / name) for run in ("one", "two")))
 
 
+@pytest.mark.quick
 def test_as_many_devices_as_share_the_lanes_equally_are_used():
     devices = jax.devices() * 4
     assert [mesh_for(n, devices=devices) for n in (1, 5, 7)] == [None] * 3
     assert [mesh_for(n, devices=devices[:4]).size for n in (2, 4, 6, 8, 12)] == [2, 4, 3, 4, 4]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("lanes", "environments", "shape"),
     [(1, 32, (1, 8, 1)), (2, 32, (2, 4, 1)), (3, 32, (3, 2, 1)), (8, 32, (8, 1, 1))],
@@ -206,6 +217,7 @@ def test_devices_beyond_the_lanes_share_environments(lanes, environments, shape)
     assert tuple(mesh_for(lanes, environments, jax.devices() * 8).shape.values()) == shape
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("lanes", "environments", "shape"),
     [(1, 1, (1, 1, 8)), (3, 32, (1, 8, 1)), (6, 6, (2, 2, 2)), (16, 1, (8, 1, 1))],
@@ -223,6 +235,7 @@ def test_a_number_of_devices_that_cannot_be_made_is_refused(capsys, count):
     assert capsys.readouterr().err.startswith(f"error: devices: {count!r} is not valid")
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -244,14 +257,15 @@ def test_a_number_of_devices_that_cannot_be_made_is_refused(capsys, count):
 )
 def test_processes_that_cannot_be_are_refused(given, message):
     with pytest.raises(ConfigError, match="^" + re.escape(message)):
-        program.join_processes(given)
+        devices.join_processes(given)
 
 
+@pytest.mark.quick
 def test_a_task_alone_in_its_step_is_no_process_of_several(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", lambda: pytest.fail("started"))
     monkeypatch.setenv("SLURM_NTASKS", "4")  # of the allocation
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    program.join_processes({"coordinator": None, "processes": None, "process": None})
+    devices.join_processes({"coordinator": None, "processes": None, "process": None})
 
 
 def test_processes_of_one_program_start_no_further_ones(monkeypatch, capsys):
@@ -282,28 +296,28 @@ def hydra(n_jobs: int) -> types.SimpleNamespace:
     ],
 )
 def test_jobs_that_share_a_machine_are_counted(monkeypatch, launcher, n_jobs, count):
-    monkeypatch.setattr(program, "_cores", lambda: 8)
+    monkeypatch.setattr(devices, "_cores", lambda: 8)
     monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: hydra(n_jobs)))
-    assert program.jobs_at_once({"launcher": launcher}) == count
+    assert devices.jobs_at_once({"launcher": launcher}) == count
 
 
 def test_a_job_takes_its_share_of_a_machine_and_what_is_set_stays(monkeypatch):
-    for name in (*program.MEMORY, program.THREADS):
+    for name in (*devices.MEMORY, devices.THREADS):
         monkeypatch.setenv(name, "")  # put back after the test
         monkeypatch.delenv(name)
-    monkeypatch.setattr(program, "_cores", lambda: 8)
-    monkeypatch.setattr(program, "jobs_at_once", lambda config: config["jobs"])
-    program.share_machine({"jobs": 1})
-    assert program.versions()["hardware"]["environment"] == {}
-    program.share_machine({"jobs": 3})
+    monkeypatch.setattr(devices, "_cores", lambda: 8)
+    monkeypatch.setattr(devices, "jobs_at_once", lambda config: config["jobs"])
+    devices.share_machine({"jobs": 1})
+    assert versions()["hardware"]["environment"] == {}
+    devices.share_machine({"jobs": 3})
     shares = {"XLA_CLIENT_MEM_FRACTION": "0.300", "NPROC": "2"}
-    assert program.versions()["hardware"]["environment"] == shares
+    assert versions()["hardware"]["environment"] == shares
     monkeypatch.delenv("XLA_CLIENT_MEM_FRACTION")
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     monkeypatch.setenv("NPROC", "5")
-    program.share_machine({"jobs": 3})
+    devices.share_machine({"jobs": 3})
     kept = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "NPROC": "5"}
-    assert program.versions()["hardware"]["environment"] == kept
+    assert versions()["hardware"]["environment"] == kept
 
 
 def test_xla_starts_the_threads_it_is_told():

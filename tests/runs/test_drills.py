@@ -22,6 +22,7 @@ from jaxenv.errors import ConfigError
 from runs import drilling, drills, program, train
 from runs.checkpoint import Checkpoints
 from runs.drilling import Outcome, faults, folders, fuzz, processes, steps
+from runs.folders import write_text
 from runs.logging import CSVLogger
 from runs.tables import read_csv
 
@@ -179,16 +180,16 @@ def test_a_folder_held_by_another_run_is_refused(workplace, capsys):
 
 def test_a_killed_write_leaves_the_previous_file(tmp_path, monkeypatch):
     path = tmp_path / "config.yaml"
-    program.write_text(path, "first")
+    write_text(path, "first")
 
     def killed(*arguments):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(os, "replace", killed)
-        program.write_text(path, "second")
+        write_text(path, "second")
     assert path.read_text() == "first"
-    program.write_text(path, "second")
+    write_text(path, "second")
     assert path.read_text() == "second"
 
 

@@ -30,6 +30,7 @@ def test_an_evaluation_writes_distributions_and_actions(workplace):
         assert (workplace / f"there/figures/{name}.png").stat().st_size > 5000
 
 
+@pytest.mark.quick
 def test_a_learned_policy_that_takes_one_action_alone_is_named(workplace, capsys):
     plugin = importlib.import_module("probe_plugin")
     env, params = jaxenv.make("guess")

@@ -137,6 +137,7 @@ def test_what_reads_the_state_or_remembers_is_not_exported(workplace, capsys):
     assert line.count("\n") == 1 and not list(workplace.rglob("policy.*"))
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

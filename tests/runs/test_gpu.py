@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from runs import gpu, program, train
+from runs import gpu, program
+from runs.jobs import with_intervals
+from runs.settings import CONF, build_env, build_learner, stored_yaml
 from runs.tables import read_csv
 from tests.runs.conftest import HERE, TRAIN
 
@@ -54,6 +56,7 @@ def test_a_training_that_was_stopped_goes_on(pieces, workplace, monkeypatch):
     assert updates == [str(n) for n in range(1, 13)]
 
 
+@pytest.mark.quick
 def test_what_takes_too_long_is_stopped_and_what_fails_is_told(pieces, workplace, capsys):
     sleeps = {"module": "timeit", "arguments": ["-n1", "-r1", "import time; time.sleep(60)"]}
     fails = {"module": "timeit", "arguments": ["1/0"]}
@@ -66,8 +69,8 @@ def test_what_takes_too_long_is_stopped_and_what_fails_is_told(pieces, workplace
 
 def test_every_configured_piece_can_be_started():
     """Their settings exist, and trainings can be built."""
-    path = program.CONF / "gpu.yaml"
-    for name, piece in program.stored_yaml(path)["pieces"].items():
+    path = CONF / "gpu.yaml"
+    for name, piece in stored_yaml(path)["pieces"].items():
         if piece["module"] == "pytest":
             continue
         seen = []
@@ -78,11 +81,12 @@ def test_every_configured_piece_can_be_started():
         )
         (config,) = seen
         if piece["module"] == "runs.train":
-            env, _ = program.build_env(config)
-            learner, _ = program.build_learner(train.with_intervals(config), env)
+            env, _ = build_env(config)
+            learner, _ = build_learner(with_intervals(config), env)
             assert learner.name == config["agent"]["name"], name
 
 
+@pytest.mark.quick
 def test_an_unknown_piece_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         gpu.main(["only=[nothing]"])

@@ -21,7 +21,19 @@ from runs.benchmarks.environments import state_bytes
 from runs.benchmarks.slow import measure_slow
 from runs.benchmarks.training import gradient_operations
 from runs.figures import new_figure
+from runs.folders import release_folders
+from runs.jobs import with_intervals
+from runs.recorder import Recorder
 from runs.reproductions import Reproduction, Verdict, register_figure
+from runs.settings import (
+    CONF,
+    build_env,
+    build_learner,
+    check_baselines,
+    environment_settings,
+    learner_settings,
+    stored_yaml,
+)
 from runs.tables import EVALUATION, read_csv
 from tests.runs.conftest import HERE, PROBE, ROOT, TRAIN
 
@@ -53,6 +65,7 @@ def test_two_programs_meet_the_same_episodes(workplace):
     ).read_text()
 
 
+@pytest.mark.quick
 def test_evaluate_without_a_checkpoint_measures_baselines(workplace):
     arguments = ["baselines=[constant]", "num_episodes=8", "hydra.run.dir=there"]
     evaluate.main([*PROBE, *arguments])
@@ -134,6 +147,7 @@ def test_benchmark_of_training(workplace):
     assert all(record["value"] > 0 for record in records)
 
 
+@pytest.mark.quick
 def test_state_bytes_counts_keys():
     importlib.import_module("probe_plugin")
     env, params = jaxenv.make("guess")
@@ -166,6 +180,7 @@ def probe_figure(config):
     return Reproduction(rows, [holds, unknown], figure)
 
 
+@pytest.mark.quick
 def test_reproduce_writes_data_figure_and_verdicts(workplace, capsys):
     register_figure("probe/fig01", probe_figure)
     register_figure("probe/fig02", "tests.runs.test_programs:probe_figure")
@@ -210,9 +225,9 @@ def test_an_interrupted_reproduction_goes_on(workplace, monkeypatch, capsys):
     register_figure("probe/training", figure)
     arguments = [*PROBE, "figure=probe/training"]
     reproduce.main([*arguments, "hydra.run.dir=whole"])
-    save = train.Recorder.save
+    save = Recorder.save
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as stop:
-        patch.setattr(train.Recorder, "save", stopped)
+        patch.setattr(Recorder, "save", stopped)
         reproduce.main([*arguments, "hydra.run.dir=part"])
     assert stop.value.code == 130
     assert f"saved; go on with: resume={workplace / 'part'}" in capsys.readouterr().out
@@ -248,48 +263,49 @@ def test_runs_of_one_program_start_over(workplace):
 
     reproductions.trained(jobs())
     before = [(workplace / f"{rate}/metrics.csv").read_text() for rate in (0.01, 0.1)]
-    program.release_folders()
+    release_folders()
     again = jobs()
     assert all(job.config["resume"] for job in again)
     reproductions.trained(again)
     assert [(workplace / f"{rate}/metrics.csv").read_text() for rate in (0.01, 0.1)] == before
-    program.release_folders()
+    release_folders()
 
 
+@pytest.mark.quick
 def test_a_verdict_is_one_of_three():
     with pytest.raises(jaxenv.ConfigError, match="choose holds, fails, holds only calibrated or"):
         Verdict("claim", "", "", None, None, None, "maybe", "")
 
 
-@pytest.mark.parametrize("name", [p.stem for p in (program.CONF / "env").glob("*.yaml")])
+@pytest.mark.quick
+@pytest.mark.parametrize("name", [p.stem for p in (CONF / "env").glob("*.yaml")])
 def test_environment_yaml_lists_every_setting(name):
-    text = program.stored_yaml(program.CONF / "env" / f"{name}.yaml")
+    text = stored_yaml(CONF / "env" / f"{name}.yaml")
     environment = jaxenv.registry.environment_class(text.pop("name"))
-    assert set(program.environment_settings(environment)) <= set(text)
+    assert set(environment_settings(environment)) <= set(text)
 
 
-@pytest.mark.parametrize("name", [p.stem for p in (program.CONF / "agent").glob("*.yaml")])
+@pytest.mark.quick
+@pytest.mark.parametrize("name", [p.stem for p in (CONF / "agent").glob("*.yaml")])
 def test_agent_yaml_lists_every_setting(name):
-    text = program.stored_yaml(program.CONF / "agent" / f"{name}.yaml")
+    text = stored_yaml(CONF / "agent" / f"{name}.yaml")
     learner = agents_registry.learner_class(text.pop("name"))
-    assert sorted(text) == sorted(program.learner_settings(learner))
+    assert sorted(text) == sorted(learner_settings(learner))
 
 
-@pytest.mark.parametrize("name", [p.stem for p in (program.CONF / "experiment").glob("*.yaml")])
+@pytest.mark.parametrize("name", [p.stem for p in (CONF / "experiment").glob("*.yaml")])
 def test_experiments_build(name):
     """Every preset composes into an environment and a learner that fits it."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    with initialize_config_dir(str(program.CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("train", overrides=[f"experiment={name}"])
-    config = train.with_intervals(OmegaConf.to_container(composed, resolve=True))
-    env, params = program.build_env(config)
-    learner, hp = program.build_learner(config, env)
+    config = with_intervals(OmegaConf.to_container(composed, resolve=True))
+    env, params = build_env(config)
+    learner, hp = build_learner(config, env)
     assert learner.unsupported(env) is None
-    assert set(program.check_baselines(config, env)) <= set(
-        agents_registry.baseline_names(env.name)
-    )
+    assert set(check_baselines(config, env)) <= set(agents_registry.baseline_names(env.name))
     rates = [value for name, value in vars(hp).items() if name.startswith("lr")]
     assert rates and np.all(np.isfinite(rates))
 

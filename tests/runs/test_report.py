@@ -9,6 +9,8 @@ import pytest
 
 from runs import report
 
+pytestmark = pytest.mark.quick
+
 PNG = bytes.fromhex("89504e470d0a1a0a") + bytes(range(256))
 EVALUATION = """scenario,policy,metric,unit,mean,ci_low,ci_high,gap_to_bound,episodes,seeds
 default,a3c,cost,s,12.34567,12.0,12.5,0.25,8,3
@@ -75,6 +77,15 @@ def test_a_report_holds_tables_figures_and_settings_and_refers_to_nothing(folder
     assert "num_updates: 5" in text
     assert "<script" not in text
     assert not re.search(r"(src|href)=\"(?!data:)", text)
+
+
+def test_numbers_are_below_their_headings_and_quantiles_are_folded(folder, tmp_path):
+    (folder / "quantiles.csv").write_text("policy,level,value\na3c,0.05,1.23456\n")
+    text = written(folder, tmp_path / "out")
+    assert '<th class="number">cost [s]</th>' in text
+    assert "<th>policy</th>" in text
+    (folded,) = re.findall(r"<details><summary>quantiles.csv</summary>(.*?)</details>", text, re.S)
+    assert ["a3c", "0.05", "1.235"] in Tables(folded).rows
 
 
 def test_a_sweep_has_its_table_and_every_job(folder, tmp_path):

@@ -136,7 +136,7 @@ def test_measured_together_is_measured_alone():
 
 
 def test_local_search_stands_once_where_placements_are_too_many():
-    names = agents_registry.baseline_names("partitioning")
+    names = agents_registry.usual_baselines("partitioning")
     assert system.rivals(Partitioning(num_blocks=6, num_servers=4)) == list(names)
     few = system.rivals(Partitioning(num_blocks=7, num_servers=4))
     assert set(names) - set(few) == {"LocalSearch"}

@@ -370,7 +370,7 @@ def small(monkeypatch):
         return own | {"agent": own["agent"] | sizes}
 
     monkeypatch.setattr(system, "LEARNED", (HISPER, HAPPO))
-    monkeypatch.setattr(agents_registry, "baseline_names", lambda env: (RANDOM, HEURISTIC))
+    monkeypatch.setattr(agents_registry, "usual_baselines", lambda env: (RANDOM, HEURISTIC))
     monkeypatch.setattr(system, "preset", tiny)
     monkeypatch.setattr(system, "env_of", lambda *a, **o: env_of(*a, **o) | {"num_agents": 2})
     monkeypatch.setattr(system, "_last", {})
@@ -451,7 +451,7 @@ def test_measured_as_elsewhere(small):
     """The rows of a baseline, and the deviation and the distance to the bound, by hand."""
     rows = system.measure(CONFIG, L8, {}, (RANDOM, HEURISTIC), 2)
     config = CONFIG | {"env": system.env_of(CONFIG, L8)}
-    env, params = system.program.build_env(config)
+    env, params = system.build_env(config)
     key = jax.random.fold_in(system.evaluation.evaluation_key({"eval_seed": 0}), 0)
     bound = agents_registry.bound(env)
     policy = agents_registry.baseline(HEURISTIC, env)
@@ -472,7 +472,7 @@ def test_measured_as_elsewhere(small):
 
 
 def test_decision_times(small):
-    env, params = system.program.build_env(CONFIG | {"env": system.env_of(CONFIG, L8)})
+    env, params = system.build_env(CONFIG | {"env": system.env_of(CONFIG, L8)})
     policy = system.untrained(CONFIG, L8, HISPER, env, params)
     kinds = system.both({HISPER: policy})
     assert [(name, own.sample) for name, own in kinds.items()] == [

@@ -6,7 +6,9 @@ import re
 
 import pytest
 
-from runs import evaluate, program, traffic
+from runs import evaluate, traffic
+from runs.scenario_files import scenario_settings
+from runs.settings import CONF, build_env, stored_yaml
 from runs.tables import read_csv
 from tests.runs.conftest import PROBE, ROOT
 
@@ -45,10 +47,11 @@ INPUTS = {
 }
 
 
+@pytest.mark.quick
 def test_the_file_of_the_documentation_names_settings_that_there_are(workplace):
     (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/data.md").read_text(), flags=re.DOTALL)
     (workplace / "city.yaml").write_text(text)
-    sections = program.stored_yaml(workplace / "city.yaml")
+    sections = stored_yaml(workplace / "city.yaml")
     assert set(sections) == {"vehicular", "services", "splitting", "robust", "partitioning"}
     for name in sections:
         assert settings("city.yaml", name).items() >= sections[name].items()
@@ -67,13 +70,14 @@ def scenario(workplace):
 
 def settings(path, name: str):
     """The environment's own settings, and those of the file."""
-    env = program.stored_yaml(program.CONF / "env" / f"{name}.yaml")
-    return env | program.scenario_settings(str(path), env)
+    env = stored_yaml(CONF / "env" / f"{name}.yaml")
+    return env | scenario_settings(str(path), env)
 
 
+@pytest.mark.quick
 def test_one_file_swaps_the_inputs_of_every_system(scenario):
     built = {
-        name: program.build_env({"env": settings(scenario, name), "precision": "float32"})
+        name: build_env({"env": settings(scenario, name), "precision": "float32"})
         for name in ("services", "splitting", "robust", "partitioning")
     }
     assert built["services"][1].local_weight.tolist() == [1, 2]
@@ -85,7 +89,7 @@ def test_one_file_swaps_the_inputs_of_every_system(scenario):
     assert built["robust"][1].link_mhz.tolist() == pytest.approx([1])
     assert built["partitioning"][1].table_rate_bps[:, 0].tolist() == [1e6, 2e6]
     road = settings(scenario, "vehicular") | {"max_steps": 2, "num_rsus": 1}
-    env, params = program.build_env({"env": road, "precision": "float32"})
+    env, params = build_env({"env": road, "precision": "float32"})
     assert (env.num_vehicles, env.trace_rows, env.max_layers) == (1, 2, 2)
     assert params.trace_position_m[:, 0].tolist() == [100, 110]
 
@@ -94,7 +98,7 @@ def test_a_program_takes_the_file_and_the_command_line_wins(workplace, scenario)
     options = ["baselines=[constant]", "num_episodes=4", f"scenario={scenario}"]
     evaluate.main([*PROBE, *options, "hydra.run.dir=file"])
     evaluate.main([*PROBE, *options, "env.wrong_cost=5", "hydra.run.dir=line"])
-    used = [program.stored_yaml(workplace / name / "resolved.yaml") for name in ("file", "line")]
+    used = [stored_yaml(workplace / name / "resolved.yaml") for name in ("file", "line")]
     assert [resolved["env"]["wrong_cost"] for resolved in used] == [3.0, 5.0]
     rows = read_csv(workplace / "file/evaluation.csv")
     assert {row["scenario"] for row in rows} == {"measured"}
@@ -105,6 +109,7 @@ def test_a_program_takes_the_file_and_the_command_line_wins(workplace, scenario)
     assert cost == pytest.approx(0.5 + 3 * (1 - success / 100), rel=1e-5)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("text", "line"),
     [
@@ -133,11 +138,12 @@ def test_a_simulated_road_is_read_back(workplace):
     bend = "points=[[0,0],[300,0],[300,200]]"
     traffic.main([bend, "seconds=120", "format=csv", "hydra.run.dir=road"])
     road = settings(workplace / "road/scenario.yaml", "vehicular") | {"max_steps": 60}
-    env, params = program.build_env({"env": road, "precision": "float32"})
+    env, params = build_env({"env": road, "precision": "float32"})
     assert env.trace_rows == 120 and set(params.trace_direction.tolist()) == {1, -1}
     assert 300 < float(params.trace_position_m.max()) <= 500
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [

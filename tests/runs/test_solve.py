@@ -66,6 +66,7 @@ def test_drawn_instances_are_those_of_the_published_tables(workplace):
     assert math.isclose(float(row["bandwidth_mhz"]), 2.5)
 
 
+@pytest.mark.quick
 def test_gaps_that_stay_above_what_was_asked_for_are_told():
     row = {"instance": "a", "devices": 2, "feasible": True, "energy_j": 1.0, "lower_bound_j": 0.9}
     rows = [row | {"gap": gap} for gap in (0.1, 1e-7, 2e-6)]
@@ -73,6 +74,7 @@ def test_gaps_that_stay_above_what_was_asked_for_are_told():
     assert "above the gap" not in solve.report(rows, 0.2) + solve.report(rows)
 
 
+@pytest.mark.quick
 def test_what_is_barely_missing_is_told_with_enough_digits():
     row = {"instance": "a", "devices": 2, "feasible": False, "least_bandwidth_mhz": 10.2087184}
     row |= {"bandwidth_mhz": 10.2086, "missing_bandwidth_mhz": 0.0001184}
@@ -85,6 +87,7 @@ def test_what_is_barely_missing_is_told_with_enough_digits():
     assert "deadlines 1.543 times as long" in text
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

@@ -8,6 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from runs import figures, program, sweep, train
+from runs.settings import stored_yaml
 from runs.tables import EVALUATION, read_csv, write_csv
 from tests.runs.conftest import TRAIN
 
@@ -33,6 +34,7 @@ def finished(folder: Path, mean: float, **changes: object) -> None:
     write_csv(folder / "evaluation.csv", EVALUATION, rows)
 
 
+@pytest.mark.quick
 def test_finished_jobs_of_any_folders_are_one_table_and_one_figure(workplace, capsys):
     finished(workplace / "grid/10", 3.0, agent__lr=0.01)
     finished(workplace / "grid/9", 2.0, agent__lr=0.1)
@@ -75,6 +77,7 @@ def learned(job: str, mean: float, **values: object) -> dict[str, object]:
     return {"job": job, "metric": "cost", "unit": "s", "mean": mean, **ends, **values}
 
 
+@pytest.mark.quick
 def test_the_figure_of_a_sweep_has_a_line_per_combination_of_the_rest(drawn, tmp_path):
     """lr has three values, width two; seeds of one combination are points of one line."""
     rows = [
@@ -92,6 +95,7 @@ def test_the_figure_of_a_sweep_has_a_line_per_combination_of_the_rest(drawn, tmp
     ]
 
 
+@pytest.mark.quick
 def test_the_figure_of_names_has_a_bar_per_job(drawn, tmp_path):
     rows = [learned(f"{i}", float(i), agent=name) for i, name in enumerate(("ppo", "dqn"))]
     figures.sweep_figure(["agent"], rows, tmp_path / "sweep.png")
@@ -100,6 +104,7 @@ def test_the_figure_of_names_has_a_bar_per_job(drawn, tmp_path):
     assert [label.get_text() for label in axes.get_yticklabels()] == ["agent=ppo", "agent=dqn"]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("folder", "why"), [("none", "no such folder"), ("empty", "no finished training run is in")]
 )
@@ -125,6 +130,7 @@ def test_a_sweeper_is_told_what_the_learned_policy_reaches(workplace):
     assert told == [mean["cost"], mean["success"]]
 
 
+@pytest.mark.quick
 def test_an_objective_that_is_no_metric_is_refused(workplace, capsys):
     with pytest.raises(SystemExit):
         train.main([*TRAIN, "objective=costs", "hydra.run.dir=run"])
@@ -143,13 +149,14 @@ def test_optuna_finds_the_best_of_its_trials(workplace):
     train.main([*OPTUNA, *options])
     rows = [row for row in read_csv(workplace / "search/sweep.csv") if row["metric"] == "cost"]
     rows = [row for row in rows if row["policy"] == "reinforce"]
-    best = program.stored_yaml(workplace / "search/optimization_results.yaml")
+    best = stored_yaml(workplace / "search/optimization_results.yaml")
     assert len({row["agent.lr"] for row in rows}) == len(rows) == 4
     assert best["best_value"] == min(float(row["mean"]) for row in rows)
     first = next(row for row in rows if float(row["mean"]) == best["best_value"])
     assert best["best_params"] == {"agent.lr": pytest.approx(float(first["agent.lr"]))}
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("more", "message"),
     [

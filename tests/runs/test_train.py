@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 
 from agents import registry as agents_registry
+from agents.lanes import compiled_chunk, stack_lanes, strong_init
 from agents.learner import EpisodeTerms, summarize
-from jaxenv import make
+from jaxenv import make, struct
 from jaxenv.environment import Metric
 from jaxenv.registry import load_plugins
-from runs import evaluate, train
+from runs import train
 from runs.checkpoint import Checkpoints
-from runs.program import build_env, build_learner, stored_config, stored_yaml
+from runs.folders import stored_config
+from runs.policies import abstract_states, identity
+from runs.settings import build_env, build_learner, stored_yaml
 from runs.tables import EVALUATION, interval, read_csv
 from tests.runs.conftest import HERE, TRAIN, run_process, start_process
 
@@ -39,8 +42,8 @@ def whole(tmp_path_factory):
 def final_state(folder: Path, num_seeds: int, update: int):
     env, params = make("guess")
     learner, hp = agents_registry.learner_class("reinforce").build(env)
-    target = evaluate.abstract_states(learner, params, hp, num_seeds)
-    checkpoints = Checkpoints(folder, evaluate.identity(learner))
+    target = abstract_states(learner, params, hp, num_seeds)
+    checkpoints = Checkpoints(folder, identity(learner))
     found, state, skipped = checkpoints.restore(target)
     checkpoints.close()
     assert (found, skipped) == (update, [])
@@ -98,6 +101,7 @@ def test_a_finished_run_resumes_to_the_same_table(workplace):
     assert before == after
 
 
+@pytest.mark.quick
 def test_a_run_folder_holds_what_other_programs_read(workplace, capsys):
     train.main([*TRAIN, "num_seeds=2", "agent.lr=0.2", "env.wrong_cost=2", "hydra.run.dir=run"])
     folder = workplace / "run"
@@ -148,6 +152,7 @@ def test_a_seed_is_the_same_among_others_as_alone(workplace, whole):
         assert left["reward"] == right["reward"]
 
 
+@pytest.mark.quick
 def test_training_learns_the_probe(workplace):
     train.main([*TRAIN, "num_updates=200", "agent.lr=0.2", "hydra.run.dir=run"])
     cost = read_csv(workplace / "run/evaluation.csv")[0]
@@ -211,28 +216,14 @@ def test_checkpoints_keep_the_last_and_the_best(workplace):
     assert min(costs[update] for update in kept) == best
 
 
-@pytest.mark.parametrize("sequential", [False, True, None])
-def test_lanes_one_by_one_or_at_once(sequential):
-    axes = ({"x": 0, "y": None}, None, {"a": 0, "b": 0, "absent": None})
-    trees = {"x": jnp.arange(6.0).reshape(3, 2), "y": jnp.array([1.0, 2.0])}, jnp.array(10.0)
-    scale = {"a": jnp.arange(3.0), "b": jnp.arange(3), "absent": None}
-
-    def function(tree, shift, scale):
-        return tree["x"] @ tree["y"] * scale["a"] + shift, {"b": scale["b"] + 1}
-
-    value, rest = train.over_lanes(function, axes, sequential)(*trees, scale)
-    np.testing.assert_array_equal(value, [10.0, 10.0 + 8.0, 10.0 + 28.0])
-    np.testing.assert_array_equal(rest["b"], [1, 2, 3])
-
-
 def test_the_chunk_compiles_once(workplace):
     load_plugins(["probe_plugin"])
     env, params = make("guess")
     learner, hp = agents_registry.learner_class("reinforce").build(env)
     axes = (0, None, None)
-    chunk = train.compiled_chunk(learner, axes, 1)
+    chunk = compiled_chunk(learner, axes, 1)
     keys = jax.random.split(jax.random.key(0), 2)
-    init = jax.jit(jax.vmap(lambda *x: train.strong_init(learner, *x), in_axes=axes))
+    init = jax.jit(jax.vmap(lambda *x: strong_init(learner, *x), in_axes=axes))
     states = init(keys, params, hp)
     for _ in range(3):
         states, metrics = chunk(states, params, hp)
@@ -242,14 +233,35 @@ def test_the_chunk_compiles_once(workplace):
     )
 
 
+def test_arrays_of_a_checkpoint_are_found_by_name_whatever_their_order(tmp_path):
+    @struct.dataclass
+    class Before:
+        rate: jax.Array
+        count: jax.Array
+
+    @struct.dataclass
+    class After:
+        count: jax.Array
+        rate: jax.Array
+
+    checkpoints = Checkpoints(tmp_path, {"env": "guess", "agent": "none"})
+    checkpoints.save(3, Before(rate=jnp.array(0.5), count=jnp.int32(7)))
+    target = jax.eval_shape(lambda: After(count=jnp.int32(0), rate=jnp.array(0.0)))
+    update, state, _ = checkpoints.restore(target)
+    checkpoints.close()
+    assert (update, float(state.rate), int(state.count)) == (3, 0.5, 7)
+
+
+@pytest.mark.quick
 def test_lanes_share_what_no_job_changes():
     _, params = make("guess")
     trees = [params, params.replace(wrong_cost=params.wrong_cost * 2)]
-    tree, axes = train.stack_lanes(trees, num_seeds=2)
+    tree, axes = stack_lanes(trees, num_seeds=2)
     assert (axes.wrong_cost, axes.base_cost, axes.weights, axes.max_steps) == (0, None, None, None)
     np.testing.assert_array_equal(tree.wrong_cost, [1, 1, 2, 2])
 
 
+@pytest.mark.quick
 def test_terms_of_a_metric_are_pooled_by_hand():
     metrics = {
         "loss": np.array([1.0, 2.0]),
@@ -312,8 +324,8 @@ VEHICLES = [
 def vehicular_state(folder: Path):
     env, params = build_env(stored_config(folder))
     learner, hp = build_learner(stored_config(folder), env)
-    checkpoints = Checkpoints(folder, evaluate.identity(learner))
-    found, state, skipped = checkpoints.restore(evaluate.abstract_states(learner, params, hp, 4))
+    checkpoints = Checkpoints(folder, identity(learner))
+    found, state, skipped = checkpoints.restore(abstract_states(learner, params, hp, 4))
     checkpoints.close()
     assert (found, skipped) == (40, [])
     return jax.tree.map(
@@ -357,6 +369,7 @@ def test_every_number_in_use_is_written_down(workplace):
     assert used["agent"]["lr"] == pytest.approx(float(hp.lr))
 
 
+@pytest.mark.quick
 def test_what_was_never_counted_has_no_mean():
     """Two episodes without a finished task: neither a cost nor a gap, and an empty cell."""
     metric = Metric("cost", "s", "min", "ratio", of="cost", over="tasks")

@@ -9,7 +9,9 @@ import pytest
 
 from runs import evaluate, program, reproduce, train, verify
 from runs.reproductions import Reproduction, register_figure
+from runs.settings import CONF, stored_yaml
 from runs.tables import read_csv, write_csv
+from runs.verify import completed
 from tests.runs.conftest import TRAIN, run_process
 
 TABLES = ("actions.csv", "evaluation.csv", "evaluation_seeds.csv", "metrics.csv", "quantiles.csv")
@@ -20,7 +22,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.syspath_prepend(str(program.CONF.parent / "tests" / "runs"))
+        patch.syspath_prepend(str(CONF.parent / "tests" / "runs"))
         train.main([*TRAIN, "num_seeds=2", "hydra.run.dir=run"])
     return folder / "run"
 
@@ -112,6 +114,7 @@ def test_a_reproduction_is_run_again(workplace, capsys):
     ]
 
 
+@pytest.mark.quick
 def test_a_tolerance_is_relative(run, workplace, copied, capsys):
     value = float(read_csv(run / "evaluation.csv")[1]["mean"])
     shutil.copytree(run, workplace / "other")
@@ -123,6 +126,7 @@ def test_a_tolerance_is_relative(run, workplace, copied, capsys):
     assert status("other", "tolerance=5e-7", "hydra.run.dir=far") == 1
 
 
+@pytest.mark.quick
 def test_tables_with_other_rows_columns_or_texts_differ(tmp_path):
     old, new = tmp_path / "old.csv", tmp_path / "new.csv"
     rows = [{"policy": "a", "mean": 1.0}, {"policy": "b", "mean": float("nan")}]
@@ -144,6 +148,7 @@ def test_tables_with_other_rows_columns_or_texts_differ(tmp_path):
     assert verify.compare(old, None).verdict == "not made again"
 
 
+@pytest.mark.quick
 def test_a_table_that_is_not_made_again_fails(run, copied, capsys):
     shutil.copytree("run", "other")
     write_csv(run.parent / "other/more.csv", ["x"], [{"x": 1}])
@@ -192,6 +197,7 @@ def test_what_cannot_be_run_again_is_refused(run, capsys, name, text, line):
     assert line in refusal(capsys, "run")
 
 
+@pytest.mark.quick
 def test_settings_that_cannot_be_used_are_refused(run, capsys):
     assert "no such folder" in refusal(capsys, "nowhere")
     assert "give a number of at least 0" in refusal(capsys, "run", "tolerance=-1")
@@ -208,7 +214,7 @@ def test_settings_of_today_complete_an_older_configuration(run, copied):
     seen = {}
 
     def task(config, folder):
-        seen.update(program.completed("train", program.stored_yaml(run / "config.yaml")))
+        seen.update(completed("train", stored_yaml(run / "config.yaml")))
 
     program.run_program("verify", task, ["run=run"])
     assert (seen["devices"], seen["eval_seed"], seen["num_seeds"]) == (None, 0, 2)

@@ -307,3 +307,35 @@ def test_prices_of_an_evaluation_are_fitted_once():
     assert inner.out_avals[0].shape == (env.num_agents, env.num_servers)
     assert prices.shape == (7, env.num_agents, env.num_servers)
     assert (prices == fit(env, params, jax.random.key(baselines.FIT_SEED))).all()
+
+
+# ---- measured where named ----------------------------------------------------------------------
+
+
+def test_agents_with_servers_of_their_own_meet_nobody():
+    """Every slot brings the sum of what each agent would have alone, on its own two servers."""
+    env, params = Services.build(preset="percent")
+    policy, agents = registry.baseline("OwnServers", env), np.arange(env.num_agents)
+
+    def played(key):
+        state = env.reset_env(key, params)
+        action, _ = policy.act((), None, None, None, state, params)
+        values = baselines.own_values(env, state.slot, params)
+        reward = env.transition(state, action, params)[2]
+        return action, values, reward, baselines.upper_bound(env, state.slot, params)
+
+    keys = jax.random.split(jax.random.key(4), 50)
+    actions, values, rewards, limits = jax.device_get(jax.jit(jax.vmap(played))(keys))
+    owners = actions[..., 2] % env.num_agents
+    np.testing.assert_array_equal(owners, np.broadcast_to(agents, owners.shape))
+    values = values.reshape(*values.shape[:2], -1, env.num_servers)
+    best = [values[:, i, :, [i, i + env.num_agents]].max(axis=(0, 2)) for i in agents]
+    np.testing.assert_allclose(rewards, np.sum(best, axis=0), rtol=1e-4)
+    assert (rewards <= limits * (1 + 1e-5)).all()
+
+
+def test_few_servers_are_owned_by_several():
+    _, env, params = crowded()
+    slot = env.reset_env(jax.random.key(0), params).slot
+    server = baselines.own_servers(env, slot, params)[:, 2]
+    np.testing.assert_array_equal(server, [0, 1, 2, 3, 0])

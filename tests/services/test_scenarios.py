@@ -12,7 +12,7 @@ import jaxenv
 from jaxenv.data import Accuracy, read_sites, write_accuracy
 from jaxenv.errors import ConfigError
 from jaxenv.services import Service, detection, draw_network, tracking
-from runs.program import build_env, environment_settings, stored_yaml
+from runs.settings import build_env, environment_settings, stored_yaml
 from tests.oracles import services as oracle
 from tests.scenarios import check_leaves_are, check_refused
 
@@ -122,11 +122,13 @@ BAD = [
 ]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("options", "field", "words"), BAD, ids=str)
 def test_refused_in_one_line(options, field, words):
     check_refused("services", options, field, words)
 
 
+@pytest.mark.quick
 def test_the_configuration_names_every_setting():
     import conf
 
@@ -168,6 +170,7 @@ def test_the_published_scenario():
     )
 
 
+@pytest.mark.quick
 def test_presets():
     literal, percent = (jaxenv.make("services", preset=x)[1] for x in ("literal", "percent"))
     assert (float(literal.acc_scale), float(percent.acc_scale)) == (1, 100)
@@ -206,6 +209,7 @@ def test_without_a_choice_of_accuracy_every_served_request_counts_as_the_best():
     np.testing.assert_array_equal(params.acc_std, np.ones((1, 3, 2)))
 
 
+@pytest.mark.quick
 def test_agents_per_service():
     env, params = jaxenv.make("services", agents_per_service=[1, 4])
     assert env.num_agents == 5
@@ -217,6 +221,7 @@ def test_agents_per_service():
     np.testing.assert_array_equal(params.service, [0, 0, 0, 1, 1])
 
 
+@pytest.mark.quick
 def test_accuracies_and_data_sizes_from_csv(tmp_path):
     """In place of those of the services that are named; another shape is refused."""
     rng = np.random.default_rng(0)
@@ -309,6 +314,7 @@ def test_sites_apart_are_joined_by_the_shortest_links():
     check_paths(params)
 
 
+@pytest.mark.quick
 def test_sites_of_a_csv(tmp_path):
     """Four of six in a row, 333 m apart; the mean of the file is at x = y = 0."""
     path = tmp_path / "sites.csv"

@@ -100,6 +100,7 @@ def compare(found, index, expected, near):
 # ---- published numbers -------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_check_values(dtype):
     """The slots without random numbers; half a unit of the last printed digit in float64."""
@@ -119,6 +120,7 @@ def test_check_values(dtype):
             np.testing.assert_allclose(found["cost_mem"][i], numbers[4], **near)
 
 
+@pytest.mark.quick
 def test_published_paths():
     """Time in s/Mb and links: mean and maximum of both metrics, and two pairs of servers."""
     for metric, links, ms, largest in (
@@ -135,6 +137,7 @@ def test_published_paths():
             assert params.path_links[0, 15] == params.path_links[3, 12] == 6
 
 
+@pytest.mark.quick
 def test_published_tables():
     _, params = jaxenv.make("services")
     near = {"rtol": 0, "atol": 5.5e-7}
@@ -379,6 +382,7 @@ def idle_slot(env, **changes):
     return slot.replace(**changes)
 
 
+@pytest.mark.quick
 def test_sharing_a_model_saves_its_memory_once():
     with jax.enable_x64(True):
         env, params = jaxenv.make("services", dtype="float64")
@@ -396,6 +400,7 @@ def test_sharing_a_model_saves_its_memory_once():
     np.testing.assert_allclose(cost[2], cost[0], rtol=1e-12)
 
 
+@pytest.mark.quick
 def test_equality_is_in_time_and_fits():
     """A deadline that is met to the last bit, and 128 + 8 MB into 1024 - 888 MB."""
     env, params = jaxenv.make("services", model_mb=128.0, size_factor=1.0, memory_gb=1.0)
@@ -608,6 +613,7 @@ def test_layout_of_observations_and_of_the_global_state(unequal):
         assert (env.observation_space.shape, len(found)) == ((170,), 312)
 
 
+@pytest.mark.quick
 def test_masks():
     env, params = jaxenv.make("services")
     state = ServicesState(key=jax.random.key(0), time=jnp.int32(0), slot=idle_slot(env))

@@ -231,6 +231,30 @@ def test_order_of_objectives():
         assert (exact <= at + rounding).all()
 
 
+@pytest.mark.quick
+def test_binary_offloading_is_the_cheaper_of_both_ends_that_is_in_time():
+    """Offloading costs less whenever it meets the mean delay; the device alone is its fallback."""
+    rng = np.random.default_rng(2)
+    params = ENV.default_params()
+    costs = ENV.costs(params)
+    columns = jax.tree.map(lambda x: x[:, None] if x.ndim else x, costs)
+    snr = float(costs.snr_per_watt) * rng.exponential(size=300)
+    drawn = (1 + rng.poisson(10, 300), snr, 10 ** rng.uniform(-2, 0, 300), *np.zeros((2, 300)))
+    slot = Slot(*(jnp.asarray(x, jnp.float32) for x in drawn))
+    split, nats = baselines.Binary(ENV).decide(slot, columns, params)
+    found = ENV.outcome(split, nats, slot, columns, params)
+    most = ENV.nats_range(slot, params)[1]
+    fastest = ENV.outcome(jnp.zeros(300, jnp.int32), most, slot, columns, params).delay_s
+    possible = np.asarray(fastest) <= float(params.delay_avg_s)
+    np.testing.assert_array_equal(split, np.where(possible, 0, 19))
+    assert 0.1 < possible.mean() < 0.9
+    assert (found.delay_s <= params.delay_avg_s * (1 + 1e-4)).all()
+    partial = baselines.CheapestWithinDelay(ENV).decide(slot, columns, params)
+    energy = ENV.outcome(*partial, slot, columns, params).energy_j
+    assert (energy <= found.energy_j * (1 + 1e-5)).all()
+    assert (energy < 0.9 * found.energy_j).mean() > 0.05
+
+
 # ---- as policies of the environment -----------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import jaxenv
 from jaxenv import dnn
 from jaxenv.data import measured
 from jaxenv.errors import ConfigError
-from runs.program import build_env, environment_settings, stored_yaml
+from runs.settings import build_env, environment_settings, stored_yaml
 from tests.oracles import splitting as oracle
 from tests.scenarios import check_leaves_are, check_refused
 
@@ -55,6 +55,10 @@ BAD = [
     ({"availability_correlation": -0.1}, "availability_correlation", "[0, 1)"),
     ({"energy_mac_j": -1e-10}, "energy_mac_j", "0 or more"),
     ({"z0": -1}, "z0", "0 or more"),
+    ({"h0": 1e30}, "h0", "0 to 1e12"),
+    ({"noise_w_per_hz": 2.4e16}, "signal-to-noise ratio", "noise_w_per_hz, bandwidth_hz have to"),
+    ({"path_loss_exponent": 25.0}, "signal-to-noise ratio", "path_loss_exponent"),
+    ({"path_loss_exponent": 3e38}, "signal-to-noise ratio", "to 200 dB"),
     ({"delay_price": -1}, "delay_price", "0 or more"),
     ({"max_steps": 0}, "max_steps", "at least 1"),
     ({"macs_convolution": [1.0] * 19}, "macs_convolution", "shape (20,)"),
@@ -78,11 +82,13 @@ BAD = [
 ]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("options", "field", "words"), BAD)
 def test_refused_in_one_line(options, field, words):
     check_refused("splitting", options, field, words)
 
 
+@pytest.mark.quick
 def test_the_configuration_names_every_setting():
     import conf
 
@@ -157,6 +163,7 @@ def test_networks_of_the_zoo():
     assert fine.num_splits > 20
 
 
+@pytest.mark.quick
 def test_networks_from_csv(tmp_path):
     plain, kinds = tmp_path / "plain.csv", tmp_path / "kinds.csv"
     plain.write_text(PROFILE)
@@ -188,6 +195,7 @@ def test_a_network_of_one_layer_cannot_be_split():
         jaxenv.make("splitting", network=alone)
 
 
+@pytest.mark.quick
 def test_boards_from_csv(tmp_path):
     board = tmp_path / "board.csv"
     board.write_text("setting,value\nlocal_flops,44.3e9\nenergy_mac_j,2e-10\n")
@@ -248,6 +256,7 @@ def test_measured_rates_and_availability(tmp_path):
         assert words in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.quick
 def test_series_keep_their_order(tmp_path):
     path = tmp_path / "series.csv"
     path.write_text("b [1],a [s]\n1,2\n3,4.5\n")

@@ -75,6 +75,7 @@ PROFILE = {  # MACs, bits, mJ, all cumulative but the bits
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("dtype", "rtol"), [("float32", 1e-6), ("float64", 1e-12)])
 def test_published_profile(dtype, rtol):
     env, params = scenario(dtype)
@@ -92,6 +93,7 @@ def test_published_profile(dtype, rtol):
     np.testing.assert_allclose(costs.energy_j, own.energy, rtol=rtol)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("dtype", "rtol"), [("float32", 1e-5), ("float64", 0)])
 def test_published_channel(dtype, rtol):
     """Section 3: g in 1/W, rates in Mbit/s at x = 1 for the three path loss exponents."""
@@ -140,6 +142,7 @@ CASES = {  # Z, H, V, N, x, alpha, beta; k, R, D, E, objective, Z', H'
 }
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(("dtype", "rtol"), [("float32", 1e-4), ("float64", 1e-6)])
 def test_published_slot(case, dtype, rtol):
@@ -156,6 +159,7 @@ def test_published_slot(case, dtype, rtol):
         assert abs(float(number) - float(printed)) <= tolerance, (number, printed)
 
 
+@pytest.mark.quick
 def test_other_points_of_case_a():
     env, params = scenario("float64", tradeoff_v=20)
     costs = env.costs(params)
@@ -209,6 +213,7 @@ def test_a_thousand_random_slots_against_the_slow_version(kind):
         np.testing.assert_array_equal(late[same & clear], slow["outage"][same & clear])
 
 
+@pytest.mark.quick
 def test_empty_queues_and_no_images():
     """Z = H = 0: the least rate and the point of least energy; N = 0: point 0 at no cost."""
     env, params = scenario("float64")

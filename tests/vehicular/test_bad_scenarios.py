@@ -9,6 +9,8 @@ from jaxenv import dnn
 from jaxenv.data.sumo import Trace
 from jaxenv.errors import ConfigError
 
+pytestmark = pytest.mark.quick
+
 NAN, INF = float("nan"), float("inf")
 TABLE = np.ones((5, 10), bool)
 PATH = np.zeros((5, 10))
@@ -68,6 +70,9 @@ BAD = [
     ({"power_range_dbm": [10, 5]}, "power_range_dbm", "low <= high"),
     ({"power_range_dbm": [-INF, 5]}, "power_range_dbm", "finite"),
     ({"vehicle_flops_range": [0, 5e9]}, "vehicle_flops_range", "positive"),
+    ({"vehicle_flops_range": [1e-40, 5e9]}, "time of a network on a vehicle", "to 1e+12 s"),
+    ({"path_loss_slope_db": -3e38}, "signal-to-noise ratio", "path_loss_slope_db"),
+    ({"path_loss_intercept_db": 240}, "signal-to-noise ratio", "have to give -100 to 200 dB"),
     ({"spacing_m": 0}, "spacing_m", "0 is not valid; give a positive finite number"),
     ({"spacing_m": [300, 300]}, "spacing_m", "[300, 300]"),
     ({"spacing_m": "300"}, "spacing_m", "'300'"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jaxenv
+from agents import registry
 from agents.baselines import vehicular as baselines
 from allocators import proportional
 from jaxenv.vehicular import HELPER, UPLOAD
@@ -315,3 +316,39 @@ def test_baselines_bring_their_own_allocation():
         "DSLPipelined": {"allocation": "fifo"},
         "INSGA": {"allocation": "insga"},
     }
+
+
+# ---- measured where named ---------------------------------------------------------------------
+
+
+@pytest.mark.quick
+def test_the_longest_stay_is_with_the_farthest_rsu_ahead(standing):
+    """RSU 1, 140 m ahead, is left 160 m + 140 m later than RSU 0, 160 m behind."""
+    env, params, state = standing
+    policy = baselines.LongestStay(env)
+    with jax.enable_x64(True):
+        decided = jax.jit(policy.decide)(state, params)
+        assert [int(x) for x in decided] == [1, 1, 1, 9]
+        # Beyond RSU 1's middle, at 500 m, RSU 2 (750 m) covers too; RSU 0 (145 m) no more.
+        later = params.replace(initial_position_m=jnp.asarray(np.full(4, 500.0)))
+        assert [int(x) for x in jax.jit(policy.decide)(reset(env, later), later)] == [2, 2, 1, 9]
+        nowhere = params.replace(radius_m=jnp.asarray(np.float64(100)))
+        action = policy.act((), None, None, None, reset(env, nowhere), nowhere)[0]
+        assert action == env.encode(0, 0, 9, 9)
+
+
+def test_random_actions_are_valid_and_all_of_them_come(road):
+    env, params = road
+    with jax.enable_x64(True):
+        state = reset(env, params)
+        mask = np.asarray(env.action_mask(state, params))
+        policy = registry.baseline("Random", env)
+        draw = jax.jit(jax.vmap(lambda key: policy.act((), key, None, mask, None, None)[0]))
+        drawn = np.asarray(draw(jax.random.split(jax.random.key(0), 20_000)))
+    assert set(drawn) == set(np.flatnonzero(mask))
+
+
+def test_what_joined_after_the_published_tables_is_measured_where_named(road):
+    env, _ = road
+    usual = registry.usual_baselines("vehicular")
+    assert {"Random", "LongestStay"} == set(registry.baseline_names("vehicular")) - set(usual)

@@ -146,6 +146,7 @@ def test_the_published_scenario():
 # ---- actions and masks ------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("size", [5, 10])
 @pytest.mark.parametrize("layers", [7, 9])
 def test_size_of_the_action_table(size, layers):
@@ -158,6 +159,7 @@ def test_size_of_the_action_table(size, layers):
     )
 
 
+@pytest.mark.quick
 def test_actions_and_decisions_are_one_to_one():
     env, _ = jaxenv.make("vehicular", num_rsus=5)
     actions = np.arange(env.num_actions)
@@ -175,6 +177,7 @@ def test_actions_and_decisions_are_one_to_one():
         assert env.encode(2, 3, a, b) == (2 * 5 + 3) * 45 + index
 
 
+@pytest.mark.quick
 def test_a_standing_vehicle_between_two_rsus_has_369_actions():
     env, params = jaxenv.make("vehicular", scenario="given", arrival_probability=1.0)
     params = params.replace(
@@ -232,6 +235,7 @@ def play_given(env, params, **options):
     return each(play(env, params, count=1, steps=60, **options))[0]
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-6), ("float32", 1e-4)])
 def test_two_vehicles_share_one_rsu_as_worked_by_hand(dtype, tolerance):
     with jax.enable_x64(dtype == "float64"):
