@@ -332,7 +332,7 @@ def limit(module: str, marks: str) -> float:
 
 
 def verdict(mutant: Mutant) -> str:
-    """What the quick tests say of a mutant and, where they pass, the slow ones."""
+    """What the tests that are not slow say of a mutant and, where they pass, the slow ones."""
     for marks in ("not slow and not deep", "slow"):
         limit_s = limit(mutant.module, marks)
         status, _ = run_tests(mutant.module, mutant, marks, limit_s) if limit_s else (0, 0.0)
