@@ -332,7 +332,7 @@ def limit(module: str, marks: str) -> float:
 
 
 def verdict(mutant: Mutant) -> str:
-    """What the quick tests say of a mutant and, where they pass, the slow ones."""
+    """What the tests that are not slow say of a mutant and, where they pass, the slow ones."""
     for marks in ("not slow and not deep", "slow"):
         limit_s = limit(mutant.module, marks)
         status, _ = run_tests(mutant.module, mutant, marks, limit_s) if limit_s else (0, 0.0)
@@ -378,13 +378,14 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache:
         os.environ["JAX_COMPILATION_CACHE_DIR"] = cache
         for module in args.modules:
-            sample = mutants(module)
-            now = {mutant.key for mutant in sample}
+            everything = mutants(module)
+            now = {mutant.key for mutant in everything}
             found = {name: row for name, row in found.items() if name[0] != module or name in now}
-            random.Random(f"{args.seed} {module}").shuffle(sample)
-            for mutant in sample[: args.sample]:
+            random.Random(f"{args.seed} {module}").shuffle(everything)
+            for number, mutant in enumerate(everything):
                 name = mutant.key
-                if name in found and found[name]["verdict"] != "survived":
+                survived = name in found and found[name]["verdict"] == "survived"
+                if not survived and (name in found or number >= args.sample):
                     continue
                 said = "equivalent" if name in equivalent else verdict(mutant)
                 found[name] = dict(zip(KEY, name, strict=True)) | {"verdict": said}

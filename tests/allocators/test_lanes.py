@@ -32,3 +32,28 @@ def test_batches_of_batches():
     np.testing.assert_allclose(mean, x.mean(-1), rtol=1e-4, atol=1e-6)
     expected = scale[:, None, None] * (x - x.mean(-1, keepdims=True))
     np.testing.assert_allclose(deviation, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "parts"),
+    [
+        (2 * LANES_PER_PART - 1, {2 * LANES_PER_PART - 1}),
+        (2 * LANES_PER_PART, {LANES_PER_PART}),
+        (3 * LANES_PER_PART + 5, {LANES_PER_PART, 5}),
+    ],
+)
+def test_many_lanes_are_divided(size, parts, monkeypatch):
+    """On a CPU from two parts on, the rest by itself; elsewhere never."""
+    seen = set()
+
+    @batched_last
+    def doubled(x):
+        seen.add(x.shape[-1])
+        return 2 * x
+
+    x = np.arange(3.0 * size, dtype=np.float32).reshape(size, 3)
+    for backend, expected in (("cpu", parts), ("gpu", {size})):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
+        seen.clear()
+        np.testing.assert_array_equal(jax.vmap(doubled)(x), 2 * x)
+        assert seen - {1} == expected

@@ -54,6 +54,13 @@ def test_batch_equals_loop():
         np.testing.assert_allclose(falling, math.log(100), rtol=1e-13)
 
 
+def test_a_bracket_that_depends_on_the_argument_has_no_part_in_the_derivative():
+    with jax.enable_x64(True):
+        root = lambda t: solvers.bisect_root(exp_residual, -t, 2 * t, t)  # noqa: E731
+        for value, slope in (jax.value_and_grad(root)(7.0), jax.jvp(root, (7.0,), (1.0,))):
+            np.testing.assert_allclose([value, slope], [math.log(7), 1 / 7], rtol=1e-13)
+
+
 @pytest.mark.quick
 def test_tolerance_and_iteration_limit():
     """Three halvings of [-1.5, 5] leave the midpoint of the third; a tolerance bounds |fun|."""

@@ -206,6 +206,14 @@ def test_what_is_no_bandwidth_is_no_link(metric, mbps):
     np.testing.assert_array_equal(links, [[0, 2], [2, 0]])
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_slowest_link_of_two_servers(metric):
+    """2^17 steps of 1/1200 s/Mb are too many even where their sums would fit."""
+    for steps, links in ((2**17 - 1, 1), (2**17, 2)):
+        times, found = graphs.shortest_paths(bandwidths(f"0-1:{1200 / steps}", 2), metric)
+        assert found[0, 1] == links and np.isfinite(times[0, 1]) == (links == 1)
+
+
 def test_a_link_of_any_great_bandwidth_takes_no_time():
     times, links = graphs.shortest_paths(bandwidths("0-1:inf 1-2:1e30", 3))
     assert not np.asarray(times).any()

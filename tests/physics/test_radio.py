@@ -171,6 +171,18 @@ def test_rayleigh_draws_mean_the_same_in_both_precisions():
     np.testing.assert_array_equal(radio.rayleigh_power_gain(jax.random.key(2), (300, 300)), single)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_ends_of_rayleigh_draws(dtype, monkeypatch):
+    """By the middles of the 2^32 cells: of the least and the largest word 2^-33 and 33 ln 2."""
+    words = jnp.array([0, 1, 2**32 - 2, 2**32 - 1], jnp.uint32)
+    monkeypatch.setattr(jax.random, "bits", lambda *_: words)
+    with jax.enable_x64(True):
+        gain = radio.rayleigh_power_gain(jax.random.key(0), (4,), dtype)
+    tail = math.log(2**32)
+    expected = [2.0**-33, 3 * 2.0**-33, tail - math.log(1.5), tail + math.log(2)]
+    np.testing.assert_allclose(gain, expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize("m", [0.5, 1.0, 3.0])
 def test_nakagami_moments(m):
     gain = radio.nakagami_power_gain(jax.random.key(3), m, (50_000,), jnp.float32)
