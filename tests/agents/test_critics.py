@@ -88,7 +88,6 @@ def test_alternatives_are_what_all_computed_anew_with_each_choice_gives():
             np.testing.assert_allclose(found[:, choice], expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.quick
 def test_a_critic_hears_only_those_before_it_where_the_weights_say_so():
     critic = PairwiseCritic(**SHAPE)
     state, actions, choice = case(batch=200)

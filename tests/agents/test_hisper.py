@@ -687,7 +687,6 @@ def test_gradients_of_actors_are_clipped_by_their_global_norm(double):
     np.testing.assert_allclose(norms[1], 1e-3, rtol=1e-9)
 
 
-@pytest.mark.quick
 def test_rescaling_leaves_values_as_they_are(double):
     learner, learned, _, _, hp = a_run(np.random.default_rng(7), value_decay=0.9)
     zero = jnp.zeros(2)

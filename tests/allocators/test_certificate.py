@@ -115,7 +115,6 @@ def test_bound_is_below_every_policy(mixed):
     assert np.all(energies >= lb * (1 - 1e-12)) and np.all(energies * 1.001 >= ub)
 
 
-@pytest.mark.quick
 def test_ties_and_survivors(mixed):
     """No gap: no tie. A gap: some device has two best points; both survive."""
     insts, _, cert = mixed
@@ -229,7 +228,6 @@ def test_no_gradient_of_an_infeasible_instance_is_nan(mixed):
     assert by_price[1] == 0 and np.isposinf(certificate.dual_value(short, -3.0))
 
 
-@pytest.mark.quick
 def test_monotone():
     """More bandwidth, time, risk or gain never raises the bound or the energy of the answer."""
     steps = np.linspace(0, 1, 12)
