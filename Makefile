@@ -54,7 +54,7 @@ test-optimized: install  ## the tests, compiled as users' programs are; several 
 	JAXENV_TEST_OPTIMIZED=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(ARGS)
 
 test-quick: install  ## some tests of every package, under two minutes on two cores
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "quick and not slow" $(ARGS)
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "quick and not slow and not deep" $(ARGS)
 
 lint: install  ## style and format checks
 	$(BIN)/ruff check .

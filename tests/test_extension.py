@@ -19,7 +19,7 @@ from agents.learner import evaluate, pool
 from jaxenv import ConfigError
 from jaxenv.testing import check_environment
 from runs import reproduce, reproductions, train
-from tests.probes import Bandit, Corridor, Pair, Steering
+from tests.probes import Bandit, Convoy, Corridor, Pair, Steering
 
 FOLDER = Path(__file__).parents[1] / "examples" / "extension"
 MODULES = ("two_queues", "reinforce", "two_queues_load")
@@ -103,6 +103,15 @@ def test_what_follows_a_state_is_discounted_and_ends_with_the_episode(plugins):
     state = trained(learner, hp, params, 300)
     values = learner.critic.apply(state.parameters["critic"], jnp.eye(2))[:, 0]
     np.testing.assert_allclose(values, [0.5, 1.0], atol=0.02)
+
+
+def test_steps_that_ask_nothing_are_not_learned_from(plugins):
+    """Steps of one turn: the convoy asks in five of them."""
+    env = Convoy()
+    params = env.default_params().replace(turns_per_step=jnp.int32(1))
+    learner, hp = plugins["reinforce"].Reinforce.build(env, num_steps=20, num_envs=2)
+    _, metrics = learner.update(learner.init(jax.random.key(0), params, hp), params, hp)
+    assert metrics["steps"] == 10
 
 
 def test_the_baseline_takes_the_common_level_of_rewards_out_of_the_gradient(plugins):

@@ -126,24 +126,27 @@ class Reinforce(Learner):
         return Training(key, parameters, optimiser), metrics
 
     def episode(self, actor, key, params):
-        """What an episode was, ``[num_steps, ...]``; ``counts`` is False after its end."""
+        """What an episode was, ``[num_steps, ...]``; counts: whether a step before its end decided
+        anything."""
         key_reset, key_act = jax.random.split(key)
         observation, env_state = self.env.reset(key_reset, params)
 
         def step(carry, key):
-            observation, env_state, going = carry
+            observation, env_state, going, deciding = carry
             mask = self.env.action_mask(env_state, params)
             logits = masked_logits(self.actor.apply(actor, observation), mask)
             action = jax.random.categorical(key, logits).astype(jnp.int32)
             following, env_state, reward, terminated, truncated, info = self.env.transition(
                 env_state, action, params
             )
-            met = {"observation": observation, "mask": mask, "action": action, "counts": going}
-            met["reward"] = jnp.where(going, reward, 0)
-            return (following, env_state, going & ~(terminated | truncated)), met
+            met = {"observation": observation, "mask": mask, "action": action}
+            met |= {"counts": going & deciding, "reward": jnp.where(going, reward, 0)}
+            going = going & ~(terminated | truncated)
+            return (following, env_state, going, info["decision_pending"]), met
 
         keys = jax.random.split(key_act, self.num_steps)
-        return jax.lax.scan(step, (observation, env_state, jnp.asarray(True)), keys)[1]
+        start = (observation, env_state, jnp.asarray(True), jnp.asarray(True))
+        return jax.lax.scan(step, start, keys)[1]
 
     def policy(self, state):
         return Greedy(state.parameters["actor"], self.actor)

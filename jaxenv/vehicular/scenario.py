@@ -241,7 +241,8 @@ class Scenario(Environment[VehicularState, VehicularParams]):
         check_array("max_slots", p.max_slots, lambda x: x >= p.max_steps, valid)
         check_array("arrival_probability", p.arrival_probability, _is_fraction, "give 0 to 1")
         check_array("failure_weight", p.failure_weight, lambda x: x >= 1, "give at least 1")
-        check_array("tolerance_m", p.tolerance_m, lambda x: x >= 0, "give at least 0")
+        valid = f"give at least 0 and at most radius_m = {p.radius_m:g}"
+        check_array("tolerance_m", p.tolerance_m, lambda x: (x >= 0) & (x <= p.radius_m), valid)
         speeds = p.initial_speed_mps
         check_array(
             "initial_speed_mps", speeds, lambda x: x >= 0, "give finite speeds of at least 0"

@@ -232,7 +232,6 @@ def test_loss_and_gradient_against_numpy_and_finite_differences(branch_mean, exp
     assert sum(jax.tree.leaves(products)) == pytest.approx(difference / 2e-6, rel=1e-6)
 
 
-@pytest.mark.quick
 def test_exploration_of_1_is_uniform_over_the_valid_values_and_has_no_gradient(double):
     env = Placement(num_contexts=4, dtype="float64")
     learner, hp = A3C.build(env, hidden=(5,), exploration=1.0, entropy_weight=0.0)
@@ -244,7 +243,6 @@ def test_exploration_of_1_is_uniform_over_the_valid_values_and_has_no_gradient(d
         np.testing.assert_array_equal(leaf, 0.0)
 
 
-@pytest.mark.quick
 def test_rmsprop_against_numpy(double):
     options = dict(lr=0.1, max_gradient_norm=2.0, rms_decay=0.9, rms_epsilon=0.01)
     learner, hp = A3C.build(Placement(dtype="float64"), **options)

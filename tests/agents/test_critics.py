@@ -51,7 +51,6 @@ def test_replaced_action_gives_what_all_computed_anew_gives(kind):
         np.testing.assert_allclose(judged, anew, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.quick
 def test_agents_hear_those_alone_that_chose_the_same():
     critic = PairwiseCritic(**SHAPE)
     state, actions, choice = case(batch=200)
@@ -89,7 +88,6 @@ def test_alternatives_are_what_all_computed_anew_with_each_choice_gives():
             np.testing.assert_allclose(found[:, choice], expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.quick
 def test_a_critic_hears_only_those_before_it_where_the_weights_say_so():
     critic = PairwiseCritic(**SHAPE)
     state, actions, choice = case(batch=200)

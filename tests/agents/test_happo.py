@@ -77,7 +77,6 @@ def test_a_game_of_different_action_counts_is_solved():
     assert 0 < metrics["entropy"][-1] < 0.3
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize(
     ("ends", "expected"), [(True, (0.7, 1.0)), (False, (0.7 / 0.3, 1.0 / 0.3))]
 )

@@ -675,7 +675,6 @@ def test_the_expected_gradient_is_that_of_the_soft_value_of_all_actions(
     assert -np.log(9) < float(log_probability) < 0
 
 
-@pytest.mark.quick
 def test_gradients_of_actors_are_clipped_by_their_global_norm(double):
     norms = []
     for limit in (1e9, 1e-3):
@@ -688,7 +687,6 @@ def test_gradients_of_actors_are_clipped_by_their_global_norm(double):
     np.testing.assert_allclose(norms[1], 1e-3, rtol=1e-9)
 
 
-@pytest.mark.quick
 def test_rescaling_leaves_values_as_they_are(double):
     learner, learned, _, _, hp = a_run(np.random.default_rng(7), value_decay=0.9)
     zero = jnp.zeros(2)

@@ -83,7 +83,6 @@ def test_bandit_values_are_the_rewards_and_the_policy_their_softmax():
     assert np.all(metrics["temperature"] == np.float32(0.5))
 
 
-@pytest.mark.quick
 def test_masked_actions_are_never_taken_and_the_greedy_policy_takes_the_best_valid_one():
     learner, hp = SACDiscrete.build(BANDIT, **SIZES, **RATES, temperature=0.2)
     params = BANDIT.make_params(reward=REWARD, valid=VALID)
@@ -381,7 +380,6 @@ def test_scalar_rewards_are_credited_at_once():
     assert np.sum(metrics["denominator/mean_reward"]) == 10.0
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("reward_mode", ["completion", "own"])
 def test_pending_transitions_are_joined(reward_mode):
     # An episode of 5 decisions takes 8 steps of one turn each.

@@ -89,7 +89,6 @@ def test_table_of_gaps(mixed):
     np.testing.assert_allclose(gaps, GAPS, rtol=0.02, atol=1e-12)
 
 
-@pytest.mark.quick
 def test_bounds_equal_nested_bisection(mixed):
     _, alloc, cert = mixed
     for i in range(0, len(MIXED), 5):
@@ -116,7 +115,6 @@ def test_bound_is_below_every_policy(mixed):
     assert np.all(energies >= lb * (1 - 1e-12)) and np.all(energies * 1.001 >= ub)
 
 
-@pytest.mark.quick
 def test_ties_and_survivors(mixed):
     """No gap: no tie. A gap: some device has two best points; both survive."""
     insts, _, cert = mixed
@@ -230,7 +228,6 @@ def test_no_gradient_of_an_infeasible_instance_is_nan(mixed):
     assert by_price[1] == 0 and np.isposinf(certificate.dual_value(short, -3.0))
 
 
-@pytest.mark.quick
 def test_monotone():
     """More bandwidth, time, risk or gain never raises the bound or the energy of the answer."""
     steps = np.linspace(0, 1, 12)
@@ -295,7 +292,6 @@ def test_branch_and_bound_of_30_devices():
             assert cert.gap <= 1e-7
 
 
-@pytest.mark.quick
 def test_branch_and_bound_of_an_infeasible_instance():
     inst = jax.tree.map(lambda x: x[0], batch([{**MIXED[9], "B": 0.3}]))
     alloc, cert = certificate.branch_and_bound(inst)

@@ -313,7 +313,6 @@ def test_learning_through_the_relaxation():
 # Problem (29)
 
 
-@pytest.mark.quick
 def test_exact_partition_equals_brute_force(cases):
     """Least energy over the points that meet (28), by NumPy, one device at a time."""
     _, batch, _, allocation = cases

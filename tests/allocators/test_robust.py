@@ -459,7 +459,6 @@ def test_infeasible(backend, dtype):
             assert not np.any(np.isnan(leaf))
 
 
-@pytest.mark.quick
 def test_no_upload():
     """`d_last=0`: a device that computes all itself takes no bandwidth; alone it needs none."""
     r = jnp.array([50.0, 100, 200])

@@ -86,7 +86,6 @@ def test_check_values():
     assert 0 <= info["regret"] < 1e-5
 
 
-@pytest.mark.quick
 def test_infeasible_decisions_and_instances():
     """1 J per device; the bound stays where only the decision is at fault."""
     late = step(state_of(*V1), jnp.array([1, 7, 7]))

@@ -152,7 +152,6 @@ def test_a_seed_is_the_same_among_others_as_alone(workplace, whole):
         assert left["reward"] == right["reward"]
 
 
-@pytest.mark.quick
 def test_training_learns_the_probe(workplace):
     train.main([*TRAIN, "num_updates=200", "agent.lr=0.2", "hydra.run.dir=run"])
     cost = read_csv(workplace / "run/evaluation.csv")[0]

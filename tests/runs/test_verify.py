@@ -114,7 +114,6 @@ def test_a_reproduction_is_run_again(workplace, capsys):
     ]
 
 
-@pytest.mark.quick
 def test_a_tolerance_is_relative(run, workplace, copied, capsys):
     value = float(read_csv(run / "evaluation.csv")[1]["mean"])
     shutil.copytree(run, workplace / "other")
