@@ -188,6 +188,16 @@ def test_networks_from_csv(tmp_path):
 
 
 def test_a_network_of_one_layer_cannot_be_split():
+    """One of two can: all on the host, or all on the device."""
+    two = dnn.Profile(
+        name="two",
+        names=("input", "all"),
+        flops=np.array([0.0, 2e9]),
+        output_elements=np.array([12, 4]),
+        parameters=np.array([0, 1]),
+    )
+    env, params = jaxenv.make("splitting", network=two)
+    np.testing.assert_allclose(env.costs(params).local_s, [0, 2e9 / 1.3e12], rtol=1e-6)
     sizes = {"flops": [0.0], "output_elements": [12], "parameters": [0]}
     arrays = {name: np.array(values) for name, values in sizes.items()}
     alone = dnn.Profile(name="alone", names=("input",), **arrays)

@@ -1,5 +1,7 @@
 """What cannot be simulated is refused in one line that names the field and the value."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -254,6 +256,18 @@ def test_a_scalar_stands_for_every_entry():
     np.testing.assert_array_equal(params.rsu_flops, [40e9] * 4)
     np.testing.assert_array_equal(params.rsu_position_m, [100, 300, 500, 700])
     assert params.road_period_m == 800 and params.max_slots == 200
+
+
+def test_a_vehicle_that_stands_in_reach_of_the_only_rsu_is_enough():
+    """In the zone about 5010 m: an RSU at 5310 m reaches it, one at 5311 m does not."""
+    standing = trace([5000], speed=0.0)
+    for position_m in (5310.0, 4710.0):
+        make = partial(jaxenv.make, "vehicular", num_rsus=1, trace=standing)
+        _, params = make(rsu_position_m=[position_m])
+        assert params.road_period_m == pytest.approx(abs(position_m - 5000) + 600.002 + 20)
+    for position_m in (5311.0, 4709.0):
+        field, _ = refusal(partial(make, rsu_position_m=[position_m]))
+        assert field == "rsu_position_m"
 
 
 def test_the_road_of_a_trace_lets_no_copy_of_an_rsu_within_reach():
