@@ -85,6 +85,9 @@ def join_processes(given: Config | None) -> None:
 
     if jax.distributed.is_initialized():
         return
+    if not isinstance(given, dict | None):
+        valid = "give coordinator=HOST:PORT, processes=N and process=I, each as distributed.NAME"
+        raise ConfigError("distributed", given, valid)
     named = {name: value for name, value in (given or {}).items() if value is not None}
     if not named:
         if int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:

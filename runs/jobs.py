@@ -119,7 +119,7 @@ def objective(config: Config, env: Environment) -> Metric | None:
     name = config["objective"] or next(iter(known), None)
     if name is None:
         return None
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise ConfigError("objective", name, f"choose one of {', '.join(known)}")
     hydra = HydraConfig.get() if HydraConfig.initialized() else None
     direction = hydra.sweeper.get("direction") if hydra is not None else None

@@ -239,6 +239,8 @@ def test_a_number_of_devices_that_cannot_be_made_is_refused(capsys, count):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        (-2, "distributed: -2 is not valid; give coordinator=HOST:PORT, processes=N and process=I"),
+        ("here:1", "distributed: 'here:1' is not valid; give coordinator=HOST:PORT"),
         ({"processes": 2}, "distributed.coordinator: None is not valid; give coordinator="),
         ({"coordinator": "here:1", "processes": 2}, "distributed.process: None is not valid"),
         (

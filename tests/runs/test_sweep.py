@@ -131,10 +131,11 @@ def test_a_sweeper_is_told_what_the_learned_policy_reaches(workplace):
 
 
 @pytest.mark.quick
-def test_an_objective_that_is_no_metric_is_refused(workplace, capsys):
+@pytest.mark.parametrize(("given", "shown"), [("costs", "'costs'"), ("[a]", "['a']"), ("3", "3")])
+def test_an_objective_that_is_no_metric_is_refused(workplace, capsys, given, shown):
     with pytest.raises(SystemExit):
-        train.main([*TRAIN, "objective=costs", "hydra.run.dir=run"])
-    error = "error: objective: 'costs' is not valid; choose one of cost, success\n"
+        train.main([*TRAIN, f"objective={given}", "hydra.run.dir=run"])
+    error = f"error: objective: {shown} is not valid; choose one of cost, success\n"
     assert capsys.readouterr().err == error
     assert not (workplace / "run").exists()
 
