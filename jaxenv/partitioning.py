@@ -35,6 +35,7 @@ from jaxenv.validation import (
     check_derived,
     check_fields,
     check_leaves,
+    check_read,
 )
 
 NETWORK = "vgg16_cifar10"
@@ -196,6 +197,7 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
         """
         network, shape = options.pop("network", None), options.pop("input_shape", None)
         trace = options.pop("trace", None)
+        asked = dict(options) if trace is None else options | {"trace": trace}
         if trace is not None:
             sized = cls(num_servers=options.get("num_servers", cls.num_servers))
             options = _trace(trace, sized.num_servers) | options
@@ -208,6 +210,7 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
             options = {"source": "table"} | options
         sizes, leaves = cls.sizes_and_leaves(options)
         env = cls(**sizes)
+        check_read(env, asked, "source", "table", ("trace", *_TABLES))
         if network is not None or shape is not None:
             chosen = NETWORK if network is None else network
             shape = INPUT_SHAPE if shape is None else shape

@@ -80,6 +80,17 @@ def check_array(name: str, value: Any, ok: Callable[[Any], Any], valid: str) -> 
         raise ConfigError(name, value.tolist(), valid)
 
 
+def check_read(
+    env: Any, given: Mapping[str, Any], option: str, needed: str, names: Iterable[str]
+) -> None:
+    """Of the given settings, those of ``names`` are read with ``option`` = ``needed`` alone."""
+    if getattr(env, option) == needed:
+        return
+    for name in names:
+        if name in given:
+            raise ConfigError(name, given[name], f'it has no effect unless {option}="{needed}"')
+
+
 SNR_DB = (-100.0, 200.0)
 """Signal-to-noise ratios of a link: beyond them float32 has no rate or no time."""
 SECONDS = (0.0, 1e6)

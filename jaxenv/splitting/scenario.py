@@ -26,6 +26,7 @@ from jaxenv.validation import (
     check_derived,
     check_fields,
     check_leaves,
+    check_read,
 )
 
 NETWORK = "mobilenet_v2"
@@ -87,6 +88,7 @@ class Scenario(Environment[SplittingState, SplittingParams]):
         shape = options.pop("input_shape", (3, 224, 224))
         granularity = options.pop("granularity", "block")
         board, trace = options.pop("board", None), options.pop("trace", None)
+        asked = dict(options) if trace is None else options | {"trace": trace}
         if board is not None:
             names = [f.name for f in dataclasses.fields(SplittingParams)]
             scalars = [n for n in names if n not in PER_SPLIT and n not in TABLES]
@@ -108,6 +110,7 @@ class Scenario(Environment[SplittingState, SplittingParams]):
                 options = {"contexts": "given"} | options
         sizes, leaves = cls.sizes_and_leaves(options)
         env = cls(**sizes)
+        check_read(env, asked, "contexts", "given", ("trace", *TABLES))
         params = env.make_params(**leaves)
         return env, params if series is None else env._with_trace(params, series)
 

@@ -20,6 +20,7 @@ from jaxenv.validation import (
     check_derived,
     check_fields,
     check_leaves,
+    check_read,
 )
 from jaxenv.vehicular.description import (
     check_trace,
@@ -173,10 +174,7 @@ class Scenario(Environment[VehicularState, VehicularParams]):
             ("mobility", "constant", ("initial_position_m", "initial_speed_mps")),
         )
         for option, needed, names in readers:
-            for name in names:
-                if name in leaves and getattr(self, option) != needed:
-                    valid = f'it has no effect unless {option}="{needed}"'
-                    raise ConfigError(name, leaves[name], valid)
+            check_read(self, leaves, option, needed, names)
 
     def default_params(self) -> VehicularParams:
         """The constants of the paper and, where it is silent, of the model's specification.

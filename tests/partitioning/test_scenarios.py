@@ -43,6 +43,7 @@ BAD = [
     ({"wired_rate_bps": INF}, "wired_rate_bps", "positive finite"),
     ({"rate_range_bps": [16e6, 6.4e6]}, "rate_range_bps", "lowest rate first"),
     ({"rate_range_bps": [0, 6.4e6]}, "rate_range_bps", "positive finite"),
+    ({"table_tasks": [60.0], "source": "generated"}, "table_tasks", 'unless source="table"'),
     ({"rate_range_bps": [4e-17, 6.4e6]}, "time of a transfer", "rate_range_bps, wired_rate_bps"),
     ({"device_hz": 1e-30}, "time of a block", "have to give 0 to 1e+06 s"),
     ({"correlation": 1.0}, "correlation", "[0, 1)"),

@@ -69,6 +69,7 @@ BAD = [
     ({"chunk_slots": 0}, "chunk_slots", "at least 1"),
     ({"outage_eps": 0.0}, "outage_eps", "(0, 1)"),
     ({"availability_correlation": 1.0}, "availability_correlation", "[0, 1)"),
+    ({"table_fading": [0.5], "contexts": "markov"}, "table_fading", 'unless contexts="given"'),
     ({"table_fading": [0.5, 0.0]}, "table_fading", "positive finite numbers"),
     ({"table_fading": [[0.5]]}, "table_fading", "[rows]"),
     ({"table_availability": [1.5]}, "table_availability", "(0, 1]"),
