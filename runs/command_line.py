@@ -176,7 +176,7 @@ def explained(error: Exception, name: str, argv: list[str]) -> str:
         choice = override(argv, "sweeper") or override(argv, "hydra/sweeper")
         valid = f"install it first: pip install 'jaxenv[{choice}]'"
         return str(ConfigError("sweeper", choice, valid))
-    missing = re.search(r"Could not find '([\w/]+?)/([^/']+)'", text)
+    missing = re.search(r"Could not find '([\w/]+?)/([^/']*)'", text)
     if missing:
         group, choice = missing.groups()
         options = getattr(error, "options", None) or _options(text)

@@ -33,6 +33,7 @@ TRAIN_CASES = [
     (["experiment=nope"], "experiment: 'nope' is not valid; choose one of "),
     (["logger=paper"], "logger: 'paper' is not valid; choose one of csv, mlflow, tensorboard, "),
     (["launcher=nope"], "launcher: 'nope' is not valid; choose one of basic, joblib, "),
+    (["logger=''"], "logger: '' is not valid; choose one of csv, mlflow, tensorboard, wandb"),
     (["logger=null"], "logger: None is not valid; choose one of csv, mlflow, tensorboard, wandb"),
     (["launcher=false"], "launcher: False is not valid; choose one of basic, joblib, "),
     (["plugins=[no_such_module]"], "plugins: 'no_such_module' is not valid; no such module "),
