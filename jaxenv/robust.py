@@ -242,10 +242,10 @@ class Robust(Environment[RobustState, RobustParams]):
             "give positive finite numbers, the lower one first",
         )
         p = params
-        distance = np.maximum(1, np.array([1, math.sqrt(2)]) * np.array([0, p.half_side_m]))
-        power_db, gain_db = 10 * np.log10(p.power_w), float(p.gain_db)
-        links_db = [106 - 30 * np.log10(distance), 10 * np.log10(p.link_mhz)]
-        budget = power_db + gain_db + np.concatenate(links_db)
+        farthest = max(1.0, math.sqrt(2) * float(p.half_side_m))
+        drawn = robust.snr_exponent(np.array([1.0, farthest]), np.asarray(p.gain_db))
+        given = np.asarray(p.gain_db) / 10 + np.log10(p.link_mhz)
+        budget = 10 * (np.log10(p.power_w) + np.concatenate([drawn, given]))
         fields = "power_w, gain_db, half_side_m, link_mhz"
         check_derived("signal-to-noise ratio in 1 MHz", budget, SNR_DB, "dB", fields)
 

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 
 from agents import spread
 from jaxenv.errors import ConfigError
+from runs.devices import writes
 
 FOLDER = "checkpoints"
 SUMS = "files.json"
@@ -97,7 +98,7 @@ class Checkpoints:
             ),
             metrics={"value": float(value)} if ranked else None,
         )
-        if jax.process_index() > 0:
+        if not writes():
             return
         sums = self.folder / str(update) / SUMS
         partial = sums.with_name(f"{SUMS}.partial")

@@ -76,6 +76,12 @@ class BestCommon(RobustPolicy):
         return common[jnp.argmin(energy)]
 
 
+def partition_of(instance: robust.Instance, state: RobustState) -> jax.Array:
+    """The certified optimum's partition of an instance, else that of least bandwidth; ``[N]``."""
+    allocation, _ = certificate.solve(instance)
+    return jnp.where(allocation.feasible, allocation.m, jnp.argmin(state.bmin_mhz, axis=-1))
+
+
 @struct.dataclass
 class WorstCase(RobustPolicy):
     """The certified optimum of the worst case: K standard deviations more, whatever the risk.
@@ -90,9 +96,7 @@ class WorstCase(RobustPolicy):
 
     def decide(self, state):
         worst = robust.worst_case(state.instance, calibration=self.calibration)
-        allocation, _ = certificate.solve(worst)
-        least = jnp.argmin(state.bmin_mhz, axis=-1)
-        return jnp.where(allocation.feasible, allocation.m, least)
+        return partition_of(worst, state)
 
 
 @struct.dataclass
@@ -123,9 +127,7 @@ class MeanTime(RobustPolicy):
     on_request: ClassVar[bool] = True
 
     def decide(self, state):
-        allocation, _ = certificate.solve(robust.worst_case(state.instance, K=0.0))
-        least = jnp.argmin(state.bmin_mhz, axis=-1)
-        return jnp.where(allocation.feasible, allocation.m, least)
+        return partition_of(robust.worst_case(state.instance, K=0.0), state)
 
 
 @struct.dataclass

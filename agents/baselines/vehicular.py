@@ -43,6 +43,13 @@ class VehicularPolicy(Policy):
         depth = network_depth(state, params)
         return order[0], order[0], depth, depth
 
+    def or_local(
+        self, offloads: chex.Array, decision: tuple[Any, ...], state: Any, params: Any
+    ) -> tuple[chex.Array, ...]:
+        """The decision where ``offloads``, else `local`."""
+        pairs = zip(decision, self.local(state, params), strict=True)
+        return tuple(jnp.where(offloads, a, b) for a, b in pairs)
+
 
 def network_depth(state: Any, params: Any) -> chex.Array:
     """Number of layers of the asking vehicle's network."""
@@ -138,9 +145,7 @@ class DSL(VehicularPolicy):
         latency = vehicle + jnp.where(layer < depth, upload + server, 0)
         latency = jnp.where(layer <= depth, latency, jnp.inf)
         first = 1 + jnp.argmin(latency).astype(jnp.int32)
-        at_home = self.local(state, params)
-        remote = (nearest, nearest, first, depth)
-        return tuple(jnp.where(first == depth, a, b) for a, b in zip(at_home, remote, strict=True))
+        return self.or_local(first != depth, (nearest, nearest, first, depth), state, params)
 
 
 @struct.dataclass
@@ -209,11 +214,7 @@ class Aware(VehicularPolicy):
         remote = end_s[target] < local_latency_s(env, state, params)
         depth = network_depth(state, params)
         second = jnp.where(target == relay, depth, 1)
-        offloaded = (relay, target, jnp.int32(1), second)
-        return tuple(
-            jnp.where(remote, a, b)
-            for a, b in zip(offloaded, self.local(state, params), strict=True)
-        )
+        return self.or_local(remote, (relay, target, jnp.int32(1), second), state, params)
 
 
 @struct.dataclass
@@ -228,10 +229,7 @@ class LongestStay(VehicularPolicy):
         covered = mobility.covers(copies, zone, params.radius_m, params.tolerance_m)
         farthest = jnp.argmax(jnp.where(covered, copies, -jnp.inf)).astype(jnp.int32)
         remote = (farthest, farthest, jnp.int32(1), network_depth(state, params))
-        return tuple(
-            jnp.where(jnp.any(covered), a, b)
-            for a, b in zip(remote, self.local(state, params), strict=True)
-        )
+        return self.or_local(jnp.any(covered), remote, state, params)
 
 
 @struct.dataclass

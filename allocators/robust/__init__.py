@@ -33,6 +33,7 @@ from allocators.robust.instance import (
     Model,
     make_instance,
     only,
+    snr_exponent,
 )
 from allocators.robust.links import (
     LN2,
@@ -127,6 +128,7 @@ __all__ = [
     "reported",
     "safeguarded",
     "share_rest",
+    "snr_exponent",
     "take",
     "take_rows",
     "tolerances",

@@ -154,6 +154,14 @@ def _tables(points: int) -> dict[str, np.ndarray]:
     return columns
 
 
+def snr_exponent(r: ArrayLike, gain_db: ArrayLike) -> jax.Array:
+    """log10 of received power over noise density, in MHz, at 1 W and distances r >= 1 in m.
+
+    Source: section VI-A: path loss 38 + 30 log10 r dB, noise -174 dBm/Hz.
+    """
+    return (106 + gain_db) / 10 - 3 * jnp.log10(r)
+
+
 def make_instance(
     model: str | Sequence[str] | ArrayLike,
     r: ArrayLike,
@@ -243,7 +251,7 @@ def make_instance(
     gain = GAIN_DB[calibration] if gain_db is None else gain_db
     distance = jnp.maximum(per_device(r), 1)
     power = per_device(p)
-    exponent = (106 + jnp.asarray(gain, dtype)) / 10 - 3 * jnp.log10(distance)
+    exponent = snr_exponent(distance, jnp.asarray(gain, dtype))
     eps = per_device(eps, 0.5)
     return Instance(
         B=jnp.asarray(B, dtype),

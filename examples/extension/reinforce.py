@@ -19,7 +19,7 @@ from agents import checks, registry
 from agents.distributions import masked_logits
 from agents.learner import Learner, Policy, unsupported_observation
 from agents.networks import MLP
-from agents.steps import accumulated
+from agents.steps import accumulated, descended
 from jaxenv import spaces, struct
 
 
@@ -120,8 +120,8 @@ class Reinforce(Learner):
             return jnp.sum(jnp.where(counts, squared - advantage * taken, 0)) / steps
 
         gradient = jax.grad(loss)(state.parameters)
-        direction, optimiser = optax.scale_by_adam().update(gradient, state.optimiser)
-        parameters = jax.tree.map(lambda p, d: p - hp.lr * d, state.parameters, direction)
+        adam = optax.scale_by_adam()
+        parameters, optimiser = descended(adam, state.parameters, state.optimiser, gradient, hp.lr)
         metrics = {"return": jnp.sum(reward) / self.num_envs, "steps": steps}
         return Training(key, parameters, optimiser), metrics
 

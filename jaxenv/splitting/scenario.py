@@ -247,14 +247,12 @@ class Scenario(Environment[SplittingState, SplittingParams]):
             + p.energy_fc_j * p.macs_linear
         )
         index = jnp.arange(self.num_splits).reshape(-1, *(1,) * (p.elements.ndim - 1))
-        wavenumber = p.carrier_hz * (4 * math.pi / radio.SPEED_OF_LIGHT_M_PER_S)
-        path_loss = wavenumber**2 * p.distance_m**p.path_loss_exponent
         return Costs(
             local_s=jnp.where(jnp.any(p.segment_s >= 0, axis=0), measured_s, by_work_s),
             remote_s=p.flops_per_mac * (macs[-1] - macs) / p.remote_flops,
             bits=jnp.where(index == 0, p.raw_bits, p.feature_bits) * p.elements,
             energy_j=jnp.cumsum(of_segment, axis=0),
-            snr_per_watt=p.fading_mean / (path_loss * p.noise_w_per_hz * p.bandwidth_hz),
+            snr_per_watt=_snr_per_watt(p),
         )
 
 
@@ -264,14 +262,19 @@ _LINK = (
 )
 
 
+def _snr_per_watt(params: SplittingParams) -> Any:
+    """Signal-to-noise ratio of a watt at the mean fading, 1/W; section II."""
+    p = params
+    wavenumber = p.carrier_hz * (4 * math.pi / radio.SPEED_OF_LIGHT_M_PER_S)
+    path_loss = wavenumber**2 * p.distance_m**p.path_loss_exponent
+    return p.fading_mean / (path_loss * p.noise_w_per_hz * p.bandwidth_hz)
+
+
 def _snr_db(params: SplittingParams) -> np.ndarray:
     """Signal-to-noise ratios at the mean fading and the least and most power."""
     p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
-    watt = np.stack([p.power_min_w, p.power_max_w])
-    loss = 20 * np.log10(4 * math.pi * p.carrier_hz / radio.SPEED_OF_LIGHT_M_PER_S)
-    loss += 10 * p.path_loss_exponent * np.log10(p.distance_m)
-    received = 10 * (np.log10(watt) + np.log10(p.fading_mean)) - loss
-    return received - 10 * (np.log10(p.noise_w_per_hz) + np.log10(p.bandwidth_hz))
+    with np.errstate(over="ignore", divide="ignore"):
+        return 10 * np.log10(np.stack([p.power_min_w, p.power_max_w]) * _snr_per_watt(p))
 
 
 _LEAST = {
