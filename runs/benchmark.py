@@ -19,6 +19,7 @@ from runs.gpu import chosen
 from runs.settings import Config, check_integer
 
 ALL = "all"
+STYLES = "-", "--", "-.", ":"  # of lines, by number of devices
 FILE = "benchmark.json"
 SHARED = ("seed", "repeats", "num_envs", "num_steps", "reference_s")
 
@@ -90,26 +91,35 @@ def read_benchmark(path: Path) -> list[Measurement]:
     return [Measurement(**{k: r[k] for k in names if k in r}) for r in records]
 
 
-def throughputs(measurements: list[Measurement]) -> dict[str, dict[int, Measurement]]:
-    """By system, decisions per second by number of environments."""
-    curves: dict[str, dict[int, Measurement]] = {}
+def throughputs(
+    measurements: list[Measurement],
+) -> dict[tuple[str, int], dict[int, Measurement]]:
+    """By system and number of devices, decisions per second by number of environments."""
+    curves: dict[tuple[str, int], dict[int, Measurement]] = {}
     for m in measurements:
-        match = re.fullmatch(r"(\w+) at (\d+)", m.name)
+        match = re.fullmatch(r"(\w+) at (\d+)(?: on (\d+) devices)?", m.name)
         if match:
-            curves.setdefault(match[1], {})[int(match[2])] = m
+            curves.setdefault((match[1], int(match[3] or 1)), {})[int(match[2])] = m
     return curves
 
 
-def throughput_figure(curves: dict[str, dict[int, Measurement]], path: Path) -> None:
-    """Decisions per second over the number of environments, with the range of the repetitions."""
+def throughput_figure(curves: dict[tuple[str, int], dict[int, Measurement]], path: Path) -> None:
+    """Decisions per second over the number of environments, with the range of the repetitions.
+
+    A color per system, a line style per number of devices.
+    """
     figure, (ax,) = figures.new_figure(1, size=(4.8, 3.2))
-    for index, (name, curve) in enumerate(curves.items()):
+    systems = list(dict.fromkeys(name for name, _ in curves))
+    counts = sorted({count for _, count in curves})
+    for (name, count), curve in curves.items():
         sizes = sorted(curve)
         value, least, most = (
             [getattr(curve[n], field) for n in sizes] for field in ("value", "least", "most")
         )
-        ax.plot(sizes, value, marker="o", markersize=3, color=f"C{index}", label=name)
-        ax.fill_between(sizes, least, most, color=f"C{index}", alpha=0.2, linewidth=0)
+        color, style = f"C{systems.index(name)}", STYLES[counts.index(count) % len(STYLES)]
+        label = name if count == 1 else f"{name}, {count} devices"
+        ax.plot(sizes, value, style, marker="o", markersize=3, color=color, label=label)
+        ax.fill_between(sizes, least, most, color=color, alpha=0.2, linewidth=0)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")
     ax.set_xlabel("environments in one call")

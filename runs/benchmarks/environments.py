@@ -9,6 +9,8 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from agents.lanes import over_lanes
+from agents.spread import mesh_for, spread
 from jaxenv.environment import Environment
 from runs.benchmarks import Measurement, others, repeated_seconds, slow
 from runs.settings import build_env
@@ -45,6 +47,31 @@ def random_steps(
     return states, jnp.sum(decided), jnp.sum(reward)
 
 
+def spread_steps(
+    env: Environment, params: Any, key: chex.PRNGKey, size: int, num_steps: int, count: int
+) -> tuple[Any, chex.Array, Any]:
+    """`random_steps` on ``count`` devices that share ``size`` environments equally.
+
+    Returns:
+        The compiled ``(keys, states) -> (states, decisions, rewards)``, its keys ``[count]``, and
+        its states ``[count, size / count, ...]`` after ``num_steps`` steps.
+    """
+    axes = 0, 0
+    steps = over_lanes(lambda k, x: random_steps(env, params, k, x, num_steps), axes, True)
+    mesh = mesh_for(count, devices=jax.devices()[:count])
+    call = jax.jit(spread(steps, mesh, axes))
+    starts = jax.random.split(key, (count, size // count))
+    states = jax.jit(jax.vmap(jax.vmap(lambda k: env.reset(k, params)[1])))(starts)
+    keys = jax.random.split(key, count)
+    return call, keys, call(keys, states)[0]
+
+
+def device_counts() -> list[int]:
+    """Numbers of devices beyond one, each twice the one before, and all."""
+    every = jax.device_count()
+    return sorted({2**n for n in range(1, every.bit_length())} | {every} - {1})
+
+
 def state_bytes(state: Any) -> int:
     """Bytes of one environment's state."""
     leaves = jax.tree.leaves(jax.eval_shape(lambda x: jax.tree.map(_plain, x), state))
@@ -59,9 +86,10 @@ def _plain(leaf: chex.Array) -> chex.Array:
 def benchmark_steps(config: dict[str, Any]) -> list[Measurement]:
     """Decisions per second at each of ``num_envs``, after ``num_steps`` unmeasured steps.
 
-    Each is compared with mobile-env and the slow NumPy version, or else with the first size, and,
-    at the same size, with a game of gymnax. The floor is the rate at which the state of an
-    environment could be read and written once per step.
+    Where there are several devices, also of 2, 4, ... and all of them, beside one of them. Each is
+    compared with mobile-env and the slow NumPy version, or else with the first size, and, at the
+    same size, with a game of gymnax. The floor is the rate at which the state of an environment
+    could be read and written once per step.
     """
     env, params = build_env(config)
     repeats, num_steps, seed = config["repeats"], config["num_steps"], config["seed"]
@@ -90,7 +118,13 @@ def benchmark_steps(config: dict[str, Any]) -> list[Measurement]:
         measurements += [game] if game is not None else []
         name = f"{env.name} at {size}"
         measurements += [Measurement.over(name, rates, RATE, other) for other in compared]
-        against = against or [measurements[-1]]
+        one = measurements[-1]
+        against = against or [one]
+        for count in (n for n in device_counts() if size % n == 0):
+            call, keys, states = spread_steps(env, params, key, size, num_steps, count)
+            decided = int(jnp.sum(call(keys, states)[1]))
+            rates = [decided / s for s in repeated_seconds(partial(call, keys, states), repeats)]
+            measurements.append(Measurement.over(f"{name} on {count} devices", rates, RATE, one))
     return measurements
 
 

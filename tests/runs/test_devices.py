@@ -163,6 +163,48 @@ CASES = {
 }
 
 
+BENCHMARK = """
+import jax, json, pathlib
+import numpy as np
+import jaxenv
+from runs import benchmark
+from runs.benchmarks.environments import random_steps, spread_steps
+
+small = ["env=partitioning", "num_envs=[4,7]", "num_steps=3", "repeats=2", "reference_s=0"]
+benchmark.main(["devices=3", *small, "hydra.run.dir=there"])
+assert pathlib.Path("there/figures/throughput.png").stat().st_size > 10_000
+for record in json.loads(pathlib.Path("there/benchmark.json").read_text()):
+    print("found", record["name"], "|", record["ratio_to"])
+
+env, params = jaxenv.make("partitioning")
+call, keys, states = spread_steps(env, params, jax.random.key(0), 6, 3, 3)
+assert len(jax.tree.leaves(states)[0].devices()) == 3
+after, decided, _ = call(keys, states)
+for n in range(3):
+    share = jax.tree.map(lambda x: x[n], (keys, states))
+    one, count, _ = random_steps(env, params, *share, 3)
+    assert decided[n] == count > 0
+    for left, right in zip(*map(jax.tree.leaves, (one, after)), strict=True):
+        is_key = jax.numpy.issubdtype(left.dtype, jax.dtypes.prng_key)
+        left, right = (jax.random.key_data(x) if is_key else x for x in (left, right[n]))
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-6)
+"""
+
+
+@pytest.mark.slow
+def test_a_benchmark_measures_devices_that_share_environments(workplace):
+    done = run_code(BENCHMARK)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("found partitioning at")]
+    floor = "partitioning, floor by memory"
+    assert lines == [
+        f"found partitioning at 4 | {floor}",
+        "found partitioning at 4 on 2 devices | partitioning at 4",
+        "found partitioning at 7 | partitioning at 4",
+        f"found partitioning at 7 | {floor}",
+    ]
+
+
 THREADS = """
 import contextlib, jax, pathlib
 jax.devices()
