@@ -29,6 +29,16 @@ def test_discrete_samples_every_allowed_value_uniformly_and_no_other():
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize("size", [1, 31, 32, 33, 100])
+def test_entries_are_found_by_their_rank_among_those_allowed(size):
+    mask = np.random.default_rng(size).random(size) < 0.5
+    mask[size // 2] = True
+    found = jax.vmap(spaces.nth_allowed, (None, 0))(jnp.asarray(mask), jnp.arange(mask.sum()))
+    np.testing.assert_array_equal(found, np.flatnonzero(mask))
+    assert int(spaces.nth_allowed(jnp.asarray(mask), jnp.int32(-1))) == 0
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize(("value", "inside"), [(0, True), (3, True), (-1, False), (4, False)])
 def test_discrete_contains(value, inside):
     assert bool(spaces.Discrete(4).contains(value)) is inside
