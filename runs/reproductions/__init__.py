@@ -65,42 +65,35 @@ class Reproduction:
 
 Function = Callable[[dict[str, Any]], Reproduction]
 
-_figures: dict[str, Function | str] = (
-    {
-        f"vehicular/fig{number:02d}": f"runs.reproductions.vehicular:fig{number:02d}"
-        for number in range(3, 17)
-    }
-    | {
-        f"splitting/{name}": f"runs.reproductions.splitting:{name}"
-        for name in ("fig1", "fig2", "fig3", "bound", "sensitivity")
-    }
-    | {
-        f"robust/{name}": f"runs.reproductions.robust:{name}"
-        for name in (*(f"fig{n:02d}" for n in range(9, 15)), "gap", "starts", "violation")
-    }
-)
-_figures |= {
-    f"partitioning/fig{number:02d}": f"runs.reproductions.partitioning:fig{number:02d}"
-    for number in range(6, 14)
+
+def _numbered(first: int, last: int) -> tuple[str, ...]:
+    return tuple(f"fig{number:02d}" for number in range(first, last + 1))
+
+
+_figures: dict[str, Function | str] = {
+    f"{system}/{name}": f"runs.reproductions.{system}:{name}"
+    for system, names in {
+        "partitioning": _numbered(6, 13),
+        "robust": (*_numbered(9, 14), "gap", "starts", "violation"),
+        "services": (*_numbered(4, 10), "ablation", "temperature"),
+        "splitting": ("fig1", "fig2", "fig3", "bound", "sensitivity", "learning"),
+        "vehicular": _numbered(3, 16),
+    }.items()
+    for name in names
 }
-_figures |= {
-    f"services/{name}": f"runs.reproductions.services:{name}"
-    for name in (*(f"fig{number:02d}" for number in range(4, 11)), "ablation", "temperature")
-}
-_figures["splitting/learning"] = "runs.reproductions.splitting_learning:learning"
 _by_name_alone = {"splitting/learning"}  # they train while all others of their system do not
 _groups: dict[str, tuple[str, ...]] = {
-    "partitioning/sweeps": tuple(f"partitioning/fig{number:02d}" for number in range(7, 14)),
-    "services/tables": tuple(f"services/fig{number:02d}" for number in range(4, 7)),
-    "services/training": (
-        *(f"services/fig{number:02d}" for number in (7, 8, 10)),
-        "services/ablation",
-    ),
-    "vehicular/training": ("vehicular/fig03", "vehicular/fig04"),
-    "vehicular/cores": tuple(f"vehicular/fig{number:02d}" for number in range(5, 9)),
-    "vehicular/bandwidth": tuple(f"vehicular/fig{number:02d}" for number in range(9, 13)),
-    "vehicular/mix": ("vehicular/fig13", "vehicular/fig14"),
-    "vehicular/scale": ("vehicular/fig15", "vehicular/fig16"),
+    f"{system}/{group}": tuple(f"{system}/{name}" for name in names)
+    for system, group, names in (
+        ("partitioning", "sweeps", _numbered(7, 13)),
+        ("services", "tables", _numbered(4, 6)),
+        ("services", "training", ("fig07", "fig08", "fig10", "ablation")),
+        ("vehicular", "training", _numbered(3, 4)),
+        ("vehicular", "cores", _numbered(5, 8)),
+        ("vehicular", "bandwidth", _numbered(9, 12)),
+        ("vehicular", "mix", _numbered(13, 14)),
+        ("vehicular", "scale", _numbered(15, 16)),
+    )
 }
 
 
@@ -137,6 +130,7 @@ TRAINING: dict[str, Any] = {
     "log_interval": None,
     "checkpoint_interval": None,
     "keep_checkpoints": 1,
+    "checkpoint_episodes": 0,
     "launcher": {"name": "basic"},
     "logger": {"name": "csv"},
     "baselines": (),

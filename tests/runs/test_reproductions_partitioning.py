@@ -13,10 +13,11 @@ from agents.learner import rollout
 from jaxenv.partitioning import Partitioning
 from runs import reproductions
 from runs.reproduce import write_reproduction
-from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE, partitioning_claims
+from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE, groups
 from runs.reproductions import partitioning as system
-from runs.reproductions import partitioning_figures as plots
-from runs.reproductions.partitioning_claims import (
+from runs.reproductions.judging import Table
+from runs.reproductions.partitioning import claims, measuring, plots, training
+from runs.reproductions.partitioning.scenarios import (
     BLOCKS,
     DEFAULT,
     EDGE,
@@ -27,6 +28,7 @@ from runs.reproductions.partitioning_claims import (
     NETWORKS,
     OPTIMISERS,
     OVER,
+    PRESETS,
     PROPOSED,
     RATES,
     REWARD,
@@ -35,14 +37,15 @@ from runs.reproductions.partitioning_claims import (
     SLACK,
     TOLERANCES,
     TOTAL,
-    Curve,
     at_blocks,
     at_link,
     at_rate,
     at_servers,
     at_tolerance,
+    families,
 )
-from runs.reproductions.sweeps import Table, stacked
+from runs.reproductions.partitioning.training import Curve
+from runs.reproductions.sweeps import stacked
 from runs.tables import BOUND
 
 CONFIG = {
@@ -83,7 +86,7 @@ SEPARATE = {
 @pytest.mark.parametrize("group", SEPARATE)
 def test_points_are_the_scenarios_built_one_by_one(group):
     expected = iter(SEPARATE[group])
-    for sizes, places in system.families(group):
+    for sizes, places in families(group):
         env, params = Partitioning.build(**sizes)
         varying = stacked(params, places)
         for index in range(len(places)):
@@ -96,10 +99,10 @@ def test_points_are_the_scenarios_built_one_by_one(group):
 
 @pytest.mark.parametrize(("group", "number"), [("servers", 8), ("rate", 10), ("links", 16)])
 def test_as_many_workers_train_at_every_point(group, number):
-    ((sizes, places),) = system.families(group)
+    ((sizes, places),) = families(group)
     _, params = Partitioning.build(**sizes)
-    assert system.workers(len(places)) == number
-    lanes = system.randomized(params, places)
+    assert training.workers(len(places)) == number
+    lanes = training.randomized(params, places)
     for name, leaf in stacked(params, places).items():
         np.testing.assert_array_equal(
             getattr(lanes, name), np.resize(leaf, (number, *leaf.shape[1:]))
@@ -109,10 +112,10 @@ def test_as_many_workers_train_at_every_point(group, number):
 @pytest.mark.deep
 def test_measured_together_is_measured_alone():
     env, params = Partitioning.build(num_blocks=2, num_servers=2, max_steps=3)
-    ((_, places),) = system.families("rate")
-    plan = system.Schedule(num_seeds=1, episodes={}, eval_episodes=3, chunk=2)
+    ((_, places),) = families("rate")
+    plan = training.Schedule(num_seeds=1, episodes={}, eval_episodes=3, chunk=2)
     key = jax.random.key(1)
-    rows, terms = system.measure(env, params, places, {}, key, plan)
+    rows, terms = measuring.measure(env, params, places, {}, key, plan)
     table = Table(rows, PROPOSED)
     for name, episodes in (("Greedy", 3), ("Opt1", 2)):
         assert terms[name].numerator[REWARD].shape == (len(RATES), episodes)
@@ -125,7 +128,7 @@ def test_measured_together_is_measured_alone():
         (terms["Opt1"].bound[0][-1], alone.bound[0]),
     ):
         np.testing.assert_allclose(own, other, rtol=1e-5)
-    own = system.compared_rows(places, terms)
+    own = measuring.compared_rows(places, terms)
     compared = Table(own, "Greedy")
     reward, optimum = (terms[name].numerator[REWARD][0, :2].sum() for name in ("Greedy", "Opt1"))
     assert compared.mean(at_rate(30), OVER["Opt1"]) == pytest.approx(100 * (reward / optimum - 1))
@@ -137,28 +140,26 @@ def test_measured_together_is_measured_alone():
 
 def test_local_search_stands_once_where_placements_are_too_many():
     names = agents_registry.usual_baselines("partitioning")
-    assert system.rivals(Partitioning(num_blocks=6, num_servers=4)) == list(names)
-    few = system.rivals(Partitioning(num_blocks=7, num_servers=4))
+    assert measuring.rivals(Partitioning(num_blocks=6, num_servers=4)) == list(names)
+    few = measuring.rivals(Partitioning(num_blocks=7, num_servers=4))
     assert set(names) - set(few) == {"LocalSearch"}
 
 
 def test_presets_and_users_settings():
     job_env = reproductions.preset("partitioning")["env"]
     assert job_env["name"] == "partitioning"
-    joint, branched = (
-        reproductions.preset(system.PRESETS[name])["agent"] for name in ("A3C", PROPOSED)
-    )
+    joint, branched = (reproductions.preset(PRESETS[name])["agent"] for name in ("A3C", PROPOSED))
     assert (joint["name"], joint["head"]) == ("a3c", "joint")
     assert branched.get("head") in (None, "branches")
-    assert reproductions.preset(system.PRESETS["DQN"])["agent"]["name"] == "dqn"
+    assert reproductions.preset(PRESETS["DQN"])["agent"]["name"] == "dqn"
 
 
 def test_length_of_training(tmp_path):
     """8 episodes of 600 slots in rollouts of 30 are 160 updates; of 64, 75."""
-    plan = system.Schedule(num_seeds=1, episodes={PROPOSED: 8}, eval_episodes=1, chunk=1)
+    plan = training.Schedule(num_seeds=1, episodes={PROPOSED: 8}, eval_episodes=1, chunk=1)
     config = CONFIG | {"num_updates": None, "env": {}, "agent": {}}
     for length, updates in ((30, 160), (64, 75)):
-        job = system.job_of(
+        job = training.job_of(
             *(config, tmp_path / str(length), PROPOSED, plan, DEFAULT, {}),
             {"rollout_length": length},
         )
@@ -174,7 +175,7 @@ def test_curve_by_hand():
         | {"reward": str(reward), "denominator/reward": str(6 * n)}
         for u, n, reward in ((2, 0, "nan"), (4, 4, -9600.0))
     ]
-    curve = partitioning_claims.curve(rows, num_workers=2)
+    curve = training.curve(rows, num_workers=2)
     np.testing.assert_array_equal(curve.episodes, [[0, 2]])
     np.testing.assert_array_equal(curve.reward, [[np.nan, -9600.0]])
 
@@ -187,7 +188,7 @@ def test_episodes_to_95_percent_by_hand():
     late = np.where(episodes > 15, -19.0, -40.0)
     late[0] = np.nan
     curve = Curve(np.stack([episodes] * 2), np.stack([reward, late]))
-    np.testing.assert_array_equal(partitioning_claims.episodes_to_final(curve), [7, 16])
+    np.testing.assert_array_equal(training.episodes_to_final(curve), [7, 16])
 
 
 # ---- verdicts ----------------------------------------------------------------------------------
@@ -258,7 +259,7 @@ def verdicts(values, own_curves=None):
         for (s, p, m), x in values.items()
     ]
     table, found = Table(rows, PROPOSED), {}
-    for figure, judge in partitioning_claims.JUDGES.items():
+    for figure, judge in claims.JUDGES.items():
         drawn = curves() if own_curves is None else own_curves
         for verdict in judge(table, drawn) if figure in ("fig06", "fig07") else judge(table):
             found[verdict.claim] = verdict.verdict
@@ -347,7 +348,7 @@ def test_claims_that_contradict_others_can_hold():
 
 
 def test_a_figure_from_training_to_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(system, "_last", {})
+    monkeypatch.setattr(groups, "_last", {})
     result = system.fig10(CONFIG)
     write_reproduction(tmp_path, "partitioning/fig10", result)
     assert (tmp_path / "figures" / "partitioning_fig10.png").stat().st_size > 10_000

@@ -13,11 +13,13 @@ from agents import registry as agents_registry
 from jaxenv.errors import ConfigError
 from runs import reproductions, tables
 from runs.reproduce import write_reproduction
-from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE
+from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE, groups
 from runs.reproductions import services as system
-from runs.reproductions import services_claims as claims
-from runs.reproductions import services_figures as plots
-from runs.reproductions.services_claims import (
+from runs.reproductions.judging import Table
+from runs.reproductions.services import measuring, plots, scenarios, training
+from runs.reproductions.services.claims import policies, rewards
+from runs.reproductions.services.claims import tables as embedded
+from runs.reproductions.services.scenarios import (
     ACCURACY,
     AGENTS,
     ALPHAS,
@@ -45,12 +47,11 @@ from runs.reproductions.services_claims import (
     SCENARIOS,
     SECONDS,
     SLACK,
-    Curve,
     at,
     at_alpha,
     at_batch,
 )
-from runs.reproductions.sweeps import Table
+from runs.reproductions.services.training import Curve
 from runs.tables import BOUND
 
 CONFIG = {
@@ -100,7 +101,9 @@ def test_tables_can_fail():
     table = np.array([[[0.42, 0.4], [0.3, 0.3]], [[0.2, 0.2], [0.097, 0.1]]])
 
     def words(table):
-        judge = partial(claims.accuracy_table, "fig04", "detection", "JPEG quality", (0.097, 0.42))
+        judge = partial(
+            embedded.accuracy_table, "fig04", "detection", "JPEG quality", (0.097, 0.42)
+        )
         return [v.verdict for v in judge(table)]
 
     assert words(table) == [HOLDS, HOLDS]
@@ -110,7 +113,7 @@ def test_tables_can_fail():
         flat[place] = level
         assert words(flat) == [HOLDS, FAILS]
     sizes = np.array([[1.0, 0.5], [0.4, 0.2]])
-    judge = partial(claims.size_table, "detection", "JPEG quality")
+    judge = partial(embedded.size_table, "detection", "JPEG quality")
     assert [v.verdict for v in judge(0.2, sizes)] == [HOLDS, HOLDS]
     assert [v.verdict for v in judge(0.21, sizes)] == [HOLDS, FAILS]
     assert judge(0.2, np.array([[1.0, 1.0], [0.4, 0.2]]))[0].verdict == FAILS
@@ -132,7 +135,7 @@ def test_curve_by_hand():
     ]
     seconds = zip((2, 4, 6), (50.0, 54.0, 58.0), strict=True)
     timing = [{"update": str(u), "seconds": str(s)} for u, s in seconds]
-    one = claims.curve(rows, timing, slots=50, update_steps=100, runs=2)
+    one = training.curve(rows, timing, slots=50, update_steps=100, runs=2)
     np.testing.assert_array_equal(one.steps, [[200, 400, 600]] * 2)
     np.testing.assert_array_equal(one.values[COST], [[-10, -6, -5], [-9, -5, -4]])
     assert (one.update_steps, one.update_s, one.runs) == (100, 2.0, 2)
@@ -145,7 +148,7 @@ def test_steps_to_5_percent_by_hand():
     late = np.where(steps > 15, 20.0, 18.9)
     late[0] = np.nan
     one = Curve(np.stack([steps] * 2), {REWARD: np.stack([reward, late])}, 1, 1.0, 2)
-    np.testing.assert_array_equal(claims.steps_to_final(one), [7, 16])
+    np.testing.assert_array_equal(training.steps_to_final(one), [7, 16])
 
 
 # ---- verdicts ----------------------------------------------------------------------------------
@@ -213,8 +216,8 @@ def verdicts(values, drawn=None):
     table = Table(rows_of(values), HISPER)
     drawn = curves() if drawn is None else drawn
     swept = [at("literal", agents) for agents in AGENTS]
-    found = claims.fig07(table, drawn) + claims.fig08(table) + claims.fig09(table)
-    found += claims.fig10(table) + claims.ablation(table) + claims.temperature(table, swept)
+    found = rewards.fig07(table, drawn) + policies.fig08(table) + policies.fig09(table)
+    found += policies.fig10(table) + policies.ablation(table) + policies.temperature(table, swept)
     by_claim = {one.claim: one.verdict for one in found}
     assert len(by_claim) == len(found)
     return by_claim
@@ -361,7 +364,7 @@ def test_drawings(tmp_path):
 @pytest.fixture
 def small(monkeypatch):
     """Two agents, tiny networks, two learners and two baselines; nothing measured before."""
-    env_of, preset = system.env_of, system.preset
+    env_of, preset = scenarios.env_of, training.preset
 
     def tiny(stem):
         own = preset(stem)
@@ -369,14 +372,14 @@ def small(monkeypatch):
         sizes = sizes if own["agent"]["name"] == "happo" else SMALL_HISPER
         return own | {"agent": own["agent"] | sizes}
 
-    monkeypatch.setattr(system, "LEARNED", (HISPER, HAPPO))
+    monkeypatch.setattr(scenarios, "LEARNED", (HISPER, HAPPO))
     monkeypatch.setattr(agents_registry, "usual_baselines", lambda env: (RANDOM, HEURISTIC))
-    monkeypatch.setattr(system, "preset", tiny)
-    monkeypatch.setattr(system, "env_of", lambda *a, **o: env_of(*a, **o) | {"num_agents": 2})
-    monkeypatch.setattr(system, "_last", {})
+    monkeypatch.setattr(training, "preset", tiny)
+    monkeypatch.setattr(scenarios, "env_of", lambda *a, **o: env_of(*a, **o) | {"num_agents": 2})
+    monkeypatch.setattr(groups, "_last", {})
     for place in (at("literal", 10), at("percent", 10)):
-        monkeypatch.delitem(claims.SCENARIOS, place)
-    monkeypatch.setattr(claims, "fig07", lambda *_: [])  # the made-up tables judge
+        monkeypatch.delitem(scenarios.SCENARIOS, place)
+    monkeypatch.setattr(rewards, "fig07", lambda *_: [])  # the made-up tables judge
 
 
 def test_paper_settings():
@@ -387,27 +390,27 @@ def test_paper_settings():
         (ONE_VALUE, (False, None)),
         (INDEPENDENT, (None, False)),
     ):
-        agent = system.agent_of(config, at("percent", 10), name)[1]
+        agent = training.agent_of(config, at("percent", 10), name)[1]
         found = tuple(agent[switch] for switch in ("hybrid_reward", "autoregressive"))
         assert (found, agent["alpha"], agent["lr_actor"]) == (switches, 2.5, 1e-3)
-    assert system.agent_of(config, at("literal", 8), HISPER)[1]["alpha"] == 0.05
-    happo = system.agent_of(config, P8, HAPPO)[1]
+    assert training.agent_of(config, at("literal", 8), HISPER)[1]["alpha"] == 0.05
+    happo = training.agent_of(config, P8, HAPPO)[1]
     assert (happo["name"], happo["discount"], happo["lr_actor"]) == ("happo", 0.99, None)
     given = config | {"agent": {"name": "hisper", "alpha": 7.0}}
-    assert system.agent_of(given, P8, HISPER)[1]["alpha"] == 7.0
+    assert training.agent_of(given, P8, HISPER)[1]["alpha"] == 7.0
 
 
 def test_the_learners_can_be_chosen():
-    assert system.learners({}) == LEARNED
-    assert system.learners({"learners": [HISPER, HAPPO]}) == (HISPER, HAPPO)
+    assert training.learners({}) == LEARNED
+    assert training.learners({"learners": [HISPER, HAPPO]}) == (HISPER, HAPPO)
     with pytest.raises(ConfigError, match="learners: 'PPO' is not valid; choose from"):
-        system.learners({"learners": [HISPER, "PPO"]})
+        training.learners({"learners": [HISPER, "PPO"]})
 
 
 def test_temperatures_are_one_program(small, tmp_path):
-    plan = system.schedule(CONFIG)
+    plan = training.schedule(CONFIG)
     jobs = [
-        system.job_of(
+        training.job_of(
             *(CONFIG, tmp_path / f"{alpha}", L8, HISPER, plan, 1),
             {"alpha": alpha, "schedule_updates": 0},
         )
@@ -415,9 +418,9 @@ def test_temperatures_are_one_program(small, tmp_path):
     ]
     assert [float(job.hp.alpha) for job in jobs] == pytest.approx(ALPHAS[8])
     assert len({job.program_key() for job in jobs}) == 1
-    percent = system.job_of(CONFIG, tmp_path / "percent", P8, HISPER, plan, 1)
+    percent = training.job_of(CONFIG, tmp_path / "percent", P8, HISPER, plan, 1)
     assert [float(job.params.acc_scale) for job in (jobs[0], percent)] == [1, 100]
-    assert system.uniform_entropy(jobs[0]) == pytest.approx(np.log(16 * 4 * 2))
+    assert training.uniform_entropy(jobs[0]) == pytest.approx(np.log(16 * 4 * 2))
 
 
 @pytest.mark.deep
@@ -425,7 +428,7 @@ def test_figures_from_training_to_file(small, tmp_path):
     result = system.fig07(CONFIG)
     write_reproduction(tmp_path, "services/fig07", result)
     assert (tmp_path / "figures" / "services_fig07.png").stat().st_size > 10_000
-    found = system.measured_group(CONFIG, "training")
+    found = system.measured(CONFIG, "training")
     table = Table(found.rows, HISPER)
     learned = [name + kind for name in (HISPER, HAPPO) for kind in ("", SAMPLED)]
     for name in (*learned, RANDOM, HEURISTIC):
@@ -449,15 +452,15 @@ def test_figures_from_training_to_file(small, tmp_path):
 
 def test_measured_as_elsewhere(small):
     """The rows of a baseline, and the deviation and the distance to the bound, by hand."""
-    rows = system.measure(CONFIG, L8, {}, (RANDOM, HEURISTIC), 2)
-    config = CONFIG | {"env": system.env_of(CONFIG, L8)}
-    env, params = system.build_env(config)
-    key = jax.random.fold_in(system.evaluation.evaluation_key({"eval_seed": 0}), 0)
+    rows = measuring.measure(CONFIG, L8, {}, (RANDOM, HEURISTIC), 2)
+    config = CONFIG | {"env": scenarios.env_of(CONFIG, L8)}
+    env, params = measuring.build_env(config)
+    key = jax.random.fold_in(measuring.evaluation.evaluation_key({"eval_seed": 0}), 0)
     bound = agents_registry.bound(env)
     policy = agents_registry.baseline(HEURISTIC, env)
-    terms = system.evaluate(env, params, policy, key, 2, bound, chunk=2)
-    again = system.evaluate(
-        *(env, params, policy, system.evaluation.evaluation_key({"eval_seed": 0}), 2, bound),
+    terms = measuring.evaluate(env, params, policy, key, 2, bound, chunk=2)
+    again = measuring.evaluate(
+        *(env, params, policy, measuring.evaluation.evaluation_key({"eval_seed": 0}), 2, bound),
         chunk=2,
     )
     reward, limit = again.numerator[REWARD], again.bound[0]
@@ -472,14 +475,14 @@ def test_measured_as_elsewhere(small):
 
 
 def test_decision_times(small):
-    env, params = system.build_env(CONFIG | {"env": system.env_of(CONFIG, L8)})
-    policy = system.untrained(CONFIG, L8, HISPER, env, params)
-    kinds = system.both({HISPER: policy})
+    env, params = measuring.build_env(CONFIG | {"env": scenarios.env_of(CONFIG, L8)})
+    policy = measuring.untrained(CONFIG, L8, HISPER, env, params)
+    kinds = measuring.both({HISPER: policy})
     assert [(name, own.sample) for name, own in kinds.items()] == [
         (HISPER, False),
         (HISPER + SAMPLED, True),
     ]
-    found = dict(system.decision_times(env, params, policy, (1, 8)))
+    found = dict(measuring.decision_times(env, params, policy, (1, 8)))
     assert set(found) == {1, 8}
     assert all(len(seconds) >= 5 and min(seconds) > 0 for seconds in found.values())
     for repeats, total_s, more in (
@@ -490,17 +493,17 @@ def test_decision_times(small):
         (99, 0.1, True),
         (100, 0.1, False),
     ):
-        assert system._once_more(repeats, total_s) == more
+        assert measuring._once_more(repeats, total_s) == more
 
 
 def test_entropy_share_by_hand(small, tmp_path):
-    plan = system.schedule(CONFIG)
-    job = system.job_of(CONFIG, tmp_path, L8, HISPER, plan, 2)
+    plan = training.schedule(CONFIG)
+    job = training.job_of(CONFIG, tmp_path, L8, HISPER, plan, 2)
     rows = [
         {"update": u, "seed": seed, "entropy": (9.0 if u < 10 else 1.0 + seed) * np.log(128)}
         for u in (5, 10)
         for seed in (0, 1)
     ]
     tables.write_csv(tmp_path / "metrics.csv", list(rows[0]), rows)
-    share = system.entropy_share(system.Run(job, None, 2))
+    share = training.entropy_share(groups.Run(job, None, 2))
     assert share == pytest.approx((1.0, 1.5, 2.0))

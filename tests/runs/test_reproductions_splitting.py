@@ -12,7 +12,8 @@ from runs import reproductions
 from runs.reproduce import write_reproduction
 from runs.reproductions import FAILS, HOLDS
 from runs.reproductions import splitting as system
-from runs.reproductions import splitting_learning as learning
+from runs.reproductions.splitting import measuring, scenarios, training
+from runs.reproductions.splitting.claims import learning
 
 CONFIG = {
     "scale": "smoke",
@@ -39,9 +40,9 @@ def test_names():
 
 
 def test_plan_of_a_scale():
-    paper = system.plan_of({"scale": "paper", "seed": 1, "precision": "float32", "env": {}})
+    paper = scenarios.plan_of({"scale": "paper", "seed": 1, "precision": "float32", "env": {}})
     assert (paper.env.num_slots, paper.num_seeds, paper.offload_seeds) == (200_000, 5, 20)
-    own = system.plan_of(CONFIG | {"env": CONFIG["env"] | {"distance_m": 20.0}})
+    own = scenarios.plan_of(CONFIG | {"env": CONFIG["env"] | {"distance_m": 20.0}})
     assert own.env.num_slots == 4000 and float(own.params.distance_m) == 20.0
 
 
@@ -57,7 +58,7 @@ def test_figure_1_is_exact(tmp_path):
 def test_figure_2(tmp_path):
     result = system.fig2(CONFIG)
     found = verdicts(result)
-    assert len(result.rows) == 3 * (len(system.TRADEOFFS) + 2)
+    assert len(result.rows) == 3 * (len(scenarios.TRADEOFFS) + 2)
     assert len({frozenset(row) for row in result.rows}) == 1
     assert found["weak duality, runs beyond the limits included"].verdict == HOLDS
     assert found["proposed at availability 0.1: saving at most about 85 %"].verdict == FAILS
@@ -86,7 +87,7 @@ def test_figure_3():
 
 def test_depthwise_counts():
     """The stem's successor: a 3 x 3 depthwise convolution of 32 channels at 112 x 112."""
-    counts = system.depthwise_counts()
+    counts = measuring.depthwise_counts()
     assert counts.shape == (20, 2)
     np.testing.assert_array_equal(counts[2], [112**2 * 9 * 32, 112**2 * 9])
     np.testing.assert_array_equal(counts[[0, 1, 19]], 0)
@@ -112,23 +113,23 @@ def setting_of(**policies):
         metrics[policy] = {name: x[None] for name, x in values.items()}
     dual = baselines.DualSolution(88.0, 0.001, 9.6, 0.25, 1.36 * 0.12)
     params = Splitting().default_params()
-    return learning.Setting(metrics, dual, params, [], slack=1)
+    return training.Setting(metrics, dual, params, [], slack=1)
 
 
 def test_claims_of_learning():
-    guarded = [(70.0, 50.0, 0.02)] * (len(learning.GUARDS) - 1) + [(50.0, 40.0, 0.0098)]
+    guarded = [(70.0, 50.0, 0.02)] * (len(scenarios.GUARDS) - 1) + [(50.0, 40.0, 0.0098)]
     now = setting_of(
-        **{learning.LEARNED: [(87.0, 50.0, 0.01), (86.5, 50.0, 0.01)], "DPP": [(87.3, 50.0, 0.01)]}
+        **{scenarios.LEARNED: [(87.0, 50.0, 0.01), (86.5, 50.0, 0.01)], "DPP": [(87.3, 50.0, 0.01)]}
     )
     late = setting_of(
         **{
-            learning.LEARNED: [(63.0, 40.0, 0.01), (61.0, 40.0, 0.0102)],
+            scenarios.LEARNED: [(63.0, 40.0, 0.01), (61.0, 40.0, 0.0102)],
             "DPP": [(75.0, 50.0, 0.035)],
-            learning.GUARDED: guarded,
-            learning.EXPECTED: [(64.0, 40.0, 0.01)],
+            scenarios.GUARDED: guarded,
+            scenarios.EXPECTED: [(64.0, 40.0, 0.01)],
         }
     )
-    found = {v.claim: v for v in learning.judge(now, late)}
+    found = {v.claim: v for v in learning.learning(now, late)}
     wanted = {
         "present seen: the learner keeps both limits": HOLDS,
         "present seen: the learner approaches drift plus penalty": HOLDS,
@@ -139,9 +140,9 @@ def test_claims_of_learning():
         "weak duality for every policy": HOLDS,
     }
     assert {claim: v.verdict for claim, v in found.items()} == wanted
-    rows = learning.rows_of("late", late)
+    rows = system.rows_of("late", late)
     assert [row["limits_met"] for row in rows[:3]] == [True, False, False]
-    assert rows[-1]["policy"] == learning.EXPECTED and rows[-2]["guard"] == learning.GUARDS[-1]
+    assert rows[-1]["policy"] == scenarios.EXPECTED and rows[-2]["guard"] == scenarios.GUARDS[-1]
 
 
 def test_curves_and_presets_of_learning():
@@ -151,10 +152,10 @@ def test_curves_and_presets_of_learning():
         for s in (0, 1)
         for m in ("outage", "other")
     ]
-    updates, curves = learning.curves_of(rows, "outage")
+    updates, curves = training.curves_of(rows, "outage")
     np.testing.assert_array_equal(updates, [2, 10])
     np.testing.assert_array_equal(curves, [[2, 10], [12, 20]])
-    now, late = (reproductions.preset(learning.PRESETS[name]) for name in ("now", "late"))
+    now, late = (reproductions.preset(scenarios.PRESETS[name]) for name in ("now", "late"))
     assert late["env"]["contexts"] == "markov" and late["env"]["availability_max"] == 0.1
     slower = {"temperature_lr_ratio": 0.3}
     assert late["agent"] == now["agent"] | slower

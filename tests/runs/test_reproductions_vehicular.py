@@ -15,30 +15,34 @@ from jaxenv.errors import ConfigError
 from jaxenv.vehicular import Vehicular
 from runs import reproductions, train
 from runs.reproduce import write_reproduction
-from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE, vehicular_claims, vehicular_figures
+from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE, groups, sweeps
 from runs.reproductions import vehicular as system
-from runs.reproductions.vehicular_claims import (
+from runs.reproductions.judging import Table
+from runs.reproductions.vehicular import measuring, plots, scenarios, training
+from runs.reproductions.vehicular.claims.resources import LATENCY_GAINS
+from runs.reproductions.vehicular.scenarios import (
     BANDWIDTHS_MHZ,
     CORES,
     COST,
     DEFAULT,
+    FIGURES,
     LATENCY,
     LATENCY_GAIN,
-    LATENCY_GAINS,
     MIXES,
     NETWORKS,
     NOT_LOOKING_AHEAD,
     SUCCESS,
     SUCCESS_GAIN,
     VEHICLES,
-    Curves,
-    Table,
     at_bandwidth,
     at_cores,
     at_mix,
     at_vehicles,
+    points,
+    sizes,
     sweep_of,
 )
+from runs.reproductions.vehicular.training import Curves
 from runs.tables import BOUND
 
 LEARNED = "learned"
@@ -65,9 +69,9 @@ SEPARATE = {
 
 @pytest.mark.parametrize("group", SEPARATE)
 def test_points_are_the_scenarios_built_one_by_one(group):
-    _, params = Vehicular.build(**system.sizes(group))
-    places = system.points(group)
-    varying = system.stacked(params, places)
+    _, params = Vehicular.build(**sizes(group))
+    places = points(group)
+    varying = sweeps.stacked(params, places)
     assert len(places) == len(SEPARATE[group])
     for index, options in enumerate(SEPARATE[group]):
         _, alone = Vehicular.build(**options)
@@ -77,12 +81,12 @@ def test_points_are_the_scenarios_built_one_by_one(group):
 
 def test_points_evaluated_together_are_those_evaluated_alone():
     env, params = Vehicular.build(max_steps=12, num_vehicles=4, arrival_probability=0.5)
-    places = [place for place in system.points("cores") if place.network == "VGG-16"][::3]
+    places = [place for place in points("cores") if place.network == "VGG-16"][::3]
     policy = agents_registry.baseline("Edge", env)
     bound = agents_registry.bound(env)
     key = jax.random.key(3)
-    varying = system.stacked(params, places)
-    together = system.rollout_points(env, params, varying, policy, key, 3, bound)
+    varying = sweeps.stacked(params, places)
+    together = sweeps.rollout_points(env, params, varying, policy, key, 3, bound)
     assert together.numerator[COST].shape == (2, 3)
     for index, cores in enumerate((4, 16)):
         _, alone = Vehicular.build(
@@ -116,15 +120,15 @@ def test_disabled_vehicles_leave_the_tasks_of_a_smaller_fleet():
 def test_seeds_and_points_are_leading_axes():
     env, params = Vehicular.build(max_steps=4, num_vehicles=2, arrival_probability=0.9)
     learner = agents_registry.learner_class("sac_discrete")(env, hidden=(4,), num_envs=2)
-    places = [place for place in system.points("cores") if place.network == "VGG-16"][:2]
-    varying = system.stacked(params, places)
+    places = [place for place in points("cores") if place.network == "VGG-16"][:2]
+    varying = sweeps.stacked(params, places)
     keys = jax.random.split(jax.random.key(0), 2)
 
     def policy_of(key):
         return learner.policy(learner.init(key, params, learner.default_hp()))
 
     seeds = jax.vmap(policy_of)(keys)
-    run = lambda policy, per_point: system.rollout_points(  # noqa: E731
+    run = lambda policy, per_point: sweeps.rollout_points(  # noqa: E731
         env, params, varying, policy, jax.random.key(1), 3, seeds=True, per_point=per_point
     )
     shared = run(seeds, False)
@@ -139,8 +143,8 @@ def test_seeds_and_points_are_leading_axes():
 
 
 def randomized(group: str, num_envs: int):
-    _, params = Vehicular.build(**system.sizes(group))
-    return params, system.randomized(group, params, num_envs)
+    _, params = Vehicular.build(**sizes(group))
+    return params, scenarios.randomized(group, params, num_envs)
 
 
 @pytest.mark.parametrize(
@@ -194,10 +198,10 @@ def test_rewards_are_divided_by_the_mean_local_latency(mix, expected):
 )
 def test_schedule(scale, group, expected):
     config = {"scale": scale, "num_updates": None, "num_seeds": None, "eval_episodes": None}
-    plan = system.schedule(config, group)
+    plan = training.schedule(config, group)
     assert plan.num_updates == expected
     assert plan.num_seeds == (5 if scale == "paper" else 1)
-    given = system.schedule(config | {"num_updates": 7, "eval_episodes": 3}, group)
+    given = training.schedule(config | {"num_updates": 7, "eval_episodes": 3}, group)
     assert (given.num_updates, given.eval_episodes) == (7, 3)
 
 
@@ -216,8 +220,8 @@ def terms(successes, latency_s) -> EpisodeTerms:
 
 
 def test_gains_by_hand():
-    places = [place for place in system.points("cores") if place.network == "VGG-16"][:2]
-    rows = system.gain_rows(
+    places = [place for place in points("cores") if place.network == "VGG-16"][:2]
+    rows = measuring.gain_rows(
         places,
         {
             LEARNED: terms([[9, 9], [10, 8]], [[20, 20], [10, 10]]),
@@ -237,9 +241,9 @@ def test_gains_by_hand():
 
 
 def test_gains_of_fewer_episodes_compare_the_same_episodes():
-    places = system.points("cores")[:1]
+    places = points("cores")[:1]
     all_episodes = terms([[2, 10, 10, 10]], [[9, 9, 9, 9]])
-    rows = system.gain_rows(
+    rows = measuring.gain_rows(
         places,
         {"Edge": all_episodes, "Local": all_episodes, "INSGA": terms([[4]], [[9]])},
     )
@@ -259,7 +263,7 @@ def test_curves_by_hand():
                 mean = cost / tasks if tasks else np.nan
                 row |= {metric: mean, f"denominator/{metric}": tasks}
             rows.append({name: str(value) for name, value in row.items()})
-    curves = vehicular_claims.curves(rows)
+    curves = training.curves(rows)
     np.testing.assert_array_equal(curves.episodes, [[0, 2, 6], [0, 1, 3]])
     np.testing.assert_array_equal(curves.reward, [[np.nan, -15, -5]] * 2)
     np.testing.assert_array_equal(curves.latency_s, [[np.nan, 15, 5]] * 2)
@@ -273,7 +277,7 @@ def hand_curves(reward_last: float) -> Curves:
 
 def test_first_and_last_tenth_by_hand():
     curves = hand_curves(-41)  # one second per bin; a tenth is two bins
-    early, late = vehicular_claims.first_and_last_tenth(curves, curves.reward)
+    early, late = training.first_and_last_tenth(curves, curves.reward)
     np.testing.assert_allclose(early, [-59.5, -59.5])
     np.testing.assert_allclose(late, [-41.5, -41.5])
 
@@ -347,8 +351,8 @@ def table(values) -> Table:
 def verdicts(values, curves=None):
     """All verdicts in order, by figure."""
     found: dict[str, list] = {}
-    for group in system.FIGURES:
-        for figure, judged in vehicular_claims.judge(
+    for group in FIGURES:
+        for figure, judged in system.judge(
             group, table(values), curves or hand_curves(-10)
         ).items():
             found[figure] = judged
@@ -443,10 +447,10 @@ def test_figures_show_their_networks_and_metrics():
     ]
     panels = {"fig05": 1, "fig06": 2, "fig07": 3, "fig08": 3, "fig14": 2, "fig15": 1, "fig16": 2}
     for figure, number in panels.items():
-        group = next(g for g, figures in system.FIGURES.items() if figure in figures)
-        places = [(p.scenario, p.network, p.x) for p in system.points(group)]
-        shown = vehicular_figures.figure_rows(figure, rows, places)
-        drawing = vehicular_figures.draw(figure, shown, LEARNED)
+        group = next(g for g, figures in FIGURES.items() if figure in figures)
+        places = [(p.scenario, p.network, p.x) for p in points(group)]
+        shown = plots.figure_rows(figure, rows, places)
+        drawing = plots.draw(figure, shown, LEARNED)
         assert len(drawing.axes) == number
         for ax in drawing.axes:
             assert ax.get_xlabel() and ax.get_ylabel()
@@ -460,9 +464,9 @@ def test_figures_show_their_networks_and_metrics():
 def test_groups_and_figures_by_name():
     chosen = reproductions.selected("vehicular/cores")
     assert list(chosen) == [f"vehicular/fig{number:02d}" for number in range(5, 9)]
-    assert [f.args[0] for f in chosen.values()] == list(system.FIGURES["cores"])
+    assert [f.args[0] for f in chosen.values()] == list(FIGURES["cores"])
     assert len(reproductions.selected("vehicular/all")) == 14
-    for group, figures in system.FIGURES.items():
+    for group, figures in FIGURES.items():
         names = [f"vehicular/{figure}" for figure in figures]
         assert list(reproductions.selected(f"vehicular/{group}")) == names
     with pytest.raises(ConfigError, match="figure: 'vehicular/fig17' is not valid"):
@@ -473,7 +477,7 @@ def test_figures_of_a_group_share_one_measurement(monkeypatch, tmp_path):
     calls = []
 
     def policies(config, folder, group, plan):
-        env, params = Vehicular.build(**system.sizes(group))
+        env, params = Vehicular.build(**sizes(group))
         return env, params, None, False, []
 
     def fake(env, params, varying, policy, key, num_episodes, bound, seeds, per_point):
@@ -487,9 +491,9 @@ def test_figures_of_a_group_share_one_measurement(monkeypatch, tmp_path):
         denominator = {name: np.full(shape, 10.0) for name in drawn} | {LATENCY: done}
         return EpisodeTerms(numerator, denominator, (5 * done, np.full(shape, 10.0)))
 
-    monkeypatch.setattr(system, "learned_policies", policies)
-    monkeypatch.setattr(system, "rollout_points", fake)
-    monkeypatch.setattr(system, "_last", {})
+    monkeypatch.setattr(training, "learned_policies", policies)
+    monkeypatch.setattr(sweeps, "rollout_points", fake)
+    monkeypatch.setattr(groups, "_last", {})
     config = {
         "scale": "smoke",
         "env": {"name": "vehicular"},
@@ -499,7 +503,7 @@ def test_figures_of_a_group_share_one_measurement(monkeypatch, tmp_path):
         "eval_episodes": 8,
         "episodes_per_call": None,
     }
-    for group, figures in system.FIGURES.items():
+    for group, figures in FIGURES.items():
         calls.clear()
         for figure in figures:
             result = getattr(system, figure)(config | {"figure": f"vehicular/{figure}"})
@@ -520,12 +524,12 @@ def test_a_checkpoint_takes_the_place_of_training(workplace):
     train.main(["env=vehicular", *sizes, *small, *rest])
     config = {"checkpoint": "run", "precision": "highest"}
     config |= {"env": {"name": "vehicular"}, "agent": {"name": "sac_discrete"}}
-    plan = system.Schedule(num_seeds=2, num_updates=1, eval_episodes=1)
-    env, params, policies, per_point, runs = system.learned_policies(
+    plan = training.Schedule(num_seeds=2, num_updates=1, eval_episodes=1)
+    env, params, policies, per_point, runs = training.learned_policies(
         config, workplace / "out", "mix", plan
     )
     assert (env.model_onehot, per_point, runs) == (True, False, [])
     assert int(params.max_steps) == 4
     assert {leaf.shape[0] for leaf in jax.tree.leaves(policies)} == {2}
     with pytest.raises(ConfigError, match="checkpoint: 'run' is not valid; vehicular/scale needs"):
-        system.learned_policies(config, workplace / "out", "scale", plan)
+        training.learned_policies(config, workplace / "out", "scale", plan)

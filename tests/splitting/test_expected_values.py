@@ -7,7 +7,7 @@ import pytest
 
 from agents.baselines import splitting as baselines
 from jaxenv.splitting import Splitting, simulated_metrics
-from runs.reproductions import splitting as figures
+from runs.reproductions.splitting import scenarios as figures
 
 OPTIMIZED = True
 pytestmark = pytest.mark.slow

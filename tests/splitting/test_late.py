@@ -11,7 +11,7 @@ from scipy import stats
 from agents.baselines import splitting as baselines
 from agents.sac_discrete import SACDiscrete
 from jaxenv.splitting import Slot, Splitting, simulated_metrics
-from runs.reproductions import splitting_learning as figures
+from runs.reproductions.splitting import training as figures
 
 LATE = Splitting(num_slots=600, burn_in=0, chunk_slots=300, contexts="markov", observed="late")
 KEYS = jax.random.split(jax.random.key(3), 2)

@@ -1,4 +1,4 @@
-"""Rows of the robust partitioning figures, and how a verdict on them is reached.
+"""The claims of the robust partitioning paper, and how a verdict on them is reached.
 
 A claim of the paper ``holds`` with the printed constants (profile `literal`), ``holds only
 calibrated`` with 30 dB more gain, or ``fails``; it is ``not comparable`` where the constants were
@@ -9,47 +9,14 @@ every number is within its tolerance, to which half a unit of the last printed d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from allocators import robust
 from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE, ONLY_CALIBRATED, Verdict
-from runs.tables import Row
-
-LABELS = {"alexnet": "AlexNet", "resnet152": "ResNet152"}
-PROFILES = tuple(robust.GAIN_DB)
-
-
-def pick(rows: Iterable[Row], **where: Any) -> list[Row]:
-    """Rows with these values."""
-    return [row for row in rows if all(row[name] == value for name, value in where.items())]
-
-
-def fitted(rows: Iterable[Row]) -> list[Row]:
-    """Rows of the seeds on which profile and worst case were fitted."""
-    return [row for row in rows if row["seed"] < 100]
-
-
-def held_out(rows: Iterable[Row]) -> list[Row]:
-    """Rows of the other seeds."""
-    return [row for row in rows if row["seed"] >= 100]
-
-
-def mean(rows: Iterable[Row], name: str = "energy_j", **where: Any) -> float:
-    """Mean over the rows with these values; infinite where one is infeasible."""
-    return float(np.mean([row[name] for row in pick(rows, **where)]))
-
-
-def text(values: Iterable[float | None], digits: int = 4) -> str:
-    """Numbers as ``1.2346 / infeasible``."""
-
-    def shown(x: float | None) -> str:
-        known = x is not None and math.isfinite(x)
-        return f"{round(x, digits) + 0.0:.{digits}f}" if known else "infeasible"
-
-    return " / ".join(shown(x) for x in values)
+from runs.reproductions.judging import extent, slashed, verdict
+from runs.reproductions.robust.scenarios import PROFILES
 
 
 def claim(
@@ -67,21 +34,12 @@ def claim(
     """
     values, holds = zip(*(of_profile(profile) for profile in PROFILES), strict=True)
     literal, calibrated = holds
-    verdict = HOLDS if literal else ONLY_CALIBRATED if calibrated else FAILS
-    measured = float(values[0] if literal or not calibrated else values[1])
-    both = f"literal {text([values[0]], digits)}, calibrated {text([values[1]], digits)}"
+    word = HOLDS if literal else ONLY_CALIBRATED if calibrated else FAILS
+    measured = values[0] if literal or not calibrated else values[1]
+    both = f"literal {slashed([values[0]], digits)}, calibrated {slashed([values[1]], digits)}"
     if literal and not calibrated:
         both += ", where it fails"
-    return Verdict(
-        name,
-        paper,
-        expected,
-        measured if math.isfinite(measured) else None,
-        None,
-        None,
-        verdict,
-        f"{both}; {why}" if why else both,
-    )
+    return verdict(name, paper, expected, measured, word, f"{both}; {why}" if why else both)
 
 
 def fact(
@@ -90,14 +48,8 @@ def fact(
     """A statement about all the numbers measured, with their range as the interval."""
     values = np.asarray(measured, np.float64)
     values = values[np.isfinite(values)]
-    low, middle, high = (
-        (float(values.min()), float(values.mean()), float(values.max()))
-        if values.size
-        else (None, None, None)
-    )
-    low, high = (low, high) if values.size > 1 else (None, None)
-    verdict = HOLDS if np.all(holds) else FAILS
-    return Verdict(name, paper, expected, middle, low, high, verdict, why)
+    measured = extent(values) if values.size > 1 else values.mean() if values.size else None
+    return verdict(name, paper, expected, measured, holds, why)
 
 
 def table(
@@ -115,16 +67,15 @@ def table(
     """
     off = deviations(measured, expected, allowed, digits)
     alone = len(measured) == 1
-    number = measured[0] if alone else max(off)
-    return Verdict(
+    return verdict(
         f"expected values: {name}",
         "not printed",
-        f"{text(expected, digits)} {tolerance}",
-        number if math.isfinite(number) else None,
-        None,
-        None,
-        HOLDS if max(off) <= 1 else FAILS,
-        "" if alone else f"{text(measured, digits + 1)}; measured: largest deviation in tolerances",
+        f"{slashed(expected, digits)} {tolerance}",
+        measured[0] if alone else max(off),
+        max(off) <= 1,
+        ""
+        if alone
+        else f"{slashed(measured, digits + 1)}; measured: largest deviation in tolerances",
     )
 
 
@@ -163,5 +114,4 @@ def percentages(
 
 def unknown(name: str, paper: str, expected: str, measured: float | None, why: str) -> Verdict:
     """A claim that cannot be tested."""
-    known = measured if measured is not None and math.isfinite(measured) else None
-    return Verdict(name, paper, expected, known, None, None, NOT_COMPARABLE, why)
+    return verdict(name, paper, expected, measured, NOT_COMPARABLE, why)

@@ -1,4 +1,4 @@
-"""Drawings of figures 6 to 13 of fine-grained partitioning: one colour and marker per policy."""
+"""Data and drawings of figures 6 to 13 of fine-grained partitioning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from runs.figures import new_figure
-from runs.reproductions.partitioning_claims import (
+from runs.reproductions import curves as binned
+from runs.reproductions import plotting
+from runs.reproductions.partitioning.scenarios import (
     DEFAULT,
     EDGE,
     ENERGY,
@@ -20,31 +22,24 @@ from runs.reproductions.partitioning_claims import (
     REWARD,
     TOTAL,
     WORKERS,
-    Curve,
 )
-from runs.reproductions.sweeps import (
-    Style,
-    draw_legend,
-    draw_lines,
-    log_scale,
-)
+from runs.reproductions.partitioning.training import Curve
 from runs.tables import Row
 
-# Colours of Okabe and Ito, told apart by colour-blind readers; markers differ as well.
-STYLES: dict[str, Style] = {
-    PROPOSED: ("#D55E00", "o", "-"),
-    "A3C": ("#CC79A7", "v", "-"),
-    "DQN": ("#8C6D1F", "h", "-"),
-    "RPDI": ("#999999", "x", "--"),
-    "APDI": ("#000000", "s", "--"),
-    "Blockwise": ("#56B4E9", "<", "--"),
-    "Viterbi": ("#56B4E9", ">", ":"),
-    "Greedy": ("#009E73", "D", "-"),
-    "GreedyEFT": ("#009E73", "d", "--"),
-    "GreedyES": ("#009E73", "P", ":"),
-    "LocalSearch": ("#E69F00", "1", ":"),
-    "Opt1": ("#0072B2", "^", "-"),
-    "Priced": ("#0072B2", "*", "--"),
+STYLES: dict[str, plotting.Style] = {
+    PROPOSED: (plotting.ORANGE, "o", "-"),
+    "A3C": (plotting.PURPLE, "v", "-"),
+    "DQN": (plotting.BROWN, "h", "-"),
+    "RPDI": (plotting.GREY, "x", "--"),
+    "APDI": (plotting.BLACK, "s", "--"),
+    "Blockwise": (plotting.SKY, "<", "--"),
+    "Viterbi": (plotting.SKY, ">", ":"),
+    "Greedy": (plotting.GREEN, "D", "-"),
+    "GreedyEFT": (plotting.GREEN, "d", "--"),
+    "GreedyES": (plotting.GREEN, "P", ":"),
+    "LocalSearch": (plotting.AMBER, "1", ":"),
+    "Opt1": (plotting.BLUE, "^", "-"),
+    "Priced": (plotting.BLUE, "*", "--"),
 }
 TRAINED = (PROPOSED, "A3C", "DQN")
 COST = "episode cost [1000 s]"
@@ -67,7 +62,7 @@ SHOWN = dict.fromkeys(("fig08", "fig09", "fig10", "fig12"), (TOTAL, EDGE, LOCAL,
     "fig13": (TOTAL, REWARD),
 }
 PANEL = (3.4, 2.6)
-COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
+COLOURS = (plotting.ORANGE, plotting.BLUE, plotting.GREEN, plotting.PURPLE)
 PANELS = {"learning rate": RATES_OF_LEARNING, "workers": WORKERS, "length of rollouts": LENGTHS}
 Place = tuple[str, str, float]  # sweep, network, x
 
@@ -85,16 +80,11 @@ def figure_rows(figure: str, rows: Sequence[Row], places: Mapping[str, Place]) -
 def curve_rows(curves: Mapping[str, Curve]) -> list[Row]:
     """The data of figures 6 and 7: one row per run, seed and bin."""
     return [
-        {
-            "run": name,
-            "seed": seed,
-            "episodes": float(curve.episodes[seed, i]),
-            "reward_s": float(curve.reward[seed, i]),
-        }
-        for name, curve in curves.items()
-        for seed in range(curve.episodes.shape[0])
-        for i in range(curve.episodes.shape[1])
-        if np.isfinite(curve.reward[seed, i])
+        {"run": name} | row
+        for name, one in curves.items()
+        for row in binned.curve_rows(
+            {"episodes": one.episodes, "reward_s": one.reward}, np.isfinite(one.reward)
+        )
     ]
 
 
@@ -111,15 +101,17 @@ def draw(figure: str, rows: Sequence[Row]) -> Any:
     for (metric, sweep, network), ax in zip(panels, axes, strict=True):
         own = [_cost(row) if metric == REWARD else row for row in rows if row["metric"] == metric]
         own = [row for row in own if (row["sweep"], row["network"]) == (sweep, network)]
-        draw_lines(ax, own, STYLES.__getitem__, TRAINED, {})
+        plotting.lines(ax, own, STYLES.__getitem__, TRAINED, {})
         if metric != LOCAL:
             low = min(float(row["mean"]) for row in own)
-            log_scale(ax, 0.85 * max(low, 0.05), 1.15 * max(float(r["ci_high"]) for r in own))
+            plotting.log_scale(
+                ax, 0.85 * max(low, 0.05), 1.15 * max(float(r["ci_high"]) for r in own)
+            )
         ax.set_xlabel(AXES[sweep])
         ax.set_ylabel(LABELS[metric])
         if len(present) > 1 and sweep == "links":
             ax.set_title(network, fontsize=9)
-    draw_legend(drawing, axes, columns=5 if wide == 2 else 6)
+    plotting.legend(drawing, axes, columns=5 if wide == 2 else 6)
     return drawing
 
 
@@ -140,7 +132,7 @@ def draw_training(curves: Mapping[str, Curve], rows: Sequence[Row]) -> Any:
             colour, _, line = STYLES.get(name, ("#555555", "", ":"))
             ax.axhline(row["mean"], color=colour, linestyle=line, linewidth=1, zorder=1)
     for name, curve in curves.items():
-        _draw_curve(ax, curve, STYLES[name][0], name)
+        _draw_cost(ax, curve, STYLES[name][0], name)
     ax.legend(frameon=True, framealpha=0.9, fontsize=8, loc="upper right")
     ax.set_xlabel("training episodes of every worker")
     ax.set_ylabel(COST)
@@ -149,20 +141,13 @@ def draw_training(curves: Mapping[str, Curve], rows: Sequence[Row]) -> Any:
     ax.xaxis.set_minor_formatter("")
     seeds = max(curve.reward.shape[0] for curve in curves.values())
     ax.set_title(f"training: mean and 95 % interval, {seeds} seeds; lines: as measured", fontsize=8)
-    names = [row["policy"] for row in own]
     for place, row in enumerate(own):
-        error = [[row["mean"] - row["ci_low"]], [row["ci_high"] - row["mean"]]]
         colour = STYLES.get(row["policy"], ("#555555",))[0]
-        bars.barh(place, row["mean"], xerr=np.maximum(error, 0), color=colour, height=0.7)
-        text = f"{row['mean']:.2f}"
-        bars.annotate(
-            text, (row["ci_high"], place), (4, 0), textcoords="offset points", va="center", size=7
-        )
-    bars.set_yticks(range(len(names)), names, fontsize=8)
-    bars.invert_yaxis()
+        interval = row["mean"], row["ci_low"], row["ci_high"]
+        plotting.bar(bars, place, interval, "{:.2f}", color=colour, height=0.7)
+    plotting.bar_names(bars, [row["policy"] for row in own])
     bars.set_xlabel(COST)
     bars.set_title("measured: greedy policies, the same episodes", fontsize=8)
-    bars.grid(axis="y", visible=False)
     return drawing
 
 
@@ -176,7 +161,7 @@ def draw_settings(curves: Mapping[str, Curve], rows: Sequence[Row]) -> Any:
     drawing, axes = new_figure(len(PANELS), size=PANEL)
     for (title, names), ax in zip(PANELS.items(), axes, strict=True):
         for colour, name in zip(COLOURS, names, strict=False):
-            _draw_curve(ax, curves[name], colour, name)
+            _draw_cost(ax, curves[name], colour, name)
         ax.legend(frameon=True, framealpha=0.9, fontsize=7, loc="upper right")
         levels = [
             ax.axhline(cost, color=colour, linestyle=line, linewidth=0.8, zorder=1, label=policy)
@@ -190,12 +175,5 @@ def draw_settings(curves: Mapping[str, Curve], rows: Sequence[Row]) -> Any:
     return drawing
 
 
-def _draw_curve(ax: Any, curve: Curve, colour: str, name: str) -> None:
-    """The mean cost over seeds, and its 95 % interval by a normal law where there are several."""
-    known = np.isfinite(curve.reward).all(axis=0)
-    episodes, cost = curve.episodes[:, known].mean(axis=0), -curve.reward[:, known] / 1e3
-    mean, seeds = cost.mean(axis=0), len(cost)
-    ax.plot(episodes, mean, color=colour, linewidth=1.4, label=name, zorder=3)
-    if seeds > 1:
-        half = 1.96 * cost.std(axis=0, ddof=1) / np.sqrt(seeds)
-        ax.fill_between(episodes, mean - half, mean + half, color=colour, alpha=0.25, linewidth=0)
+def _draw_cost(ax: Any, curve: Curve, colour: str, name: str) -> None:
+    plotting.curve(ax, curve.episodes, -curve.reward / 1e3, colour, name)

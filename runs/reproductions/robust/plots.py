@@ -9,13 +9,12 @@ import numpy as np
 from matplotlib.ticker import NullLocator
 
 from runs.figures import new_figure
-from runs.reproductions.robust_claims import linear_fit
-from runs.reproductions.robust_expected import DEADLINE_SWEEP_RISK, RISK_SWEEP_MS, VIOLATION_MS
-from runs.reproductions.robust_verdicts import LABELS, PROFILES, pick
+from runs.reproductions.plotting import BLUE, GREEN, ORANGE, PURPLE, SKY, labelled
+from runs.reproductions.robust.claims.convergence import linear_fit
+from runs.reproductions.robust.expected import DEADLINE_SWEEP_RISK, RISK_SWEEP_MS, VIOLATION_MS
+from runs.reproductions.robust.scenarios import LABELS, PROFILES, pick
 from runs.tables import Row
 
-# Colours of Okabe and Ito, told apart by colour-blind readers; markers and lines differ as well.
-BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 PROFILE_STYLES = {
     "literal": {"color": BLUE, "marker": "o", "linestyle": "-"},
     "calibrated": {"color": ORANGE, "marker": "s", "linestyle": "--"},
@@ -31,6 +30,7 @@ PANEL = (3.6, 2.8)
 TALL = (3.6, 3.3)  # with a legend below
 LINE = {"markersize": 4, "linewidth": 1.2}
 SMALL = {"frameon": False, "fontsize": 7}
+CROSSES = {"linestyle": "none", "marker": "+", "color": "black", "markersize": 6}
 
 
 def _curve(ax: Any, rows: Iterable[Row], x: str, y: str, **style: Any) -> None:
@@ -55,6 +55,13 @@ def _by_profile(ax: Any, rows: Sequence[Row], x: str, y: str, label: str = "", *
         own = pick(rows, profile=profile)
         name = f"{profile}{label}"
         _curve(ax, own, x, y, **(PROFILE_STYLES[profile] | style), label=name)
+
+
+def _legend_below(figure: Any, axes: Sequence[Any], columns: int) -> None:
+    """One legend under all panels, each label once."""
+    handles = labelled(axes)
+    place = "outside lower center"
+    figure.legend(handles.values(), handles, loc=place, ncols=columns, **SMALL)
 
 
 def fig09(rows: Sequence[Row]) -> Any:
@@ -95,16 +102,6 @@ def _mean_path(rows: Sequence[Row]) -> list[Row]:
     most = max(len(path) for path in paths)
     full = np.array([path + path[-1:] * (most - len(path)) for path in paths])
     return [{"outer_step": i, "excess_pct": x} for i, x in enumerate(full.mean(axis=0))]
-
-
-def _legend_below(figure: Any, axes: Sequence[Any], columns: int) -> None:
-    """One legend under all panels, each label once."""
-    handles = {}
-    for ax in axes:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    place = "outside lower center"
-    figure.legend(handles.values(), handles, loc=place, ncols=columns, **SMALL)
 
 
 def fig11(rows: Sequence[Row]) -> Any:
@@ -172,9 +169,6 @@ def sweeps(rows: Sequence[Row], network: str) -> Any:
         ax.set_ylim(0, None)
     _legend_below(figure, axes, columns=3)
     return figure
-
-
-CROSSES = {"linestyle": "none", "marker": "+", "color": "black", "markersize": 6}
 
 
 def gap(rows: Sequence[Row]) -> Any:

@@ -1,4 +1,4 @@
-"""Drawings of figures 3 to 16 of the vehicular system: one colour and marker per policy."""
+"""Data and drawings of figures 3 to 16 of the vehicular system."""
 
 from __future__ import annotations
 
@@ -9,36 +9,29 @@ from typing import Any
 import numpy as np
 
 from runs.figures import new_figure
-from runs.reproductions.sweeps import (
-    Style,
-    draw_legend,
-    draw_lines,
-    log_scale,
-    policies_of,
-    series,
-)
-from runs.reproductions.vehicular_claims import (
+from runs.reproductions import curves as binned
+from runs.reproductions import plotting
+from runs.reproductions.vehicular.scenarios import (
     COST,
     LATENCY,
     LATENCY_GAIN,
     NETWORKS,
     SUCCESS,
     SUCCESS_GAIN,
-    Curves,
 )
+from runs.reproductions.vehicular.training import Curves
 from runs.tables import BOUND, Row
 
-# Colours of Okabe and Ito, told apart by colour-blind readers; markers differ as well.
 STYLES = {
-    "Local": ("#000000", "s", "-"),
-    "Edge": ("#0072B2", "^", "-"),
-    "DSL": ("#009E73", "D", "-"),
-    "INSGA": ("#CC79A7", "v", "-"),
-    "Aware": ("#E69F00", "P", "-"),
-    "Greedy": ("#56B4E9", "X", "--"),
-    "Social": ("#8C6D1F", "*", "--"),
+    "Local": (plotting.BLACK, "s", "-"),
+    "Edge": (plotting.BLUE, "^", "-"),
+    "DSL": (plotting.GREEN, "D", "-"),
+    "INSGA": (plotting.PURPLE, "v", "-"),
+    "Aware": (plotting.AMBER, "P", "-"),
+    "Greedy": (plotting.SKY, "X", "--"),
+    "Social": (plotting.BROWN, "*", "--"),
 }
-LEARNED = ("#D55E00", "o", "-")
+LEARNED = (plotting.ORANGE, "o", "-")
 NAMES = {"sac_discrete": "SAC-D"}
 LABELS = {
     COST: "cost per task [s]",
@@ -47,20 +40,12 @@ LABELS = {
     SUCCESS_GAIN: "success gain over Edge [points]",
     LATENCY_GAIN: "latency gain over Local [%]",
 }
-AXES = {
-    "fig05": "cores per RSU",
-    "fig06": "cores per RSU",
-    "fig07": "cores per RSU",
-    "fig08": "cores per RSU",
-    "fig09": "bandwidth per RSU [MHz]",
-    "fig10": "bandwidth per RSU [MHz]",
-    "fig11": "bandwidth per RSU [MHz]",
-    "fig12": "bandwidth per RSU [MHz]",
-    "fig13": "AlexNet : VGG-16 : ResNet-50",
-    "fig14": "AlexNet : VGG-16 : ResNet-50",
-    "fig15": "vehicles",
-    "fig16": "vehicles",
-}
+AXES = (
+    dict.fromkeys(("fig05", "fig06", "fig07", "fig08"), "cores per RSU")
+    | dict.fromkeys(("fig09", "fig10", "fig11", "fig12"), "bandwidth per RSU [MHz]")
+    | dict.fromkeys(("fig13", "fig14"), "AlexNet : VGG-16 : ResNet-50")
+    | dict.fromkeys(("fig15", "fig16"), "vehicles")
+)
 SHOWN = (
     dict.fromkeys(("fig05", "fig09", "fig13", "fig15"), (SUCCESS,))
     | dict.fromkeys(("fig06", "fig10", "fig14", "fig16"), (LATENCY, COST))
@@ -93,18 +78,13 @@ def figure_rows(figure: str, rows: Sequence[Row], places: Sequence[Place]) -> li
 
 def curve_rows(curves: Curves) -> list[Row]:
     """The data of figures 3 and 4: one row per seed and bin."""
-    return [
-        {
-            "seed": seed,
-            "episodes": float(curves.episodes[seed, i]),
-            "reward_s": float(curves.reward[seed, i]),
-            "success_rate": float(curves.success[seed, i]),
-            "latency_s": float(curves.latency_s[seed, i]),
-        }
-        for seed in range(curves.episodes.shape[0])
-        for i in range(curves.episodes.shape[1])
-        if np.isfinite(curves.reward[seed, i])
-    ]
+    columns = {
+        "episodes": curves.episodes,
+        "reward_s": curves.reward,
+        "success_rate": curves.success,
+        "latency_s": curves.latency_s,
+    }
+    return binned.curve_rows(columns, np.isfinite(curves.reward))
 
 
 def draw(figure: str, rows: Sequence[Row], learned: str) -> Any:
@@ -118,17 +98,17 @@ def draw(figure: str, rows: Sequence[Row], learned: str) -> Any:
         if network == "mixed":
             _bars(ax, own, learned)
         else:
-            draw_lines(ax, own, partial(_style, learned=learned), (learned,), NAMES)
+            plotting.lines(ax, own, partial(_style, learned=learned), (learned,), NAMES)
         ax.set_xlabel(AXES[figure])
         ax.set_ylabel(LABELS[metric])
         if len(networks) > 1:
             ax.set_title(network, fontsize=9)
         if metric == COST and _spans(own):
             low = 0.85 * min(float(row["mean"]) for row in own)
-            log_scale(ax, low, 1.15 * max(float(row["ci_high"]) for row in own))
+            plotting.log_scale(ax, low, 1.15 * max(float(row["ci_high"]) for row in own))
         if metric == SUCCESS:
             ax.set_ylim(bottom=0, top=104)
-    draw_legend(drawing, axes, columns=4 if len(panels) < 3 else 8)
+    plotting.legend(drawing, axes, columns=4 if len(panels) < 3 else 8)
     return drawing
 
 
@@ -152,16 +132,16 @@ def draw_curves(figure: str, curves: Curves) -> Any:
     return drawing
 
 
-def _style(policy: str, learned: str) -> Style:
+def _style(policy: str, learned: str) -> plotting.Style:
     return LEARNED if policy == learned else STYLES.get(policy, ("#777777", ".", ":"))
 
 
 def _bars(ax: Any, rows: Sequence[Row], learned: str) -> None:
     """One group of bars per mix, with 95 % intervals."""
-    names = policies_of(rows)
+    names = plotting.policies_of(rows)
     width = 0.85 / len(names)
     for place, policy in enumerate(names):
-        x, mean, error = series(rows, policy)
+        x, mean, error = plotting.series(rows, policy)
         colour, _, _ = _style(policy, learned)
         ax.bar(
             *(x + width * (place - (len(names) - 1) / 2), mean, width),
@@ -170,7 +150,7 @@ def _bars(ax: Any, rows: Sequence[Row], learned: str) -> None:
             error_kw={"elinewidth": 0.7, "ecolor": "#444444"},
             label=NAMES.get(policy, policy),
         )
-    x, mean, _ = series(rows, BOUND)
+    x, mean, _ = plotting.series(rows, BOUND)
     if len(x):
         ax.hlines(mean, x - 0.45, x + 0.45, color="#555555", linestyle=":", lw=1.5, label="bound")
     scenarios = {row["x"]: row["scenario"].removeprefix("mix ") for row in rows}

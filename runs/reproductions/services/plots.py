@@ -1,4 +1,4 @@
-"""Drawings of figures 4 to 10 of joint deployment, of HISPER's parts and of its temperature."""
+"""Data and drawings of the figures of joint deployment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from runs.figures import new_figure
-from runs.reproductions.services_claims import (
+from runs.reproductions import plotting
+from runs.reproductions.services.scenarios import (
     ACCURACY,
     AGENTS,
     ALPHAS,
@@ -34,33 +35,31 @@ from runs.reproductions.services_claims import (
     REWARD,
     SAMPLED,
     SCENARIOS,
-    Curve,
     at,
     at_alpha,
     at_batch,
 )
-from runs.reproductions.sweeps import Style, draw_legend, draw_lines, log_scale
+from runs.reproductions.services.training import Curve
 from runs.tables import BOUND, Row
 
-# Colours of Okabe and Ito, told apart by colour-blind readers; markers differ as well.
-STYLES: dict[str, Style] = {
-    HISPER: ("#D55E00", "o", "-"),
-    HASAC: ("#0072B2", "s", "-"),
-    HAPPO: ("#CC79A7", "v", "-"),
-    ONE_VALUE: ("#E69F00", "P", "-"),
-    INDEPENDENT: ("#56B4E9", "X", "-"),
-    RANDOM: ("#999999", "x", "--"),
-    HEURISTIC: ("#000000", "D", "--"),
-    PRICES: ("#009E73", "^", "--"),
-    GREEDY: ("#8C6D1F", "<", ":"),
+STYLES: dict[str, plotting.Style] = {
+    HISPER: (plotting.ORANGE, "o", "-"),
+    HASAC: (plotting.BLUE, "s", "-"),
+    HAPPO: (plotting.PURPLE, "v", "-"),
+    ONE_VALUE: (plotting.AMBER, "P", "-"),
+    INDEPENDENT: (plotting.SKY, "X", "-"),
+    RANDOM: (plotting.GREY, "x", "--"),
+    HEURISTIC: (plotting.BLACK, "D", "--"),
+    PRICES: (plotting.GREEN, "^", "--"),
+    GREEDY: (plotting.BROWN, "<", ":"),
     DESCENT: ("#332288", "*", ":"),
     BOUND: ("#555555", "", ":"),
 }
 MODEL_STYLES = (
-    ("#D55E00", "o", "-"),
-    ("#0072B2", "s", "-"),
-    ("#009E73", "^", "-"),
-    ("#CC79A7", "v", "-"),
+    (plotting.ORANGE, "o", "-"),
+    (plotting.BLUE, "s", "-"),
+    (plotting.GREEN, "^", "-"),
+    (plotting.PURPLE, "v", "-"),
 )
 DETECTORS = ("R-50-FPN fp16", "R-50-C4", "X-101-64x4d-FPN", "R-101-FPN")
 TRACKERS = ("ByteTrack", "SORT", "QDTrack")
@@ -80,9 +79,6 @@ AGENT_LABELS = {
 PARTS = (REWARD, ACCURACY, COST, DELAY)
 PANEL = (3.0, 2.3)
 DRAWN_AGENTS = (HISPER, HASAC, HAPPO, HEURISTIC, PRICES, DESCENT)
-
-
-# ---- data --------------------------------------------------------------------------------------
 
 
 def table_rows(
@@ -176,9 +172,6 @@ def temperature_rows(rows: Sequence[Row], places: Sequence[str]) -> list[Row]:
     ]
 
 
-# ---- tables ------------------------------------------------------------------------------------
-
-
 def draw_accuracy(rows: Sequence[Row], second: str) -> Any:
     """Figures 4 and 5: a panel per model, a line per value of the second setting."""
     models = list(dict.fromkeys(row["model"] for row in rows))
@@ -189,7 +182,7 @@ def draw_accuracy(rows: Sequence[Row], second: str) -> Any:
         ax.set_title(model, fontsize=9)
         ax.set_ylim(max(0, low - 0.3 * (high - low)), high + 0.05 * (high - low))
     axes[0].set_ylabel("box AP" if second == "JPEG quality" else "MOTA")
-    draw_legend(drawing, axes, columns=4)
+    plotting.legend(drawing, axes, columns=4)
     return drawing
 
 
@@ -220,9 +213,6 @@ def _draw_table(ax: Any, rows: Sequence[Row], second: str) -> None:
     ax.set_xlabel("image scale")
 
 
-# ---- training ----------------------------------------------------------------------------------
-
-
 def draw_training(curves: Mapping[tuple[str, str], Curve], rows: Sequence[Row]) -> Any:
     """Figure 7: a row of panels per scenario, learned policies over steps, others as lines."""
     drawing, axes = new_figure(len(SCENARIOS) * len(PARTS), columns=len(PARTS), size=PANEL)
@@ -232,7 +222,9 @@ def draw_training(curves: Mapping[tuple[str, str], Curve], rows: Sequence[Row]) 
             _draw_levels(ax, rows, place, metric)
             for name in (HISPER, HASAC, HAPPO):
                 if name in own:
-                    _draw_curve(ax, own[name], metric, STYLES[name][0], name)
+                    plotting.curve(
+                        ax, own[name].steps, own[name].values[metric], STYLES[name][0], name
+                    )
             _scale(ax, place, metric)
             ax.set_ylabel(LABELS[metric])
             if not own:
@@ -243,7 +235,7 @@ def draw_training(curves: Mapping[tuple[str, str], Curve], rows: Sequence[Row]) 
         for ax in row_axes if own else ():
             ax.set_xlabel("training steps")
             ax.ticklabel_format(axis="x", scilimits=(0, 0))
-    draw_legend(drawing, axes, columns=9)
+    plotting.legend(drawing, axes, columns=9)
     return drawing
 
 
@@ -263,26 +255,11 @@ def _scale(ax: Any, place: str, metric: str) -> None:
     """Rewards of the literal preset span from hundreds to minus tens of thousands."""
     if metric == COST:
         low, high = ax.get_ylim()
-        log_scale(ax, max(low, 1.0), high)
+        plotting.log_scale(ax, max(low, 1.0), high)
     elif place.startswith("literal") and metric in (REWARD, ACCURACY):
         ax.set_yscale("symlog", linthresh=100, linscale=0.6)
         ax.set_yticks([-10_000, -1000, -100, 0, 100, *([] if metric == REWARD else [500])])
         ax.set_yticklabels([f"{tick:g}" for tick in ax.get_yticks()])
-
-
-def _draw_curve(ax: Any, one: Curve, metric: str, colour: str, name: str) -> None:
-    """The mean over seeds, and its 95 % interval by a normal law where there are several."""
-    values = one.values[metric]
-    known = np.isfinite(values).all(axis=0)
-    steps, values = one.steps[:, known].mean(axis=0), values[:, known]
-    mean, seeds = values.mean(axis=0), len(values)
-    ax.plot(steps, mean, color=colour, linewidth=1.4, label=name, zorder=3)
-    if seeds > 1:
-        half = 1.96 * values.std(axis=0, ddof=1) / np.sqrt(seeds)
-        ax.fill_between(steps, mean - half, mean + half, color=colour, alpha=0.25, linewidth=0)
-
-
-# ---- bars and agents ---------------------------------------------------------------------------
 
 
 def _draw_bars(ax: Any, rows: Sequence[Row], names: Sequence[str], form: str = "{:.3g}") -> None:
@@ -290,19 +267,12 @@ def _draw_bars(ax: Any, rows: Sequence[Row], names: Sequence[str], form: str = "
     values = {row["policy"]: row for row in rows}
     names = [name for name in names if name in values]
     for place, name in enumerate(names):
-        mean, low, high = (float(values[name][key]) for key in ("mean", "ci_low", "ci_high"))
-        error = np.maximum([[mean - low], [high - mean]], 0)
+        interval = [float(values[name][key]) for key in ("mean", "ci_low", "ci_high")]
         faint = name.endswith(SAMPLED)
-        colour = STYLES[name.removesuffix(SAMPLED)][0]
-        ax.barh(*(place, mean), xerr=error, color=colour, height=0.7, alpha=0.55 if faint else 1.0)
-        ax.annotate(
-            *(form.format(mean), (max(high, mean), place), (4, 0)),
-            **{"textcoords": "offset points", "va": "center", "size": 7},
-        )
-    ax.set_yticks(range(len(names)), names, fontsize=8)
-    ax.invert_yaxis()
+        style = {"color": STYLES[name.removesuffix(SAMPLED)][0], "alpha": 0.55 if faint else 1.0}
+        plotting.bar(ax, place, interval, form, height=0.7, **style)
+    plotting.bar_names(ax, names)
     ax.margins(x=0.15)
-    ax.grid(axis="y", visible=False)
 
 
 def draw_failures(rows: Sequence[Row]) -> Any:
@@ -329,26 +299,13 @@ def draw_times(rows: Sequence[Row]) -> Any:
         for shift, agents in zip((-0.2, 0.2), AGENTS, strict=True):
             own = {row["policy"]: row for row in rows if row["scenario"] == at_batch(agents, batch)}
             for place, name in enumerate(names):
-                ms, low, high = (
-                    1e3 * float(own[name][key]) for key in ("mean", "ci_low", "ci_high")
-                )
-                colour = STYLES[name][0]
-                ax.barh(
-                    *(place + shift, ms),
-                    xerr=np.maximum([[ms - low], [high - ms]], 0),
-                    color=colour,
-                    alpha=0.55 if agents == AGENTS[0] else 1.0,
-                    height=0.36,
-                )
-                ax.annotate(
-                    *(f"{ms:.2g}", (high, place + shift), (3, 0)),
-                    **{"textcoords": "offset points", "va": "center", "size": 6},
-                )
+                ms = [1e3 * float(own[name][key]) for key in ("mean", "ci_low", "ci_high")]
+                pale = 0.55 if agents == AGENTS[0] else 1.0
+                style = {"color": STYLES[name][0], "alpha": pale, "height": 0.36}
+                plotting.bar(ax, place + shift, ms, "{:.2g}", size=6, apart=3, **style)
         ax.set_xscale("log")
         ax.margins(x=0.12)
-        ax.set_yticks(range(len(names)), names, fontsize=8)
-        ax.invert_yaxis()
-        ax.grid(axis="y", visible=False)
+        plotting.bar_names(ax, names)
         ax.set_xlabel("decision time per slot [ms]")
         slots = "one slot" if batch == 1 else f"{batch} slots"
         ax.set_title(f"{slots} at a time; pale: {AGENTS[0]} agents, full: {AGENTS[1]}", fontsize=8)
@@ -366,12 +323,12 @@ def draw_agents(rows: Sequence[Row]) -> Any:
             for row in rows
             if (row["scenario"], row["quantity"], row["policy"]) == (place, quantity, name)
         ]
-        draw_lines(ax, own, STYLES.__getitem__, (HISPER,), {})
+        plotting.lines(ax, own, STYLES.__getitem__, (HISPER,), {})
         ax.axvline(4.5, color="#BBBBBB", linewidth=0.8)
         ax.set_ylabel(AGENT_LABELS[quantity])
         ax.set_xlabel("agent: 1 to 4 detect, 5 to 8 track")
         ax.set_title(place, fontsize=9)
-    draw_legend(drawing, axes, columns=6)
+    plotting.legend(drawing, axes, columns=6)
     return drawing
 
 
@@ -383,7 +340,8 @@ def draw_parts(curves: Mapping[tuple[str, str], Curve], rows: Sequence[Row]) -> 
     for place, (ax, bars) in zip(places, axes.reshape(-1, 2), strict=True):
         for name in names:
             if (place, name) in curves:
-                _draw_curve(ax, curves[place, name], REWARD, STYLES[name][0], name)
+                one = curves[place, name]
+                plotting.curve(ax, one.steps, one.values[REWARD], STYLES[name][0], name)
         ax.legend(frameon=False, fontsize=7, loc="lower right")
         ax.set_xlabel("training steps")
         ax.ticklabel_format(axis="x", scilimits=(0, 0))
@@ -403,29 +361,12 @@ def draw_temperature(rows: Sequence[Row], measured: Sequence[Row], places: Seque
     panels = [(place, metric) for place in places for metric in shown]
     for (place, metric), ax in zip(panels, axes, strict=True):
         for name, line in ((HISPER + SAMPLED, "-"), (HISPER, "--")):
-            own = sorted(
-                (
-                    row
-                    for row in rows
-                    if (row["swept"], row["policy"], row["metric"]) == (place, name, metric)
-                ),
-                key=lambda row: row["x"],
-            )
-            if own:
-                x, mean, low, high = (
-                    np.array([float(row[key]) for row in own])
-                    for key in ("x", "mean", "ci_low", "ci_high")
-                )
+            own = [row for row in rows if (row["swept"], row["metric"]) == (place, metric)]
+            x, mean, error = plotting.series(own, name)
+            if len(x):
+                style = {"color": STYLES[HISPER][0], "marker": "o", "markersize": 4, "capsize": 2}
                 label = "HISPER, sampled" if line == "-" else "HISPER, greedy"
-                ax.errorbar(
-                    *(x, mean, np.maximum([mean - low, high - mean], 0)),
-                    color=STYLES[HISPER][0],
-                    linestyle=line,
-                    marker="o",
-                    markersize=4,
-                    capsize=2,
-                    label=label,
-                )
+                ax.errorbar(x, mean, error, linestyle=line, label=label, **style)
         _draw_levels(ax, measured, place, metric)
         ax.set_xscale("log")
         alphas = ALPHAS[SCENARIOS[place][1]]
@@ -436,5 +377,5 @@ def draw_temperature(rows: Sequence[Row], measured: Sequence[Row], places: Seque
         ax.set_ylabel(LABELS[metric])
     for place, ax in zip(places, axes[:: len(shown)], strict=True):
         ax.set_title(place, fontsize=10, loc="left", fontweight="bold")
-    draw_legend(drawing, axes, columns=8)
+    plotting.legend(drawing, axes, columns=8)
     return drawing

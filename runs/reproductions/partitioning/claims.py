@@ -7,124 +7,45 @@ and the interval given is that of the number a verdict turns on.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from runs.reproductions import NOT_COMPARABLE, Verdict
-from runs.reproductions.sweeps import Table, binned_metrics, listed, verdict
+from runs.reproductions.judging import Table, falls, listed, named, over_seeds, told, verdict
+from runs.reproductions.partitioning.scenarios import (
+    BLOCKS,
+    DEFAULT,
+    EDGE,
+    ENERGY,
+    HEURISTICS,
+    LENGTHS,
+    LINKS_MBPS,
+    LOCAL,
+    NETWORKS,
+    OPTIMISERS,
+    OVER,
+    PROPOSED,
+    RATES,
+    RATES_OF_LEARNING,
+    REWARD,
+    SERVERS,
+    SLACK,
+    TOLERANCES,
+    TOTAL,
+    WORKERS,
+    at_blocks,
+    at_link,
+    at_rate,
+    at_servers,
+    at_tolerance,
+)
+from runs.reproductions.partitioning.training import Curve, episodes_to_final
 from runs.tables import BOUND
 
-PROPOSED = "multi-task A3C"
-SERVERS = tuple(range(2, 10))
-BLOCKS = (3, 6, 9, 12, 15, 18)
-RATES = (30, 50, 70, 90, 110)
-TOLERANCES = tuple(range(1, 8))
-LINKS_MBPS = (0.8, 1.2, 1.6, 2.0)
-NETWORKS = {
-    "VGG16": "vgg16_cifar10",
-    "NiN": "nin",
-    "ResNet32": "resnet32",
-    "AlexNet": "alexnet_cifar10",
-}  # most FLOPs first
-DEFAULT = "default"
-REWARD, TOTAL, EDGE, LOCAL, PENALTY, ENERGY = (
-    "reward",
-    "total_delay_s_per_slot",
-    "edge_delay_s_per_slot",
-    "local_delay_s_per_slot",
-    "penalty_s_per_slot",
-    "energy_j_per_slot",
-)
-OVER = {"Opt1": "cost_over_opt1", "Priced": "cost_over_priced"}
-SLACK = "least_distance_to_bound"
-OPTIMISERS = ("LocalSearch", "Opt1", "Priced")
-HEURISTICS = ("RPDI", "APDI", "Blockwise", "Viterbi", "Greedy", "GreedyEFT", "GreedyES")
-RATES_OF_LEARNING = {"lr 0.01": 0.01, "lr 0.002": 0.002, "lr 0.001": 0.001}
-WORKERS = {f"{n} workers": n for n in (2, 4, 8, 16)}
-LENGTHS = {f"rollouts of {n}": n for n in (16, 32, 64)}
-SETTINGS = (
-    {name: {"lr": value} for name, value in RATES_OF_LEARNING.items()}
-    | {name: {"num_workers": value} for name, value in WORKERS.items()}
-    | {name: {"rollout_length": value} for name, value in LENGTHS.items()}
-)
 FLOAT32_SLACK = -0.01  # percent, 1e-4 relative
 TARGET_OVER_PRICED = 6.0
-
-
-def at_servers(servers: int) -> str:
-    """The scenario of a number of edge servers."""
-    return f"{servers} servers"
-
-
-def at_blocks(blocks: int) -> str:
-    """The scenario of a number of blocks."""
-    return f"{blocks} blocks"
-
-
-def at_rate(rate: int) -> str:
-    """The scenario of a mean number of tasks per slot."""
-    return f"{rate} tasks per slot"
-
-
-def at_tolerance(seconds: int) -> str:
-    """The scenario of a tolerated delay of every block."""
-    return f"tolerated delay {seconds} s"
-
-
-def at_link(network: str, megabytes: float) -> str:
-    """The scenario of a network and a rate of all links."""
-    return f"{network}, {megabytes} MB/s"
-
-
-# ---- curves ------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Curve:
-    """A training curve: ``[num_seeds, num_bins]``, bins of equal numbers of updates.
-
-    episodes: of every worker, finished at the end of each bin. reward: s per episode, of those that
-    ended in the bin, by actions drawn from the policy.
-    """
-
-    episodes: np.ndarray
-    reward: np.ndarray
-
-
-def curve(rows: Sequence[Mapping[str, str]], num_workers: int, num_bins: int = 100) -> Curve:
-    """The curve of a run's ``metrics.csv``."""
-    episodes, found = binned_metrics(rows, (REWARD,), num_bins)
-    return Curve(episodes / num_workers, found[REWARD])
-
-
-def episodes_to_final(one: Curve, share: float = 0.95) -> np.ndarray:
-    """Episodes ``[num_seeds]`` after which the cost is first at most ``1 / share`` of the final.
-
-    The final cost is the mean over the last tenth of the episodes; NaN where no episode ended.
-    """
-    reached = []
-    for episodes, reward in zip(one.episodes, one.reward, strict=True):
-        known = np.isfinite(reward)
-        episodes, reward = episodes[known], reward[known]
-        if not len(reward):
-            reached.append(np.nan)
-            continue
-        final = reward[episodes >= 0.9 * episodes[-1]].mean()
-        reached.append(episodes[np.argmax(reward >= final / share)])
-    return np.array(reached)
-
-
-def _over_seeds(values: np.ndarray) -> Mapping[str, float]:
-    """A mean over seeds with its bootstrapped interval, as a row of a table has them."""
-    drawn = np.random.default_rng(0).integers(len(values), size=(1000, len(values)))
-    low, high = np.quantile(values[drawn].mean(axis=1), [0.025, 0.975])
-    return {"mean": values.mean(), "ci_low": low, "ci_high": high}
-
-
-# ---- figure 6 ----------------------------------------------------------------------------------
 
 
 def fig06(table: Table, curves: Mapping[str, Curve]) -> list[Verdict]:
@@ -133,14 +54,14 @@ def fig06(table: Table, curves: Mapping[str, Curve]) -> list[Verdict]:
     def reward(policy: str) -> float:
         return table.mean(DEFAULT, REWARD, policy) / 1e3
 
-    def told(policies: Sequence[str]) -> str:
-        return ", ".join(f"{policy} {reward(policy):.4g}" for policy in policies)
+    def rewards(policies: Sequence[str]) -> str:
+        return named({policy: reward(policy) for policy in policies}, ".4g")
 
-    trained = [name for name in (PROPOSED, "A3C", "DQN") if name in curves]
-    worst = min(table.mean(DEFAULT, SLACK, name) for name in (*trained, *HEURISTICS, *OPTIMISERS))
+    learned = [name for name in (PROPOSED, "A3C", "DQN") if name in curves]
+    worst = min(table.mean(DEFAULT, SLACK, name) for name in (*learned, *HEURISTICS, *OPTIMISERS))
     over = {name: table.mean(DEFAULT, metric) for name, metric in OVER.items()}
-    reached = {name: episodes_to_final(curves[name]) for name in trained}
-    reached_in = {name: _over_seeds(values) for name, values in reached.items()}
+    reached = {name: episodes_to_final(curves[name]) for name in learned}
+    reached_in = {name: over_seeds(values) for name, values in reached.items()}
     speed = ", ".join(
         f"{name} {row['mean']:.3g} [{row['ci_low']:.3g}, {row['ci_high']:.3g}] of"
         f" {curves[name].episodes[:, -1].mean():.3g}"
@@ -153,9 +74,9 @@ def fig06(table: Table, curves: Mapping[str, Curve]) -> list[Verdict]:
             "-18.30e3, -18.49e3, -18.56e3",
             "no expected value for A3C and DQN",
             own,
-            all(reward(a) > reward(b) for a, b in itertools.pairwise(trained)),
-            f"reward in 1e3 s per episode: {told(trained)}; episodes trained: "
-            + listed(curves[name].episodes[:, -1].mean() for name in trained),
+            falls(map(reward, learned), strict=True),
+            f"reward in 1e3 s per episode: {rewards(learned)}; episodes trained: "
+            + listed(curves[name].episodes[:, -1].mean() for name in learned),
         ),
         verdict(
             "fig06: trained above Greedy, Greedy above APDI and RPDI",
@@ -163,7 +84,7 @@ def fig06(table: Table, curves: Mapping[str, Curve]) -> list[Verdict]:
             "holds; APDI and RPDI are 64 % and 117 % above Opt1, the paper's gaps are 4 to 8 %",
             own,
             reward(PROPOSED) > reward("Greedy") > max(reward("APDI"), reward("RPDI")),
-            f"reward in 1e3 s per episode: {told((*trained, 'Greedy', 'APDI', 'RPDI'))}",
+            f"reward in 1e3 s per episode: {rewards((*learned, 'Greedy', 'APDI', 'RPDI'))}",
         ),
         verdict(
             "fig06: trained above all heuristics that do not search joint actions",
@@ -171,7 +92,7 @@ def fig06(table: Table, curves: Mapping[str, Curve]) -> list[Verdict]:
             "holds",
             own,
             reward(PROPOSED) > max(map(reward, HEURISTICS)),
-            f"reward in 1e3 s per episode: {told((PROPOSED, *HEURISTICS, *OPTIMISERS))}",
+            f"reward in 1e3 s per episode: {rewards((PROPOSED, *HEURISTICS, *OPTIMISERS))}",
         ),
         verdict(
             "fig06: no policy above the bound without waiting, in any episode",
@@ -180,7 +101,7 @@ def fig06(table: Table, curves: Mapping[str, Curve]) -> list[Verdict]:
             table.row(DEFAULT, SLACK),
             worst >= FLOAT32_SLACK,
             f"least distance {worst:.3g} % of all policies; bound"
-            f" {reward(BOUND):.4g}, {told((PROPOSED, 'Priced'))} 1e3 s per episode",
+            f" {reward(BOUND):.4g}, {rewards((PROPOSED, 'Priced'))} 1e3 s per episode",
         ),
         verdict(
             "fig06: trained within 6 % of the cost of Priced(0.5)",
@@ -199,7 +120,7 @@ def fig06(table: Table, curves: Mapping[str, Curve]) -> list[Verdict]:
             NOT_COMPARABLE
             if any(np.isnan(row["mean"]) for row in reached_in.values())
             else all(
-                reached_in[PROPOSED]["mean"] < reached_in[name]["mean"] for name in trained[1:]
+                reached_in[PROPOSED]["mean"] < reached_in[name]["mean"] for name in learned[1:]
             ),
             "episodes of every worker until the cost is first at most the final one over 0.95, of"
             f" those trained: {speed}",
@@ -224,12 +145,8 @@ def _savings(table: Table) -> Verdict:
         "no comparable figure; Opt1 under Greedy: 15, 1, 96 %",
         table.row(DEFAULT, TOTAL),
         NOT_COMPARABLE,
-        "total, edge, local in % under: "
-        + "; ".join(f"{rival} {listed(values)}" for rival, values in saved.items()),
+        "total, edge, local in % under: " + told(saved),
     )
-
-
-# ---- figure 7 ----------------------------------------------------------------------------------
 
 
 def fig07(table: Table, curves: Mapping[str, Curve]) -> list[Verdict]:
@@ -237,7 +154,7 @@ def fig07(table: Table, curves: Mapping[str, Curve]) -> list[Verdict]:
 
     def best(claim: str, expected: str, chosen: str, others: Sequence[str]) -> Verdict:
         reward = {name: table.mean(DEFAULT, REWARD, name) for name in others}
-        over = ", ".join(f"{n} {table.mean(DEFAULT, OVER['Opt1'], n):+.3g}" for n in others)
+        over = named({n: table.mean(DEFAULT, OVER["Opt1"], n) for n in others}, "+.3g")
         episodes = curves[chosen].episodes[:, -1].mean()
         return verdict(
             claim,
@@ -266,22 +183,21 @@ def fig07(table: Table, curves: Mapping[str, Curve]) -> list[Verdict]:
     ]
 
 
-# ---- figures 8 to 13 ---------------------------------------------------------------------------
-
-
 def fig08(table: Table) -> list[Verdict]:
     """Delays with the number of servers."""
     places = [at_servers(n) for n in SERVERS]
-    total, edge, local = (_means(table, places, metric) for metric in (TOTAL, EDGE, LOCAL))
+    total, edge, local = (table.means(places, metric) for metric in (TOTAL, EDGE, LOCAL))
     # Where hardly anything runs on the device, its delay is as small as the tolerance of the total.
-    falling = all(b <= a + 0.01 * t for (a, b), t in zip(_pairs(local), total[1:], strict=True))
+    falling = all(
+        b <= a + 0.01 * t for (a, b), t in zip(itertools.pairwise(local), total[1:], strict=True)
+    )
     return [
         verdict(
             "fig08a: the total delay falls with the number of servers",
             "falls",
             "monotone within 1 %; Opt1 37.2 to 23.0 s",
             table.row(places[-1], TOTAL),
-            _falls(total, 0.01),
+            falls(total, 0.01),
             f"{_told(table, places, TOTAL)}, s per slot with {listed(SERVERS)} servers",
         ),
         verdict(
@@ -289,7 +205,7 @@ def fig08(table: Table) -> list[Verdict]:
             "falls",
             "no expected value",
             table.row(places[-1], EDGE),
-            _falls(edge, 0.01),
+            falls(edge, 0.01),
             f"{_told(table, places, EDGE)}, s per slot with {listed(SERVERS)} servers",
         ),
         verdict(
@@ -307,7 +223,7 @@ def fig08(table: Table) -> list[Verdict]:
 def fig09(table: Table) -> list[Verdict]:
     """Delays with the number of blocks."""
     places = [at_blocks(m) for m in BLOCKS]
-    total, reward = (_means(table, places, metric) for metric in (TOTAL, REWARD))
+    total, reward = (table.means(places, metric) for metric in (TOTAL, REWARD))
     return [
         verdict(
             "fig09a: the total delay falls with the number of blocks",
@@ -332,7 +248,7 @@ def fig09(table: Table) -> list[Verdict]:
 def fig10(table: Table) -> list[Verdict]:
     """Delays with the rate of tasks."""
     places = [at_rate(r) for r in RATES]
-    total, greedy = (_means(table, places, TOTAL, p) for p in (PROPOSED, "Greedy"))
+    total, greedy = (table.means(places, TOTAL, p) for p in (PROPOSED, "Greedy"))
     gap, relative = greedy - total, 100 * (1 - total / greedy)
     least = RATES[int(np.argmin(relative))], RATES[int(np.argmin(gap))]
     return [
@@ -341,7 +257,7 @@ def fig10(table: Table) -> list[Verdict]:
             "grows",
             "monotone, convex",
             table.row(places[-1], TOTAL),
-            _falls(-total),
+            falls(-total),
             f"{_told(table, places, TOTAL)}, s per slot at {listed(RATES)} tasks per slot",
         ),
         verdict(
@@ -364,14 +280,14 @@ def fig11(table: Table) -> list[Verdict]:
         for at, values in ((at_servers, SERVERS), (at_blocks, BLOCKS), (at_rate, RATES))
     )
     few = servers[: SERVERS.index(5) + 1]
-    with_blocks = _means(table, blocks, ENERGY)
+    with_blocks = table.means(blocks, ENERGY)
     return [
         verdict(
             "fig11a: the energy falls with the number of servers",
             "falls",
             "nonincreasing up to 5; Opt1 167, 16, 4.5, 0.5, then flat",
             table.row(few[-1], ENERGY),
-            _falls(_means(table, few, ENERGY)),
+            falls(table.means(few, ENERGY)),
             f"{_told(table, servers, ENERGY)}, J per slot with {listed(SERVERS)} servers",
         ),
         verdict(
@@ -387,7 +303,7 @@ def fig11(table: Table) -> list[Verdict]:
             "rises",
             "monotone; Opt1 0.4, 2.0, 8.1, 21, 50",
             table.row(rates[-1], ENERGY),
-            _falls(-_means(table, rates, ENERGY)),
+            falls(-table.means(rates, ENERGY)),
             f"{_told(table, rates, ENERGY)}, J per slot at {listed(RATES)} tasks per slot",
         ),
     ]
@@ -396,10 +312,10 @@ def fig11(table: Table) -> list[Verdict]:
 def fig12(table: Table) -> list[Verdict]:
     """Delays and reward with the tolerated delay."""
     places = [at_tolerance(s) for s in TOLERANCES]
-    total, reward = (_means(table, places, metric) for metric in (TOTAL, REWARD))
+    total, reward = (table.means(places, metric) for metric in (TOTAL, REWARD))
     spread = total.max() / total.min() - 1
     lowest = int(np.argmin(total))
-    told = f"{_told(table, places, TOTAL)}, s per slot at {listed(TOLERANCES)} s"
+    delays = f"{_told(table, places, TOTAL)}, s per slot at {listed(TOLERANCES)} s"
     valley = 0 < lowest < len(total) - 1 and min(total[0], total[-1]) > 1.02 * total[lowest]
     return [
         verdict(
@@ -409,7 +325,7 @@ def fig12(table: Table) -> list[Verdict]:
             " 2 % above the least",
             table.row(places[lowest], TOTAL),
             valley,
-            told,
+            delays,
         ),
         verdict(
             "fig12: the total delay is within 2 % for all tolerated delays",
@@ -417,14 +333,14 @@ def fig12(table: Table) -> list[Verdict]:
             "Opt1 varies by 0.4 %",
             table.row(places[lowest], TOTAL),
             spread <= 0.02,
-            f"varies by {spread:.1%}: {told}",
+            f"varies by {spread:.1%}: {delays}",
         ),
         verdict(
             "fig12: the reward rises with the tolerated delay",
             "not shown",
             "monotone; Opt1 -29.0e3 to -16.4e3",
             table.row(places[-1], REWARD),
-            _falls(-reward),
+            falls(-reward),
             f"{_told(table, places, REWARD, 1e3)}, 1e3 s per episode at {listed(TOLERANCES)} s",
         ),
         above_heuristics("fig12", table, places),
@@ -433,19 +349,16 @@ def fig12(table: Table) -> list[Verdict]:
 
 def fig13(table: Table) -> list[Verdict]:
     """The total delay with the links' rate, for four networks."""
-    series = {
-        name: _means(table, [at_link(name, r) for r in LINKS_MBPS], TOTAL) for name in NETWORKS
-    }
+    series = {name: table.means([at_link(name, r) for r in LINKS_MBPS], TOTAL) for name in NETWORKS}
     changes = {name: 100 * (values[-1] / values[0] - 1) for name, values in series.items()}
     mean = {name: values.mean() for name, values in series.items()}
-    delays = ", ".join(f"{name} {value:.3g}" for name, value in mean.items())
-    told = f"s per slot, mean over {listed(LINKS_MBPS)} MB/s: {delays}"
+    delays = f"s per slot, mean over {listed(LINKS_MBPS)} MB/s: {named(mean)}"
     literal = (
         mean["ResNet32"] > max(mean[name] for name in NETWORKS if name != "ResNet32")
         and min(mean["AlexNet"], mean["VGG16"]) > mean["NiN"]
     )
     slow, fast = (at_link("VGG16", rate) for rate in (LINKS_MBPS[0], LINKS_MBPS[-1]))
-    greedy = _means(table, [slow, fast], TOTAL, "Greedy")
+    greedy = table.means([slow, fast], TOTAL, "Greedy")
     everywhere = [at_link(name, rate) for name in NETWORKS for rate in LINKS_MBPS]
     return [
         verdict(
@@ -455,7 +368,7 @@ def fig13(table: Table) -> list[Verdict]:
             table.row(fast, TOTAL),
             all(change < 0 for change in changes.values()),
             "change in %: "
-            + ", ".join(f"{name} {change:+.3g}" for name, change in changes.items())
+            + named(changes, "+.3g")
             + f"; Greedy, VGG16 {100 * (greedy[-1] / greedy[0] - 1):+.3g}",
         ),
         verdict(
@@ -464,15 +377,15 @@ def fig13(table: Table) -> list[Verdict]:
             "does not hold at 32 x 32: the delay follows the FLOPs",
             table.row(at_link("ResNet32", LINKS_MBPS[0]), TOTAL),
             bool(literal),
-            told,
+            delays,
         ),
         verdict(
             "fig13: the delay follows the FLOPs: VGG16, NiN, ResNet32, AlexNet",
             "a more complex network takes longer",
             "27, 19, 4.7, 4.2 s",
             table.row(slow, TOTAL),
-            all(mean[a] > mean[b] for a, b in itertools.pairwise(NETWORKS)),
-            told,
+            falls((mean[name] for name in NETWORKS), strict=True),
+            delays,
         ),
         above_heuristics("fig13", table, everywhere),
     ]
@@ -499,38 +412,11 @@ def above_heuristics(figure: str, table: Table, places: Sequence[str]) -> Verdic
 
 
 JUDGES: dict[str, Callable[..., list[Verdict]]] = {
-    "fig06": fig06,
-    "fig07": fig07,
-    "fig08": fig08,
-    "fig09": fig09,
-    "fig10": fig10,
-    "fig11": fig11,
-    "fig12": fig12,
-    "fig13": fig13,
+    judge.__name__: judge for judge in (fig06, fig07, fig08, fig09, fig10, fig11, fig12, fig13)
 }
-
-
-# ---- words and numbers -------------------------------------------------------------------------
-
-
-def _means(
-    table: Table, places: Sequence[str], metric: str, policy: str | None = None
-) -> np.ndarray:
-    return np.array([table.mean(place, metric, policy) for place in places])
-
-
-def _pairs(values: np.ndarray) -> list[tuple[float, float]]:
-    return list(itertools.pairwise(values))
-
-
-def _falls(values: np.ndarray, tolerance: float = 0.0) -> bool:
-    """Whether no value is above the one before, but for a share of it."""
-    return all(b <= a + tolerance * abs(a) for a, b in _pairs(values))
 
 
 def _told(table: Table, places: Sequence[str], metric: str, unit: float = 1.0) -> str:
     """``multi-task A3C 1, 2, 3; Greedy 4, 5, 6``."""
-    return "; ".join(
-        f"{name} {listed(_means(table, places, metric, name) / unit)}"
-        for name in (PROPOSED, "Opt1", "Greedy", "GreedyES")
-    )
+    shown = (PROPOSED, "Opt1", "Greedy", "GreedyES")
+    return told({name: table.means(places, metric, name) / unit for name in shown})

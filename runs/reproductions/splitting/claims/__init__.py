@@ -1,0 +1,1 @@
+"""The claims of adaptive splitting, each judged on simulations; intervals are ranges."""
