@@ -16,7 +16,8 @@ from runs.reproduce import write_reproduction
 from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE, groups
 from runs.reproductions import partitioning as system
 from runs.reproductions.judging import Table
-from runs.reproductions.partitioning import claims, measuring, plots, training
+from runs.reproductions.partitioning import measuring, plots, training
+from runs.reproductions.partitioning.claims import learning, sweeps
 from runs.reproductions.partitioning.scenarios import (
     BLOCKS,
     DEFAULT,
@@ -259,9 +260,11 @@ def verdicts(values, own_curves=None):
         for (s, p, m), x in values.items()
     ]
     table, found = Table(rows, PROPOSED), {}
-    for figure, judge in claims.JUDGES.items():
-        drawn = curves() if own_curves is None else own_curves
-        for verdict in judge(table, drawn) if figure in ("fig06", "fig07") else judge(table):
+    drawn = curves() if own_curves is None else own_curves
+    for figure in system.GROUPS:
+        trained = figure in ("fig06", "fig07")
+        judge = getattr(learning if trained else sweeps, figure)
+        for verdict in judge(table, drawn) if trained else judge(table):
             found[verdict.claim] = verdict.verdict
     return found
 

@@ -14,7 +14,7 @@ from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE, ONLY_CALIBRATED
 from runs.reproductions import robust as system
 from runs.reproductions.robust import claims as verdicts
 from runs.reproductions.robust import expected, measuring, plots, scenarios
-from runs.reproductions.robust.claims import convergence, energies, limits
+from runs.reproductions.robust.claims import convergence, energy, limits
 from runs.solve import published_distances_m
 
 CONFIG = {"scale": "smoke", "seed": 0, "num_seeds": None}
@@ -46,7 +46,7 @@ def test_positions():
 @pytest.mark.parametrize(("network", "spent"), expected.LOCAL_ENERGY_J.items())
 def test_energy_of_local_execution(network, spent):
     """kappa c fmax^2 at m = M: 0.8 (1.4214 / 7.1037) 1.2^2, 2.8 (23.1064 / 307.6753) 0.8^2."""
-    found = energies.local_energy(network)
+    found = energy.local_energy(network)
     assert found.verdict == HOLDS and found.measured == pytest.approx(spent, abs=5e-5)
 
 
@@ -127,7 +127,7 @@ def sweep_rows(scale):
 
 def test_claims_of_figure_14():
     required = [{"deadline_ms": 120.0, "least_bandwidth_mhz": x} for x in (28.6, 34.6)]
-    found = {v.claim: v for v in energies.fig14(sweep_rows(1.0), required)}
+    found = {v.claim: v for v in energy.fig14(sweep_rows(1.0), required)}
     saving = found["fig. 14a: saving at 0.08 less saving at 0.04"]
     assert saving.verdict == HOLDS and saving.measured == pytest.approx(5.583, abs=1e-3)
     assert found["fig. 14a: above the worst case at risk 0.02"].verdict == ONLY_CALIBRATED
@@ -135,7 +135,7 @@ def test_claims_of_figure_14():
     assert change.verdict == HOLDS and change.measured == pytest.approx(-28.6)
     assert found["abstract: saving at risk 0.06"].verdict == NOT_COMPARABLE
     assert not any("held-out" in name for name in found)
-    steep = {v.claim: v for v in energies.fig14(sweep_rows(2.0), required)}
+    steep = {v.claim: v for v in energy.fig14(sweep_rows(2.0), required)}
     assert steep["fig. 14a: saving at 0.08 less saving at 0.04"].verdict == FAILS
 
 

@@ -19,7 +19,7 @@ from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE, groups, sweeps
 from runs.reproductions import vehicular as system
 from runs.reproductions.judging import Table
 from runs.reproductions.vehicular import measuring, plots, scenarios, training
-from runs.reproductions.vehicular.claims.resources import LATENCY_GAINS
+from runs.reproductions.vehicular.claims.sweeps import LATENCY_GAINS
 from runs.reproductions.vehicular.scenarios import (
     BANDWIDTHS_MHZ,
     CORES,

@@ -29,7 +29,8 @@ from functools import partial
 
 from runs.reproductions import Reproduction
 from runs.reproductions.judging import Table
-from runs.reproductions.partitioning import claims, plots
+from runs.reproductions.partitioning import plots
+from runs.reproductions.partitioning.claims import learning, sweeps
 from runs.reproductions.partitioning.measuring import measured
 from runs.reproductions.partitioning.scenarios import PROPOSED, families
 from runs.settings import Config
@@ -58,7 +59,7 @@ def reproduce(figure: str, config: Config) -> Reproduction:
     table = Table(rows, PROPOSED)
     curves = {name: curve for group in found for name, curve in group.curves.items()}
     if figure in ("fig06", "fig07"):
-        verdicts = claims.JUDGES[figure](table, curves)
+        verdicts = getattr(learning, figure)(table, curves)
         drawing = plots.draw_training(curves, rows) if figure == "fig06" else None
         drawing = drawing or plots.draw_settings(curves, rows)
         return Reproduction(plots.curve_rows(curves), verdicts, drawing)
@@ -69,7 +70,7 @@ def reproduce(figure: str, config: Config) -> Reproduction:
         for place in points
     }
     data = plots.figure_rows(figure, rows, places)
-    return Reproduction(data, claims.JUDGES[figure](table), plots.draw(figure, data))
+    return Reproduction(data, getattr(sweeps, figure)(table), plots.draw(figure, data))
 
 
 fig06, fig07, fig08, fig09, fig10, fig11, fig12, fig13 = (

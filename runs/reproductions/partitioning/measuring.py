@@ -18,7 +18,6 @@ from jaxenv.environment import Environment
 from jaxenv.partitioning import Partitioning
 from runs import evaluate as evaluation
 from runs import tables
-from runs.jobs import Job
 from runs.reproductions import groups, preset, sweeps
 from runs.reproductions.partitioning import training
 from runs.reproductions.partitioning.scenarios import (
@@ -26,7 +25,6 @@ from runs.reproductions.partitioning.scenarios import (
     OVER,
     PRESETS,
     PROPOSED,
-    SETTINGS,
     SLACK,
     families,
 )
@@ -110,48 +108,26 @@ def compared_rows(
 
 def measured(config: Config, group: str) -> groups.Measured:
     """A group's measurements, and its training curves by name."""
-    run = run_settings if group == "settings" else partial(run_sweep, group=group)
-    return groups.measured_group(config, f"partitioning/{group}", run)
+    return groups.measured_group(config, f"partitioning/{group}", partial(run_group, group=group))
 
 
-def run_sweep(config: Config, path: Path, group: str) -> groups.Measured:
+def run_group(config: Config, path: Path, group: str) -> groups.Measured:
     """Trains and measures a group."""
     plan = training.schedule(config, group)
+    key = evaluation.evaluation_key(config | {"eval_seed": config.get("eval_seed", 0)})
     rows, curves = [], {}
     for sizes, places in families(group):
         own = preset(PRESETS[PROPOSED])
         options = own["env"] | groups.given(config, "env", own["env"]["name"]) | sizes
         env, params = build_env(config | {"env": options})
-        learned = {
-            name: training.train_learner(config, path, name, plan, sizes, places)
-            for name in training.learners_of(config, group, env)
-        }
-        key = evaluation.evaluation_key(config | {"eval_seed": config.get("eval_seed", 0)})
+        if group == "settings":
+            learned = training.train_settings(config, path, plan)
+        else:
+            learned = {
+                name: training.train_learner(config, path, name, plan, sizes, places)
+                for name in training.learners_of(config, group, env)
+            }
         more, terms = measure(env, params, places, learned, key, plan)
         rows += more + compared_rows(places, terms)
         curves |= {name: one.curves[0] for name, one in learned.items()}
     return groups.Measured(rows, curves)
-
-
-def run_settings(config: Config, path: Path) -> groups.Measured:
-    """Trains the proposed learner with every setting of figure 7, once with each; measures all."""
-    plan = training.schedule(config, "settings")
-    jobs: dict[str, Job] = {}
-    of_variant = {}
-    for variant, agent in SETTINGS.items():
-        folder = groups.training_folder(path, variant)
-        job = training.job_of(config, folder, PROPOSED, plan, variant, {}, agent)
-        of_variant[variant] = repr((job.learner, job.hp))
-        if jobs.setdefault(of_variant[variant], job) is not job:
-            folder.rmdir()
-    learned = {
-        name: training.Trained(run.job.env, run.policies, False, [training.curve_of(run.job)])
-        for name, run in groups.trained_together(jobs).items()
-    }
-    (_, places), *_ = families("settings")
-    job = next(iter(jobs.values()))
-    named = {variant: learned[name] for variant, name in of_variant.items()}
-    key = evaluation.evaluation_key(config | {"eval_seed": config.get("eval_seed", 0)})
-    rows, terms = measure(job.env, job.params, places, named, key, plan)
-    rows += compared_rows(places, terms)
-    return groups.Measured(rows, {variant: one.curves[0] for variant, one in named.items()})

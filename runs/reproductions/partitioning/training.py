@@ -19,8 +19,15 @@ from runs.jobs import Job
 from runs.policies import policies_of
 from runs.reproductions import preset, trained, training_job
 from runs.reproductions.curves import binned_metrics, until_final
-from runs.reproductions.groups import as_given, given, inherited, trained_apart, training_folder
-from runs.reproductions.partitioning.scenarios import PRESETS, PROPOSED, REWARD
+from runs.reproductions.groups import (
+    as_given,
+    given,
+    inherited,
+    trained_apart,
+    trained_together,
+    training_folder,
+)
+from runs.reproductions.partitioning.scenarios import PRESETS, PROPOSED, REWARD, SETTINGS
 from runs.reproductions.sweeps import Point, stacked
 from runs.settings import Config, build_env, build_learner
 
@@ -160,6 +167,23 @@ def train_learner(
         jobs = [dataclasses.replace(jobs[0], params=randomized(jobs[0].params, places))]
     policies = trained_apart(jobs) if alone else policies_of(jobs[0].learner, trained(jobs))
     return Trained(jobs[0].env, policies, alone, [curve_of(job) for job in jobs])
+
+
+def train_settings(config: Config, folder: Path, plan: Schedule) -> dict[str, Trained]:
+    """The proposed learner with every setting of figure 7; equal ones are trained once."""
+    jobs: dict[str, Job] = {}
+    of_variant = {}
+    for variant, agent in SETTINGS.items():
+        path = training_folder(folder, variant)
+        job = job_of(config, path, PROPOSED, plan, variant, {}, agent)
+        of_variant[variant] = repr((job.learner, job.hp))
+        if jobs.setdefault(of_variant[variant], job) is not job:
+            path.rmdir()
+    learned = {
+        name: Trained(run.job.env, run.policies, False, [curve_of(run.job)])
+        for name, run in trained_together(jobs).items()
+    }
+    return {variant: learned[name] for variant, name in of_variant.items()}
 
 
 def _workers_of(learner: str, points: int) -> Config:

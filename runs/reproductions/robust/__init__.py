@@ -27,16 +27,16 @@ violations. ``smoke`` takes some minutes on 2 cores: fewer samples, no held-out 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
 from runs.reproductions import Reproduction
 from runs.reproductions.robust import expected, measuring, plots
-from runs.reproductions.robust.claims import convergence, energies, limits
+from runs.reproductions.robust.claims import convergence, energy, limits
 from runs.reproductions.robust.scenarios import NETWORKS, PROFILES, SEEDS, Cell, grid, plan_of
 from runs.settings import Config
 from runs.solve import PUBLISHED_MHZ
-from runs.tables import Row
 
 ALTERNATED = ("least_bandwidth_mhz", "gap", "algorithm2_j", "algorithm2_excess_pct")
 
@@ -101,7 +101,7 @@ def fig12(config: Config) -> Reproduction:
         ]
     )
     data = measuring.pooled(rows, ALTERNATED)
-    return Reproduction(data, energies.fig12(rows), plots.fig12(data))
+    return Reproduction(data, energy.fig12(rows), plots.fig12(data))
 
 
 def _sweeps(network: str, seeds: Sequence[int]) -> list[Cell]:
@@ -115,32 +115,19 @@ def _sweeps(network: str, seeds: Sequence[int]) -> list[Cell]:
     return list(dict.fromkeys(cells))
 
 
-def _energies(config: Config, network: str) -> tuple[list[Row], list[Row], list[Row]]:
-    """Rows of the sweeps, rows of the required bandwidth over 20 seeds, and their means."""
+def sweeps(network: str, config: Config) -> Reproduction:
+    """Figure 13 or 14: energy over the risk and over the deadline, and the required bandwidth."""
     plan = plan_of(config)
     rows = measuring.measured(_sweeps(network, SEEDS + plan.held_out))
-    required = grid(
-        network,
-        "literal",
-        12,
-        range(20),
-        expected.SWEEP_MHZ[network],
-        expected.IMPOSSIBLE_MS[network],
-        0.02,
-    )
-    return rows, measuring.measured(required, alternating=False), measuring.pooled(rows, ALTERNATED)
+    bandwidth, deadlines = expected.SWEEP_MHZ[network], expected.IMPOSSIBLE_MS[network]
+    cells = grid(network, "literal", 12, range(20), bandwidth, deadlines, 0.02)
+    required = measuring.measured(cells, alternating=False)
+    data = measuring.pooled(rows, ALTERNATED)
+    judge = {"alexnet": energy.fig13, "resnet152": energy.fig14}[network]
+    return Reproduction(data, judge(rows, required), plots.sweeps(data, network))
 
 
-def fig13(config: Config) -> Reproduction:
-    """AlexNet: energy over the risk and over the deadline."""
-    rows, required, data = _energies(config, "alexnet")
-    return Reproduction(data, energies.fig13(rows, required), plots.sweeps(data, "alexnet"))
-
-
-def fig14(config: Config) -> Reproduction:
-    """ResNet152: energy over the risk and over the deadline."""
-    rows, required, data = _energies(config, "resnet152")
-    return Reproduction(data, energies.fig14(rows, required), plots.sweeps(data, "resnet152"))
+fig13, fig14 = partial(sweeps, "alexnet"), partial(sweeps, "resnet152")
 
 
 def gap(config: Config) -> Reproduction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -57,11 +58,8 @@ def measure(
         for name, policy in bar:
             bar.set_description(f"evaluate {name}, {scenario}")
             carried = bound if limits is None else None
-            terms = evaluate(
-                *(env, params, policy, key, episodes, carried),
-                chunk=episodes,
-                seeds=name in learned,
-            )
+            how = {"chunk": episodes, "seeds": name in learned}
+            terms = evaluate(env, params, policy, key, episodes, carried, **how)
             limits = limits or terms.bound
             terms = terms.replace(bound=limits)
             rows += tables.policy_rows(scenario, name, env.metrics, terms, bound.metric)
@@ -74,10 +72,9 @@ def compared_rows(scenario: str, policy: str, terms: EpisodeTerms) -> list[table
     reward = np.atleast_2d(np.asarray(terms.numerator["reward"], np.float64))
     limit = np.asarray(terms.bound[0], np.float64)
     seeds, episodes = reward.shape
+    variance = np.var(reward, axis=1, ddof=min(1, episodes - 1))
     values = {
-        scenarios.DEVIATION: float(
-            np.sqrt(np.mean(np.var(reward, axis=1, ddof=min(1, episodes - 1))))
-        ),
+        scenarios.DEVIATION: float(np.sqrt(np.mean(variance))),
         scenarios.SLACK: float(((limit - reward) / np.abs(limit)).min()),
     }
     return [
@@ -89,20 +86,10 @@ def compared_rows(scenario: str, policy: str, terms: EpisodeTerms) -> list[table
 def run_training(config: Config, path: Path) -> Measured:
     """Trains every learner where the scale says, and measures all policies everywhere."""
     plan = training.schedule(config)
-    jobs = {
-        (scenario, name): training.job_of(
-            *(
-                config,
-                training.folder_of(path, scenario, name),
-                scenario,
-                name,
-                plan,
-                plan.num_seeds,
-            )
-        )
-        for scenario in plan.trained
-        for name in training.learners(config)
-    }
+    jobs = {}
+    for scenario, name in itertools.product(plan.trained, training.learners(config)):
+        folder = training.folder_of(path, scenario, name)
+        jobs[scenario, name] = training.job_of(config, folder, scenario, name, plan, plan.num_seeds)
     runs = trained_together(jobs)
     baselines = agents_registry.usual_baselines("services")
     rows = []
@@ -133,13 +120,10 @@ def run_temperature(config: Config, path: Path) -> Measured:
     for (scenario, place), run in runs.items():
         policies = both({scenarios.HISPER: run.policies})
         own = measure(config, scenario, policies, (scenarios.RANDOM,), plan.eval_episodes)
-        share = training.entropy_share(run)
+        low, mean, high = training.entropy_share(run)
         rows += [row | {"scenario": place} for row in own]
-        rows.append(
-            evaluation_row(
-                place, scenarios.HISPER + scenarios.SAMPLED, scenarios.ENTROPY, "1", share
-            )
-        )
+        sampled, shares = scenarios.HISPER + scenarios.SAMPLED, (mean, low, high)
+        rows.append(evaluation_row(place, sampled, scenarios.ENTROPY, "1", shares))
     for scenario in plan.swept:
         baselines = agents_registry.usual_baselines("services")
         rows += measure(config, scenario, {}, baselines, plan.eval_episodes)

@@ -77,10 +77,8 @@ class Curve:
 def schedule(config: Config) -> Schedule:
     """What the configuration gives, else the scale's own."""
     own = SCHEDULES[config["scale"]]
-    return dataclasses.replace(
-        as_given(own, config),
-        sweep_seeds=config.get("num_seeds") or own.sweep_seeds,
-    )
+    sweep_seeds = config.get("num_seeds") or own.sweep_seeds
+    return dataclasses.replace(as_given(own, config), sweep_seeds=sweep_seeds)
 
 
 def learners(config: Config) -> tuple[str, ...]:
@@ -183,7 +181,7 @@ def steps_to_final(one: Curve, share: float = 0.05) -> np.ndarray:
 
 
 def entropy_share(run: Run) -> tuple[float, float, float]:
-    """Mean, least and highest entropy of the seeds, in shares of the uniform policy's."""
+    """Least, mean and highest entropy of the seeds, in shares of the uniform policy's."""
     rows = tables.read_csv(run.job.folder / "metrics.csv")
     last = 0.9 * max(int(row["update"]) for row in rows)
     by_seed: dict[str, list[float]] = {}
@@ -191,7 +189,7 @@ def entropy_share(run: Run) -> tuple[float, float, float]:
         if int(row["update"]) >= last:
             by_seed.setdefault(row["seed"], []).append(float(row["entropy"]))
     values = np.array([np.mean(own) for own in by_seed.values()]) / uniform_entropy(run.job)
-    return float(values.mean()), float(values.min()), float(values.max())
+    return float(values.min()), float(values.mean()), float(values.max())
 
 
 def uniform_entropy(job: Job) -> float:

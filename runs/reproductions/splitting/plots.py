@@ -175,7 +175,8 @@ def learning(found: dict[str, Setting]) -> Any:
         for colour, (name, setting) in zip(COLOURS, found.items(), strict=False):
             updates, curves = curves_of(setting.progress, metric)
             ax.plot(updates, curves.mean(axis=0), color=colour, label=TITLES[name])
-            ax.fill_between(updates, *_range(curves), color=colour, alpha=0.2, linewidth=0)
+            low, high = curves.min(axis=0), curves.max(axis=0)
+            ax.fill_between(updates, low, high, color=colour, alpha=0.2, linewidth=0)
         ax.set_xlabel("update")
         ax.set_ylabel(label)
     for colour, (name, setting) in zip(COLOURS, found.items(), strict=False):
@@ -202,7 +203,3 @@ def _draw_policies(ax: Any, setting: Setting) -> None:
         ax.scatter(outage, saving, size, c=faces, marker=marker, edgecolors=colour, zorder=2)
     ax.axhline(setting.dual.bound_pct, color="black", linestyle="--", linewidth=1)
     ax.axvline(100 * float(setting.params.outage_eps), color="grey", linewidth=0.8)
-
-
-def _range(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    return curves.min(axis=0), curves.max(axis=0)

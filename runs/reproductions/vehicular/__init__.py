@@ -29,20 +29,18 @@ from runs.reproductions import Reproduction, Verdict
 from runs.reproductions.groups import measured_group
 from runs.reproductions.judging import Table
 from runs.reproductions.vehicular import plots
-from runs.reproductions.vehicular.claims import demand, resources, training
+from runs.reproductions.vehicular.claims import learning, sweeps
 from runs.reproductions.vehicular.measuring import run_group
 from runs.reproductions.vehicular.scenarios import FIGURES, points
 from runs.reproductions.vehicular.training import Curves
 from runs.settings import Config
 
-CLAIMS = {"cores": resources, "bandwidth": resources, "mix": demand, "scale": demand}
-
 
 def judge(group: str, table: Table, curves: Curves | None = None) -> dict[str, list[Verdict]]:
     """The verdicts of a group's claims, by figure."""
     if group == "training":
-        return training.judge(table, curves)
-    return {figure: getattr(CLAIMS[group], figure)(table) for figure in FIGURES[group]}
+        return learning.judge(table, curves)
+    return {figure: getattr(sweeps, figure)(table) for figure in FIGURES[group]}
 
 
 def reproduce(figure: str, config: Config) -> Reproduction:

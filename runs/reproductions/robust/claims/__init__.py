@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from runs.reproductions import FAILS, HOLDS, NOT_COMPARABLE, ONLY_CALIBRATED, Verdict
+from runs.reproductions import FAILS, HOLDS, ONLY_CALIBRATED, Verdict
 from runs.reproductions.judging import extent, slashed, verdict
 from runs.reproductions.robust.scenarios import PROFILES
 
@@ -65,7 +65,13 @@ def table(
     The verdict's number is the measured one, or the largest deviation where there are several.
     allowed: the tolerance of an expected number, to which half a unit of its last digit is added.
     """
-    off = deviations(measured, expected, allowed, digits)
+    half = 0.5 * 10.0**-digits * (1 + 1e-9)
+    off = []
+    for value, target in zip(measured, expected, strict=True):
+        if target is None:
+            off.append(math.inf if math.isfinite(value) else 0.0)
+        else:
+            off.append(abs(value - target) / (allowed(target) + half))
     alone = len(measured) == 1
     return verdict(
         f"expected values: {name}",
@@ -77,23 +83,6 @@ def table(
         if alone
         else f"{slashed(measured, digits + 1)}; measured: largest deviation in tolerances",
     )
-
-
-def deviations(
-    measured: Sequence[float],
-    expected: Sequence[float | None],
-    allowed: Callable[[float], float],
-    digits: int,
-) -> list[float]:
-    """Distances from the expected numbers in units of their tolerances."""
-    half = 0.5 * 10.0**-digits * (1 + 1e-9)
-    off = []
-    for value, target in zip(measured, expected, strict=True):
-        if target is None:
-            off.append(math.inf if math.isfinite(value) else 0.0)
-        else:
-            off.append(abs(value - target) / (allowed(target) + half))
-    return off
 
 
 def energies(name: str, measured: Sequence[float], expected: Sequence[float | None]) -> Verdict:
@@ -110,8 +99,3 @@ def percentages(
     """A table of percentages."""
     tolerance = f"% within {points:g} point{'' if points == 1 else 's'}"
     return table(name, measured, expected, tolerance, lambda x: points, digits=1)
-
-
-def unknown(name: str, paper: str, expected: str, measured: float | None, why: str) -> Verdict:
-    """A claim that cannot be tested."""
-    return verdict(name, paper, expected, measured, NOT_COMPARABLE, why)

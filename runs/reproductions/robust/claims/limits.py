@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from runs.reproductions import Verdict
-from runs.reproductions.judging import slashed
+from runs.reproductions import NOT_COMPARABLE, Verdict
+from runs.reproductions.judging import slashed, verdict
 from runs.reproductions.robust import expected
-from runs.reproductions.robust.claims import fact, table, unknown
+from runs.reproductions.robust.claims import fact, table
 from runs.reproductions.robust.scenarios import LABELS, PROFILES, mean, pick
 from runs.tables import Row
 
@@ -205,11 +205,12 @@ def violation(rows: list[Row]) -> list[Verdict]:
         if a["violation_worst"] > 0 and b["violation_worst"] > 0
     ]
     found.append(
-        unknown(
+        verdict(
             "fig. 13c, 14c: larger for larger deadlines",
             "yes",
             "",
             float(10 ** max(sweep)) if sweep else None,
+            NOT_COMPARABLE,
             "the paper's measured times are not published and the variance is constant in f here, "
             "so a tight deadline is missed as often whatever its length; measured: largest factor "
             "between two deadlines at risk 0.08, heavygamma",

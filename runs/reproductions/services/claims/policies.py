@@ -242,9 +242,9 @@ def temperature(table: Table, places: Sequence[str]) -> list[Verdict]:
         greedy = swept(scenarios.REWARD, scenarios.HISPER)
         failures, entropy = swept(scenarios.FAILURE), swept(scenarios.ENTROPY)
         text = (
-            f"alpha {listed(alphas)}: reward sampled {listed(reward)}, greedy {listed(greedy)}, delay"
-            f" {listed(delay)} s, failures {listed(failures)} %, entropy {listed(entropy)} of the"
-            " uniform policy's"
+            f"alpha {listed(alphas)}: reward sampled {listed(reward)}, greedy {listed(greedy)},"
+            f" delay {listed(delay)} s, failures {listed(failures)} %, entropy {listed(entropy)}"
+            " of the uniform policy's"
         )
         found += [
             verdict(

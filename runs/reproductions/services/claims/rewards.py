@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -59,7 +59,7 @@ def fig07(table: Table, curves: Mapping[tuple[str, str], Curve]) -> list[Verdict
 def _rewards(table: Table, place: str, preset: str, agents: int) -> list[Verdict]:
     panel = "fig07a" if agents == 8 else "fig07e"
 
-    mean, rewards = (partial(of, place, REWARD) for of in (table.mean, table.text))
+    mean, rewards = partial(table.mean, place, REWARD), partial(table.text, place, REWARD)
     ranked = (BOUND, DESCENT, GREEDY, PRICES, HEURISTIC, RANDOM)
     measured = [name for name in (*LEARNED, *BASELINES) if table.has(place, name)]
     measured += [name + SAMPLED for name in LEARNED if table.has(place, name + SAMPLED)]
@@ -106,10 +106,8 @@ def _rewards(table: Table, place: str, preset: str, agents: int) -> list[Verdict
             "HISPER highest, Random lowest",
             "HISPER above all, Random below all of the paper's policies",
             REWARD,
-            (
-                _highest(HISPER, PUBLISHED, mean)
-                and _highest(RANDOM, PUBLISHED, lambda name: -mean(name))
-            ),
+            mean(HISPER) > max(map(mean, PUBLISHED[1:]))
+            and mean(RANDOM) < min(map(mean, PUBLISHED[:-1])),
             rewards(PUBLISHED),
         ),
         judged(
@@ -364,7 +362,3 @@ def _degrades(table: Table, preset: str) -> Verdict:
         gap(many) > gap(few),
         f"gap {100 * gap(few):.3g} % with 8 agents, {100 * gap(many):.3g} % with 10",
     )
-
-
-def _highest(name: str, names: Sequence[str], value: Callable[[str], float]) -> bool:
-    return all(value(name) > value(other) for other in names if other != name)

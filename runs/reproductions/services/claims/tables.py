@@ -19,7 +19,6 @@ def accuracy_table(
     """Figures 4 and 5; table: accuracy ``[scales, seconds, models]``."""
     least, most = float(table.min()), float(table.max())
     exact = np.allclose((least, most), extremes, rtol=1e-9, atol=0)
-    falls = falls_along_both(table)
     return [
         verdict(
             f"{figure}: the accuracy of {service} ranges from {extremes[0]} to {extremes[1]}",
@@ -34,7 +33,7 @@ def accuracy_table(
             "falls",
             "strictly, along both axes, for every model",
             None,
-            falls,
+            falls_along_both(table),
             f"{table.shape[0]} scales, {table.shape[1]} values of the {second},"
             f" {table.shape[2]} models",
         ),

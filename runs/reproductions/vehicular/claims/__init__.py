@@ -9,18 +9,10 @@ Judgements compare means; the interval given with a verdict is that of the numbe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from runs.reproductions.judging import Table
 from runs.reproductions.vehicular.scenarios import NOT_LOOKING_AHEAD
-
-LOCAL_MARGIN = 1.05
-
-
-def best(
-    least: Callable[..., float], table: Table, scenario: str, metric: str, rivals: Sequence[str]
-) -> float:
-    return least(table.mean(scenario, metric, rival) for rival in rivals)
 
 
 def text(

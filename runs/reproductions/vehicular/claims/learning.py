@@ -20,11 +20,11 @@ def judge(table: Table, curves: Curves | None) -> dict[str, list[Verdict]]:
     """The verdicts of figures 3 and 4; without a training those on the policy."""
     if curves is None:
         return {"fig04": final_policy(table)}
-    fig03, *fig04 = learning(curves)
+    fig03, *fig04 = rising(curves)
     return {"fig03": [fig03], "fig04": [*fig04, *final_policy(table)]}
 
 
-def learning(training: Curves) -> list[Verdict]:
+def rising(training: Curves) -> list[Verdict]:
     """Last tenth of training against the first tenth: reward, then success and latency."""
     curves = {
         "fig03: the reward rises": ("reward", training.reward, 1, "s"),
