@@ -399,7 +399,7 @@ def test_scenarios_of_two_lengths_are_refused():
 
 def test_environment_and_simulation_meet_the_same_slots():
     """Stepping the environment equals `simulate`, draws and all; blocks of draws are crossed."""
-    for contexts, observed in (("independent", "now"), ("markov", "late")):
+    for contexts, observed in (("independent", "late"), ("markov", "now")):
         env = Splitting(
             num_slots=600, burn_in=0, chunk_slots=300, contexts=contexts, observed=observed
         )
@@ -489,13 +489,19 @@ def test_observation_and_rewards():
     reward = priced.transition(state, jnp.int32(0), params)[2]
     np.testing.assert_allclose(reward, -(energy + 2 * 0.08), rtol=1e-5)
     np.testing.assert_allclose(env.reward_unit(params), 20 * 1.35671297, rtol=1e-6)
-    assert "mean_cost_j" in [metric.name for metric in priced.metrics]
+    info |= {"saved_energy_j": 0.4, "full_local_energy_j": 1.6, "outage": 0.25}
+    found = {m.name: m.scale * info[m.of] / info.get(m.over, 1) for m in priced.metrics}
+    seen = [info[name] for name in ("energy_j", "delay_s", "cost_j")]
+    names = ("energy_saving", "mean_energy_j", "mean_delay_s", "outage", "mean_cost_j")
+    assert found == dict(zip(names, (25, *seen[:2], 25, seen[2]), strict=True))
 
 
 def test_the_second_action_form_decides_the_rate():
     env, params = jaxenv.make("splitting", action_mode="split_rate")
     state = env.reset(jax.random.key(0), params)[1]
-    for place, power in ((0.0, 0.010), (1.0, 0.100)):
+    box = env.action_space.spaces[1]
+    assert (box.low, box.high) == (0, 1)
+    for place, power in ((0.0, 0.010), (1.0, 0.100), (1.5, 0.100)):
         info = env.transition(state, (jnp.int32(5), jnp.float32(place)), params)[5]
         np.testing.assert_allclose(info["power_w"], power, rtol=1e-5)
         assert info["split"] == 5

@@ -14,7 +14,7 @@ from agents.baselines.vehicular import task_lower_bound_s
 from allocators import insga
 from jaxenv.physics import arrivals
 from jaxenv.testing import check_environment
-from jaxenv.vehicular import DELIVERER, HELPER, IDLE, UPLOAD, Vehicular
+from jaxenv.vehicular import DELIVERER, HELPER, IDLE, SUCCESS, UPLOAD, Vehicular
 from tests.oracles import vehicular as oracle
 from tests.scenarios import check_leaves_are
 
@@ -398,6 +398,8 @@ def test_every_submitted_task_ends_once(random_play):
         assert failures + successes == summary["num_tasks"]
         assert summary["success_rate"] == pytest.approx(successes / due.sum())
         assert log["info"]["tasks_succeeded"].sum() == successes
+        finished = log["info"]["finished"]
+        assert (finished["decision"][~finished["mask"]] == -1).all()
 
 
 def test_no_task_beats_the_capacity_bound(random_play):
@@ -466,6 +468,36 @@ def test_local_always_succeeds_in_the_time_of_its_work(kkt):
         np.testing.assert_allclose(latency_s, gflop[network] / 2 / 4, rtol=1e-5)
         np.testing.assert_allclose(latency_s, flops[network] / 8e9, rtol=1e-12)
         np.testing.assert_array_equal(cost_s, latency_s)
+
+
+def test_the_unit_of_the_reward_is_the_mean_time_of_local():
+    """564 GFLOP of VGG-16 at half the work and 5 GFLOP/s; of a mix, as often as it says."""
+    env, params = jaxenv.make("vehicular", vehicle_flops_range=(4e9, 6e9))
+    np.testing.assert_allclose(env.reward_unit(params), 564.001 / 2 / 5, rtol=1e-5)
+    mixed = params.replace(mix=jnp.float32([2, 1, 1]))
+    gflop = (2 * 26.329 + 564.001 + 150.721) / 4
+    np.testing.assert_allclose(env.reward_unit(mixed), gflop / 2 / 5, rtol=1e-5)
+    beyond = jnp.arange(9) >= params.num_layers[:, None]
+    padded = mixed.replace(layer_flops=jnp.where(beyond, 1e12, mixed.layer_flops))
+    assert env.reward_unit(padded) == env.reward_unit(mixed)
+
+
+def test_slots_in_which_nothing_happens_take_no_turns():
+    """Local of 56.4 s is one turn of a projection; three from the only slot with arrivals: to its
+    end, to that of the task and to that of slot 56."""
+    options = {"num_rsus": 1, "num_vehicles": 1, "arrival_probability": 1.0, "max_steps": 1}
+    env, params = jaxenv.make("vehicular", max_slots=100, **options)
+
+    @jax.jit
+    def run(params):
+        state = env.reset_env(jax.random.key(0), params)
+        projected = env.project(env.submit(state, params, 0, 0, 9, 9), params, jnp.array([True]))
+        return projected, env.step_env(state.key, state, env.encode(0, 0, 9, 9), params)
+
+    projected, (_, reward, _, info) = run(params)
+    assert projected.turns == 1 and projected.outcome[0] == SUCCESS
+    assert info["turns"] == 3 and info["elapsed_slots"] == 57
+    np.testing.assert_allclose(reward, -564.001 / 2 / 5, rtol=1e-5)
 
 
 def test_two_policies_meet_the_same_coins(kkt):
@@ -540,6 +572,9 @@ def test_frequencies_of_arrivals_and_networks():
         assert unit.min() >= 0 and unit.max() <= 1
         assert abs(unit.mean() - 1 / 2) < 4 * np.sqrt(1 / 12 / unit.size)
         assert abs(unit.var() - 1 / 12) < 4 * np.sqrt((1 / 80 - 1 / 144) / unit.size)
+    draws = (state.draws.position_m, state.draws.speed_mps, state.draws.power_dbm)
+    between = np.corrcoef([np.ravel(values) for values in draws])
+    assert np.abs(between - np.eye(3)).max() < 4 / np.sqrt(asking.size)
 
 
 def test_rows_of_a_trace_are_drawn_where_an_episode_fits():
