@@ -113,6 +113,7 @@ def test_the_configuration_names_every_setting():
     assert params.block_flops.sum() == 446_568_320
 
 
+@pytest.mark.quick
 def test_the_published_scenario():
     """Rates of 0.8 to 2 MB/s, clocks in Gcycle/s."""
     _, params = jaxenv.make("partitioning")

@@ -38,6 +38,7 @@ V1 = (["alexnet"] * 3, [50.0, 100.0, 200.0], 3.0, 0.18, 0.02)
 V3 = (["alexnet"] * 2, [80.0, 160.0], 2.0, 0.2, 0.04)
 
 
+@pytest.mark.quick
 def test_the_published_scenario():
     """AlexNet and ResNet152: 10 and 30 MHz for 12 devices, deadlines in ms."""
     env, params = jaxenv.make("robust")
@@ -191,19 +192,24 @@ def test_where_no_draw_is_feasible_the_first_one_stays():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), found, first)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_the_first_feasible_draw_is_the_one(seed):
-    """Beside a padded device, in a band for which some draws are feasible."""
+@pytest.mark.quick
+def test_the_first_feasible_draw_is_the_one():
+    """Beside a padded device, in a band for which few draws are feasible; else the first one."""
     env = Robust(max_devices=2)
     params = env.default_params().replace(num_devices=jnp.int32(1))
     params = params.replace(bandwidth_per_device_mhz=params.bandwidth_per_device_mhz * 0.3)
-    key = jax.random.key(seed)
-    draws = jax.vmap(lambda key: env._draw(key, params))(jax.random.split(key, NUM_DRAWS))
-    least = np.asarray(jax.vmap(robust.bmin_table)(draws))[:, 0].min(axis=-1)
-    feasible = least <= np.asarray(draws.B)
-    assert feasible.any() and not feasible.all()
-    expected = jax.tree.map(lambda x: x[np.argmax(feasible)], draws)
-    found = env.sample_instance(key, params)
+
+    @jax.jit
+    @jax.vmap
+    def run(key):
+        draws = jax.vmap(lambda key: env._draw(key, params))(jax.random.split(key, NUM_DRAWS))
+        least = jax.vmap(robust.bmin_table)(draws)[:, 0].min(axis=-1)
+        return draws, least <= draws.B, env.sample_instance(key, params)
+
+    draws, feasible, found = jax.device_get(run(jax.random.split(jax.random.key(0), 16)))
+    first = feasible.argmax(axis=1)
+    assert first.max() > 0 and feasible.any(axis=1).mean() > 0.5
+    expected = jax.tree.map(lambda x: x[np.arange(16), first], draws)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), found, expected)
 
 
@@ -419,6 +425,7 @@ def test_bad_scenarios_are_refused_in_one_line(options, message):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.quick
 def test_measured_links_take_the_place_of_distances(tmp_path):
     """At the band and the power of the measurement every device has one of the measured rates."""
     path = tmp_path / "links.csv"

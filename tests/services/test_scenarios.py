@@ -140,6 +140,7 @@ def test_the_configuration_names_every_setting():
     node |= {"services": [SMALL], "agents_per_service": [3]}
     env, params = build_env({"env": node, "precision": "float32"})
     assert (env.num_agents, env.num_servers, env.service_names) == (3, 2, ("words",))
+    assert (env.max_configs, env.max_models, env.max_delays) == (3, 2, 1)
     assert float(params.penalty) == -10
     np.testing.assert_allclose(params.model_mb, [[50, 400]])
 
@@ -147,6 +148,7 @@ def test_the_configuration_names_every_setting():
 # ---- services ----------------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 def test_the_published_scenario():
     env, params = jaxenv.make("services")
     assert (env.num_agents, env.num_servers) == (8, 16)

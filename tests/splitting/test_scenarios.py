@@ -103,6 +103,7 @@ def test_the_configuration_names_every_setting():
     assert env.num_slots == 5000 and float(params.tradeoff_v) == 2.0
 
 
+@pytest.mark.quick
 def test_the_published_scenario():
     """1.3 and 21 TFLOP/s, 10 to 100 mW, -174 dBm/Hz; the fitted energies of the paper."""
     env, params = jaxenv.make("splitting")
@@ -251,6 +252,7 @@ def test_boards_from_csv(tmp_path):
         assert words in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.quick
 def test_measured_rates_and_availability(tmp_path):
     """A rate measured at full power becomes the fading that gives it; images are still drawn."""
     system = oracle.System()

@@ -13,7 +13,7 @@ from agents.baselines import splitting as baselines
 from allocators import rate
 from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals
-from jaxenv.splitting import Slot, Splitting, simulated_metrics
+from jaxenv.splitting import Context, Queues, Slot, Splitting, simulated_metrics, updated
 from jaxenv.testing import check_environment
 from tests.oracles import splitting as oracle
 
@@ -313,12 +313,12 @@ def test_closed_loop_simulated(dtype, rtol, slow_loop):
     np.testing.assert_allclose(found["h_final"][:, 1], 1.01, rtol=1e-6)
 
 
+@pytest.mark.quick
 def test_queues_in_float32_do_not_drift():
     """Two floats hold a sum of 3000 increments as float64 does; one float is off by 1e-4."""
     env, params = scenario("float32")
     rng = np.random.default_rng(0)
     delays = rng.exponential(0.06, 3000).astype(np.float32)
-    from jaxenv.splitting import Queues, updated
 
     def step(queues, delay):
         return updated(queues, delay, jnp.float32(0.5), params), None
@@ -332,6 +332,8 @@ def test_queues_in_float32_do_not_drift():
     for increment in increments.astype(np.float32):
         plain += increment
     assert abs(plain - exact) > 1e-3
+    spare = Queues(*map(jnp.float32, (0.01, 0, 0.005, 0)))
+    assert jax.tree.leaves(updated(spare, jnp.float32(0), jnp.float32(0), params)) == [0] * 4
 
 
 # ---- draws --------------------------------------------------------------------------------------
@@ -360,6 +362,7 @@ def test_draws_have_the_published_distributions():
             assert abs(np.corrcoef(values[lag:], values[:-lag])[0, 1]) < deviations
 
 
+@pytest.mark.quick
 def test_the_ends_of_the_draws_are_finite(monkeypatch):
     """Of the least word the power is 2^-33, of the largest -ln 2^-24; without gain it is 1e-12."""
     env = Splitting()
@@ -372,6 +375,23 @@ def test_the_ends_of_the_draws_are_finite(monkeypatch):
     fresh = map(jnp.float32, (0.5, 0.5, 0.0, 0.25, 0.5))
     context = env._context(None, tuple(fresh), None, table, env.default_params())
     assert context.fading == jnp.float32(1e-12) and context.num_images == 10  # the median
+
+
+@pytest.mark.quick
+def test_a_correlated_context_by_hand():
+    """An amplitude of 2, a quarter turn on: 0.6 (1, -0.5) + 0.8 (0, 2); the share stays at 0.69."""
+    env = Splitting(contexts="markov", dtype="float64")
+    params = env.make_params(fading_correlation=0.6, availability_correlation=0.7)
+    table = arrivals.poisson_table(params.arrival_rate, env.max_images)
+    last = Context(*map(jnp.float64, (3, 1.25, 0.3)), gain=(jnp.float64(1), jnp.float64(-0.5)))
+    for stay, share in ((0.69, 0.3), (0.71, 0.9)):
+        fresh = map(jnp.float64, (0.5, 0.9, 4, 0.25, stay))
+        context = env._context(last, tuple(fresh), None, table, params)
+        np.testing.assert_allclose(context.gain, (0.6, 1.3), rtol=1e-12)
+        np.testing.assert_allclose([context.fading, context.share], [2.05, share], rtol=1e-12)
+    key_data = jax.random.key_data(jax.random.key(0))
+    drawn = env._fresh(arrivals.stream_words(key_data, jnp.int32(0)), jnp.int32(0))
+    assert len(set(map(float, drawn))) == 5
 
 
 def test_scenarios_under_one_key_meet_the_same_draws():
@@ -459,6 +479,7 @@ def test_correlated_contexts():
 # ---- actions, observations, rewards ------------------------------------------------------------
 
 
+@pytest.mark.quick
 def test_observation_and_rewards():
     env, params = jaxenv.make(
         "splitting",
@@ -484,7 +505,7 @@ def test_observation_and_rewards():
     np.testing.assert_allclose(info["full_local_energy_j"], 12 * 0.135671297, rtol=1e-6)
     np.testing.assert_allclose([after.queues.z, after.queues.h], [0.43576, 0.09], rtol=1e-5)
     np.testing.assert_allclose(info["power_w"], 0.0370133, rtol=1e-5)
-    assert not terminated and not truncated
+    assert not terminated and not truncated and (state.time, after.time) == (0, 1)
     priced = dataclasses.replace(env, reward_mode="lagrangian")
     reward = priced.transition(state, jnp.int32(0), params)[2]
     np.testing.assert_allclose(reward, -(energy + 2 * 0.08), rtol=1e-5)

@@ -109,6 +109,7 @@ def last(log):
 # ---- the scenario -----------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 def test_the_published_scenario():
     """Speeds of 36 to 72 km/h, RSUs of 12 cores of 5 GFLOP/s every 300 m."""
     env, params = jaxenv.make("vehicular")
