@@ -409,7 +409,7 @@ def test_sharing_a_model_saves_its_memory_once():
 
 @pytest.mark.quick
 def test_equality_is_in_time_and_fits():
-    """A deadline that is met to the last bit, and 128 + 8 MB into 1024 - 888 MB."""
+    """A deadline that is met to the last bit, and 128 + 8 MB into 1024 - 888 MB, but not 8 more."""
     env, params = jaxenv.make("services", model_mb=128.0, size_factor=1.0, memory_gb=1.0)
     action = np.array([(0, 0, k) for k in range(8)], np.int32)
     slot = idle_slot(env)
@@ -420,10 +420,15 @@ def test_equality_is_in_time_and_fits():
         slot.replace(deadline_s=delay, used_mb=used),
         slot.replace(deadline_s=below),
         slot.replace(used_mb=used + np.float32(2**-10)),
+        slot.replace(used_mb=used),
     ]
-    found = decided(env, params, stacked(slots), np.stack([action] * 3))
-    np.testing.assert_array_equal(found["accepted"], np.repeat([[True], [False], [False]], 8, 1))
-    np.testing.assert_array_equal(found["late"], np.repeat([[False], [True], [False]], 8, 1))
+    together = np.where(np.arange(8)[:, None] == 1, action[0], action)  # the second with the first
+    found = decided(env, params, stacked(slots), np.stack([action] * 3 + [together]))
+    alike = np.repeat([[True], [False], [False]], 8, 1)
+    np.testing.assert_array_equal(found["accepted"][:3], alike)
+    np.testing.assert_array_equal(found["late"][:3], np.repeat([[False], [True], [False]], 8, 1))
+    np.testing.assert_array_equal(found["accepted"][3], np.arange(8) != 1)
+    assert not found["late"][3].any()
 
 
 @pytest.mark.parametrize("memory_gb", [4.0, 4.8e5])
