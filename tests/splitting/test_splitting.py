@@ -452,6 +452,25 @@ def test_hundreds_of_splitting_points_are_counted():
     np.testing.assert_array_equal(found["split_hist"][:, 0, 0], np.arange(count) == count - 1)
 
 
+@pytest.mark.quick
+def test_a_simulation_by_hand():
+    """All on the device, in no time: the queues sink by 0.05 s and 0.01 in each of 20 slots."""
+    env = Splitting(num_splits=3, num_slots=20, burn_in=0, chunk_slots=5, observed="late")
+    params, key = env.make_params(z0=2.0, h0=1.0), jax.random.key(0)
+    totals, trace = jax.jit(
+        lambda params: (env.simulate(baselines.FullLocal(env), params, key), env.trace(params, key))
+    )(params)
+    found = simulated_metrics(env, totals)
+    expected = {"split_mean": 2, "split_std": 0, "z_final": 1, "h_final": 0.8, "outage": 0}
+    for name, value in (expected | {"z_mean": 1.475, "h_mean": 0.895}).items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-9, err_msg=name)
+    later = simulated_metrics(env, totals, burn_in=10)
+    np.testing.assert_allclose(later["h_mean"], 0.845, rtol=1e-5)
+    images = np.asarray(trace.num_images).reshape(4, 5).sum(axis=1)
+    local_j = float(env.costs(params).energy_j[-1])
+    np.testing.assert_allclose(totals.full_local_energy_j[:, 0, 0], images * local_j, rtol=1e-5)
+
+
 def test_correlated_contexts():
     """The same marginals; the gain's correlation squared is that of its power, and shares stay."""
     env = Splitting(contexts="markov", observed="late")
