@@ -208,6 +208,57 @@ def test_a_standing_vehicle_between_two_rsus_has_369_actions():
     np.testing.assert_array_equal(env.road(state, params, 0)[2], [4, 0, 1, 2, 3])
 
 
+# ---- one vehicle or few, by hand ---------------------------------------------------------------
+
+
+@pytest.mark.quick
+def test_an_upload_lasts_as_long_as_its_vehicle_is_in_reach():
+    """22.1 Mbit at 0.1 MHz, 260 m past the RSU: standing it is sent; at 20 m/s it is cut off in the
+    zone about 170 m, 320 m past the RSU, and counts as Local."""
+    with jax.enable_x64(True):
+        options = {"num_rsus": 1, "num_vehicles": 1, "arrival_probability": 1.0, "max_steps": 1}
+        env, params = jaxenv.make(
+            "vehicular",
+            scenario="given",
+            bandwidth_hz=1e5,
+            max_slots=200,
+            dtype="float64",
+            **options,
+        )
+        params = params.replace(initial_position_m=jnp.array([115.0]))
+
+        @jax.jit
+        @jax.vmap
+        def run(speed_mps):
+            moving = params.replace(initial_speed_mps=speed_mps[None])
+            state = env.submit(env.reset_env(jax.random.key(0), moving), moving, 0, 0, 1, 9)
+            return env.project(state, moving, jnp.array([True]))
+
+        found = run(jnp.array([0.0, 20.0]))
+        rate_bps = 1e5 * float(env.spectral_efficiency(260.0, 7.5, 1e5, params))
+    np.testing.assert_array_equal(found.outcome[:, 0], [SUCCESS, UPLOAD_FAILURE])
+    sent_s = 22.1184e6 / rate_bps + 564.001 / 60
+    np.testing.assert_allclose(found.latency_s[:, 0], [sent_s, 564.001 / 2 / 5], rtol=1e-5)
+    assert sent_s > 10 and found.slot[1] == 3
+
+
+@pytest.mark.quick
+def test_speeds_on_a_trace_by_hand():
+    """Over the next second, or over the last one where the vehicle leaves; of one row alone 0."""
+    path = np.array([[0, 500, 0], [10, 480, 5], [25, 450, 10], [45, 410, 15]])
+    active = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 0, 0]], bool)
+    leaves = {"trace_position_m": path, "trace_active": active, "trace_direction": [1, -1, 1]}
+    env, params = jaxenv.make("vehicular", num_vehicles=3, mobility="trace", **leaves)
+
+    @jax.jit
+    def speeds(params):
+        draws = env.reset_env(jax.random.key(0), params).draws
+        return jax.vmap(lambda slot: env._speeds(draws, params, slot))(jnp.arange(4))
+
+    found = np.asarray(speeds(params.replace(trace_start=jnp.int32(0))))
+    np.testing.assert_allclose(found[active], [10, 15, 30, 20, 30, 0, 20])
+
+
 # ---- given scenarios --------------------------------------------------------------------------
 
 ROWS = 48
@@ -508,54 +559,6 @@ def test_slots_in_which_nothing_happens_take_no_turns():
     assert projected.turns == 1 and projected.outcome[0] == SUCCESS
     assert info["turns"] == 3 and info["elapsed_slots"] == 57
     np.testing.assert_allclose(reward, -564.001 / 2 / 5, rtol=1e-5)
-
-
-@pytest.mark.quick
-def test_an_upload_lasts_as_long_as_its_vehicle_is_in_reach():
-    """22.1 Mbit at 0.1 MHz, 260 m past the RSU: standing it is sent; at 20 m/s it is cut off in the
-    zone about 170 m, 320 m past the RSU, and counts as Local."""
-    with jax.enable_x64(True):
-        options = {"num_rsus": 1, "num_vehicles": 1, "arrival_probability": 1.0, "max_steps": 1}
-        env, params = jaxenv.make(
-            "vehicular",
-            scenario="given",
-            bandwidth_hz=1e5,
-            max_slots=200,
-            dtype="float64",
-            **options,
-        )
-        params = params.replace(initial_position_m=jnp.array([115.0]))
-
-        @jax.jit
-        @jax.vmap
-        def run(speed_mps):
-            moving = params.replace(initial_speed_mps=speed_mps[None])
-            state = env.submit(env.reset_env(jax.random.key(0), moving), moving, 0, 0, 1, 9)
-            return env.project(state, moving, jnp.array([True]))
-
-        found = run(jnp.array([0.0, 20.0]))
-        rate_bps = 1e5 * float(env.spectral_efficiency(260.0, 7.5, 1e5, params))
-    np.testing.assert_array_equal(found.outcome[:, 0], [SUCCESS, UPLOAD_FAILURE])
-    sent_s = 22.1184e6 / rate_bps + 564.001 / 60
-    np.testing.assert_allclose(found.latency_s[:, 0], [sent_s, 564.001 / 2 / 5], rtol=1e-5)
-    assert sent_s > 10 and found.slot[1] == 3
-
-
-@pytest.mark.quick
-def test_speeds_on_a_trace_by_hand():
-    """Over the next second, or over the last one where the vehicle leaves; of one row alone 0."""
-    path = np.array([[0, 500, 0], [10, 480, 5], [25, 450, 10], [45, 410, 15]])
-    active = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 0, 0]], bool)
-    leaves = {"trace_position_m": path, "trace_active": active, "trace_direction": [1, -1, 1]}
-    env, params = jaxenv.make("vehicular", num_vehicles=3, mobility="trace", **leaves)
-
-    @jax.jit
-    def speeds(params):
-        draws = env.reset_env(jax.random.key(0), params).draws
-        return jax.vmap(lambda slot: env._speeds(draws, params, slot))(jnp.arange(4))
-
-    found = np.asarray(speeds(params.replace(trace_start=jnp.int32(0))))
-    np.testing.assert_allclose(found[active], [10, 15, 30, 20, 30, 0, 20])
 
 
 def test_two_policies_meet_the_same_coins(kkt):
