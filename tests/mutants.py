@@ -25,7 +25,7 @@ import resource
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,7 +78,7 @@ TESTS = {
     "jaxenv/physics/graphs.py": ["physics/test_graphs.py"],
     "jaxenv/physics/mobility.py": ["physics/test_mobility.py"],
     "jaxenv/physics/radio.py": ["physics/test_radio.py"],
-    "jaxenv/services/catalogue.py": ["services/test_scenarios.py", "services/test_services.py"],
+    "jaxenv/services/catalogue.py": ["services/test_services.py", "services/test_scenarios.py"],
     "jaxenv/services/description.py": ["services/test_scenarios.py"],
     "jaxenv/services/environment.py": ["services/test_services.py"],
     "jaxenv/services/network.py": ["services/test_scenarios.py", "services/test_services.py"],
@@ -291,8 +291,10 @@ class MutantFinder:
         return importlib.util.spec_from_file_location(name, loader.path, loader=loader)
 
 
-def run_tests(module: str, mutant: Mutant | None, marks: str, limit_s: float) -> tuple[int, float]:
-    """Runs the tests of a module in a child process, on a mutant if given.
+def run_tests(
+    tests: Sequence[str], mutant: Mutant | None, marks: str, limit_s: float
+) -> tuple[int, float]:
+    """Runs files of tests in a child process, on a mutant if given.
 
     Returns the exit status, negative for a signal, and the CPU time in s.
     """
@@ -310,32 +312,34 @@ def run_tests(module: str, mutant: Mutant | None, marks: str, limit_s: float) ->
             silence = os.open(os.devnull, os.O_WRONLY)
             os.dup2(silence, 1)
             os.dup2(silence, 2)
-        files = [str(ROOT / "tests" / name) for name in TESTS[module]]
+        files = [str(ROOT / "tests" / name) for name in tests]
         status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", marks, *files]))
     finally:
         os._exit(status)
 
 
 @functools.cache
-def limit(module: str, marks: str) -> float:
-    """CPU time in s that tests may take on a mutant; 0 where there are none.
+def seconds(test: str, marks: str) -> float:
+    """CPU time in s that a file of tests takes without a mutant; 0 where there are none.
 
     Raises:
-        SystemExit: they fail on the module itself.
+        SystemExit: they fail.
     """
-    status, seconds = run_tests(module, None, marks, limit_s=3600)
+    status, taken = run_tests([test], None, marks, limit_s=3600)
     if status == pytest.ExitCode.NO_TESTS_COLLECTED:
         return 0.0
     if status:
-        raise SystemExit(f"{module}: the tests marked {marks!r} fail without a mutant")
-    return 20 + 3 * seconds
+        raise SystemExit(f"{test}: the tests marked {marks!r} fail without a mutant")
+    return taken
 
 
 def verdict(mutant: Mutant) -> str:
-    """What the tests that are not slow say of a mutant and, where they pass, the slow ones."""
-    for marks in ("not slow and not deep", "slow"):
-        limit_s = limit(mutant.module, marks)
-        status, _ = run_tests(mutant.module, mutant, marks, limit_s) if limit_s else (0, 0.0)
+    """What the quick tests say of a mutant and, where they pass, the others, the slow ones last."""
+    for marks in ("quick", "not quick and not slow and not deep", "slow"):
+        taken = {test: seconds(test, marks) for test in TESTS[mutant.module]}
+        tests = [test for test in taken if taken[test]]
+        limit_s = 20 + 3 * sum(taken.values())
+        status, _ = run_tests(tests, mutant, marks, limit_s) if tests else (0, 0.0)
         if status:
             return "timeout" if -status in TIMEOUTS else "killed"
     return "survived"

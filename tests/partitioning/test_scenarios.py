@@ -79,6 +79,26 @@ def test_refused_in_one_line(options, field, words):
 
 
 @pytest.mark.quick
+def test_the_edges_of_what_is_valid_are_accepted():
+    """One slot, no memory of the slot before, no throttling, one rate, nothing that costs."""
+    leaves = {
+        "max_steps": 1,
+        "correlation": 0,
+        "throttle": 1,
+        "rate_range_bps": [8e6, 8e6],
+        "block_flops": 0,
+        "background": 0,
+        "sharing": 0,
+        "tolerated_delay_s": 0,
+        "penalty_weight": 0,
+    }
+    tables = {"table_tasks": [0], "table_background_s": [[0] * 4]}
+    env, params = jaxenv.make("partitioning", **leaves, **tables)
+    check_leaves_are(params, **{name: np.float32(value) for name, value in leaves.items()})
+    assert env.source == "table" and (params.table_tasks == 0).all()
+
+
+@pytest.mark.quick
 def test_the_configuration_names_every_setting():
     import conf
 
@@ -93,6 +113,7 @@ def test_the_configuration_names_every_setting():
     assert params.block_flops.sum() == 446_568_320
 
 
+@pytest.mark.quick
 def test_the_published_scenario():
     """Rates of 0.8 to 2 MB/s, clocks in Gcycle/s."""
     _, params = jaxenv.make("partitioning")

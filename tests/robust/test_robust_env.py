@@ -38,6 +38,7 @@ V1 = (["alexnet"] * 3, [50.0, 100.0, 200.0], 3.0, 0.18, 0.02)
 V3 = (["alexnet"] * 2, [80.0, 160.0], 2.0, 0.2, 0.04)
 
 
+@pytest.mark.quick
 def test_the_published_scenario():
     """AlexNet and ResNet152: 10 and 30 MHz for 12 devices, deadlines in ms."""
     env, params = jaxenv.make("robust")
@@ -162,6 +163,9 @@ def test_distribution():
     np.testing.assert_allclose(insts.B, B, rtol=1e-6)
     assert np.all(insts.r <= 100 * np.sqrt(2)) and np.all(insts.r >= 1)
     assert np.mean(jax.vmap(robust.feasible)(insts)) > 0.95
+    quantities = [insts.eps, (deadline - first) / (last - first), insts.r, resnet]
+    quantities = np.stack([np.asarray(x)[:, :3].ravel() for x in quantities])
+    assert np.abs(np.corrcoef(quantities) - np.eye(4)).max() < 0.15  # four deviations
 
 
 def test_common_instances_have_one_risk_and_one_place_of_the_deadline():
@@ -186,6 +190,27 @@ def test_where_no_draw_is_feasible_the_first_one_stays():
     found = env.sample_instance(key, scarce)
     assert not robust.feasible(found)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), found, first)
+
+
+@pytest.mark.quick
+def test_the_first_feasible_draw_is_the_one():
+    """Beside a padded device, in a band for which few draws are feasible; else the first one."""
+    env = Robust(max_devices=2)
+    params = env.default_params().replace(num_devices=jnp.int32(1))
+    params = params.replace(bandwidth_per_device_mhz=params.bandwidth_per_device_mhz * 0.3)
+
+    @jax.jit
+    @jax.vmap
+    def run(key):
+        draws = jax.vmap(lambda key: env._draw(key, params))(jax.random.split(key, NUM_DRAWS))
+        least = jax.vmap(robust.bmin_table)(draws)[:, 0].min(axis=-1)
+        return draws, least <= draws.B, env.sample_instance(key, params)
+
+    draws, feasible, found = jax.device_get(run(jax.random.split(jax.random.key(0), 16)))
+    first = feasible.argmax(axis=1)
+    assert first.max() > 0 and feasible.any(axis=1).mean() > 0.5
+    expected = jax.tree.map(lambda x: x[np.arange(16), first], draws)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), found, expected)
 
 
 def test_the_unit_of_the_reward_is_the_penalty():
@@ -374,6 +399,7 @@ BAD = [
 ]
 
 
+@pytest.mark.quick
 def test_the_edges_of_what_may_be_drawn_are_accepted():
     """One device, equal ends of every range, no spread of the virtual machine, two points."""
     _, params = jaxenv.make(
@@ -391,6 +417,7 @@ def test_the_edges_of_what_may_be_drawn_are_accepted():
     assert params.num_points.tolist() == [2, 2] and int(params.max_steps) == 1
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(("options", "message"), BAD)
 def test_bad_scenarios_are_refused_in_one_line(options, message):
     with pytest.raises(ConfigError, match=message) as refused:
@@ -398,6 +425,7 @@ def test_bad_scenarios_are_refused_in_one_line(options, message):
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.quick
 def test_measured_links_take_the_place_of_distances(tmp_path):
     """At the band and the power of the measurement every device has one of the measured rates."""
     path = tmp_path / "links.csv"

@@ -11,7 +11,7 @@ import pytest
 import jaxenv
 from jaxenv.data import Accuracy, read_sites, write_accuracy
 from jaxenv.errors import ConfigError
-from jaxenv.services import Service, detection, draw_network, tracking
+from jaxenv.services import SITES_M, Service, detection, draw_network, tracking
 from runs.settings import build_env, environment_settings, stored_yaml
 from tests.oracles import services as oracle
 from tests.scenarios import check_leaves_are, check_refused
@@ -140,6 +140,7 @@ def test_the_configuration_names_every_setting():
     node |= {"services": [SMALL], "agents_per_service": [3]}
     env, params = build_env({"env": node, "precision": "float32"})
     assert (env.num_agents, env.num_servers, env.service_names) == (3, 2, ("words",))
+    assert (env.max_configs, env.max_models, env.max_delays) == (3, 2, 1)
     assert float(params.penalty) == -10
     np.testing.assert_allclose(params.model_mb, [[50, 400]])
 
@@ -147,6 +148,7 @@ def test_the_configuration_names_every_setting():
 # ---- services ----------------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 def test_the_published_scenario():
     env, params = jaxenv.make("services")
     assert (env.num_agents, env.num_servers) == (8, 16)
@@ -168,6 +170,43 @@ def test_the_published_scenario():
         bits_per_byte=8,
         mb_per_gb=1024,
     )
+
+
+@pytest.mark.quick
+def test_the_published_network():
+    env, params = jaxenv.make("services")
+    expected = oracle.Scenario()
+    links = [params.link_mbps[i, j] for i, j in expected.links]
+    np.testing.assert_array_equal(links, list(expected.links.values()))
+    assert (params.link_mbps > 0).sum() == 2 * len(links)
+    check_leaves_are(
+        params,
+        compute_tflops=expected.compute,
+        memory_gb=expected.memory_gb,
+        uplink_mbps=expected.uplink,
+    )
+    np.testing.assert_array_equal(SITES_M, oracle.SITES)
+
+
+@pytest.mark.quick
+def test_the_edges_of_what_is_valid_are_accepted():
+    """One slot, data and load of one size, nothing that costs, 1 MB below the most memory."""
+    leaves = {
+        "max_steps": 1,
+        "data_range_mb": 2,
+        "system_range_tflop": 0,
+        "used_range_mb": 0,
+        "routing_cost": 0,
+        "compute_cost": 0,
+        "memory_cost": 0,
+        "mb_per_gb": 1,
+        "memory_gb": 9.99e8,
+        "num_configs": 1,
+        "penalty": -0.5,
+        "local_weight": [1] + [0] * 15,
+    }
+    _, params = jaxenv.make("services", **leaves)
+    check_leaves_are(params, **leaves)
 
 
 @pytest.mark.quick
@@ -377,14 +416,14 @@ def test_other_numbers_of_servers_form_a_ring(size):
 
 @pytest.mark.parametrize("metric", ["delay", "hops"])
 def test_scenarios_of_a_sweep_equal_one_by_one(metric):
-    """64 random networks in one call."""
+    """64 random networks in one call; every fourth of them is made alone as well."""
     env, params = jaxenv.make("services")
     linked = np.asarray(params.link_mbps > 0)
     networks = [draw_network(linked, seed)._asdict() for seed in range(64)]
     batch = {name: np.stack([x[name] for x in networks]) for name in networks[0]}
     sweep = jax.jit(jax.vmap(lambda network: env.scenario_params(params, **network, metric=metric)))
     found = sweep({name: jnp.asarray(x, jnp.float32) for name, x in batch.items()})
-    for seed in range(64):
+    for seed in range(0, 64, 4):
         one = jax.tree.map(lambda leaf: leaf[seed], found)  # noqa: B023
         made = jaxenv.make("services", scenario_seed=seed, path_metric=metric)[1]
         jax.tree.map(np.testing.assert_array_equal, one, made)

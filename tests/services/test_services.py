@@ -101,26 +101,6 @@ def compare(found, index, expected, near):
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_check_values(dtype):
-    """The slots without random numbers; half a unit of the last printed digit in float64."""
-    wide = dtype == "float64"
-    near = {"rtol": 0, "atol": 5.1e-7} if wide else {"rtol": 1e-4}
-    with jax.enable_x64(wide):
-        env, params = jaxenv.make("services", dtype=dtype)
-        slots = [oracle.fixed_slot(oracle.Scenario(), case) for case in CASES]
-        actions = [[(15, 0, v) for v in slots[0].local], [(11, 2, 11)] * 8]
-        batch = stacked([as_slot(slot, dtype) for slot in slots])
-        found = decided(env, params, batch, np.array(actions, np.int32))
-        for i, (accepted, delay, numbers) in enumerate(CASES.values()):
-            np.testing.assert_array_equal(found["accepted"][i], np.array(accepted, bool))
-            np.testing.assert_allclose(found["delay_s"][i], delay, **near)
-            np.testing.assert_allclose(found["reward_parts"][i], numbers[:3], **near)
-            np.testing.assert_allclose(found["reward"][i], numbers[3], **near)
-            np.testing.assert_allclose(found["cost_mem"][i], numbers[4], **near)
-
-
-@pytest.mark.quick
 def test_published_paths():
     """Time in s/Mb and links: mean and maximum of both metrics, and two pairs of servers."""
     for metric, links, ms, largest in (
@@ -150,6 +130,7 @@ def test_published_tables():
     assert found.min() > 0 and params.size_factor.max() == 1
 
 
+@pytest.mark.quick
 def test_every_table_is_that_of_the_slow_version():
     env, params = jaxenv.make("services")
     for row, service in enumerate((oracle.detection(), oracle.tracking())):
@@ -167,6 +148,32 @@ def test_every_table_is_that_of_the_slow_version():
         assert params.num_delays[row] == len(service.limits_s)
     assert params.model_mb[1, 3] == 1e9
     np.testing.assert_array_equal(params.service, [0, 0, 0, 0, 1, 1, 1, 1])
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_check_values(dtype):
+    """The slots without random numbers; half a unit of the last printed digit in float64."""
+    wide = dtype == "float64"
+    near = {"rtol": 0, "atol": 5.1e-7} if wide else {"rtol": 1e-4}
+    with jax.enable_x64(wide):
+        env, params = jaxenv.make("services", dtype=dtype)
+        slots = [oracle.fixed_slot(oracle.Scenario(), case) for case in CASES]
+        actions = [[(15, 0, v) for v in slots[0].local], [(11, 2, 11)] * 8]
+        batch = stacked([as_slot(slot, dtype) for slot in slots])
+        found = decided(env, params, batch, np.array(actions, np.int32))
+        for i, (accepted, delay, numbers) in enumerate(CASES.values()):
+            np.testing.assert_array_equal(found["accepted"][i], np.array(accepted, bool))
+            np.testing.assert_allclose(found["delay_s"][i], delay, **near)
+            np.testing.assert_allclose(found["reward_parts"][i], numbers[:3], **near)
+            np.testing.assert_allclose(found["reward"][i], numbers[3], **near)
+            np.testing.assert_allclose(found["cost_mem"][i], numbers[4], **near)
+            for service, group in (("detection", slice(4)), ("tracking", slice(4, 8))):
+                ok = found["accepted"][i, group]
+                assert found[f"accepted_{service}"][i] == ok.sum()
+                for quantity in ("accuracy", "delay_s"):
+                    own = np.where(ok, found[quantity][i, group], 0).sum()
+                    np.testing.assert_allclose(found[f"{quantity}_{service}"][i], own, rtol=1e-5)
 
 
 # ---- the slow version --------------------------------------------------------------------------
@@ -402,7 +409,7 @@ def test_sharing_a_model_saves_its_memory_once():
 
 @pytest.mark.quick
 def test_equality_is_in_time_and_fits():
-    """A deadline that is met to the last bit, and 128 + 8 MB into 1024 - 888 MB."""
+    """A deadline that is met to the last bit, and 128 + 8 MB into 1024 - 888 MB, but not 8 more."""
     env, params = jaxenv.make("services", model_mb=128.0, size_factor=1.0, memory_gb=1.0)
     action = np.array([(0, 0, k) for k in range(8)], np.int32)
     slot = idle_slot(env)
@@ -413,10 +420,15 @@ def test_equality_is_in_time_and_fits():
         slot.replace(deadline_s=delay, used_mb=used),
         slot.replace(deadline_s=below),
         slot.replace(used_mb=used + np.float32(2**-10)),
+        slot.replace(used_mb=used),
     ]
-    found = decided(env, params, stacked(slots), np.stack([action] * 3))
-    np.testing.assert_array_equal(found["accepted"], np.repeat([[True], [False], [False]], 8, 1))
-    np.testing.assert_array_equal(found["late"], np.repeat([[False], [True], [False]], 8, 1))
+    together = np.where(np.arange(8)[:, None] == 1, action[0], action)  # the second with the first
+    found = decided(env, params, stacked(slots), np.stack([action] * 3 + [together]))
+    alike = np.repeat([[True], [False], [False]], 8, 1)
+    np.testing.assert_array_equal(found["accepted"][:3], alike)
+    np.testing.assert_array_equal(found["late"][:3], np.repeat([[False], [True], [False]], 8, 1))
+    np.testing.assert_array_equal(found["accepted"][3], np.arange(8) != 1)
+    assert not found["late"][3].any()
 
 
 @pytest.mark.parametrize("memory_gb", [4.0, 4.8e5])
@@ -584,6 +596,7 @@ def test_metrics_of_an_episode():
     assert without == env.metrics[: len(without)] and len(without) == 16
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize("unequal", [False, True])
 def test_layout_of_observations_and_of_the_global_state(unequal):
     if unequal:

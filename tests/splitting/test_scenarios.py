@@ -63,6 +63,7 @@ BAD = [
     ({"max_steps": 0}, "max_steps", "at least 1"),
     ({"macs_convolution": [1.0] * 19}, "macs_convolution", "shape (20,)"),
     ({"macs_convolution": 0.0, "macs_linear": 0.0}, "macs_convolution", "some work"),
+    ({"macs_convolution": [1.0] + [0] * 19, "macs_linear": 0.0}, "macs_convolution", "some work"),
     ({"macs_linear": -1.0}, "macs_linear", "0 or more"),
     ({"segment_s": INF}, "segment_s", "finite times"),
     ({"num_slots": 0, "burn_in": 0}, "num_slots", "at least 1"),
@@ -102,6 +103,7 @@ def test_the_configuration_names_every_setting():
     assert env.num_slots == 5000 and float(params.tradeoff_v) == 2.0
 
 
+@pytest.mark.quick
 def test_the_published_scenario():
     """1.3 and 21 TFLOP/s, 10 to 100 mW, -174 dBm/Hz; the fitted energies of the paper."""
     env, params = jaxenv.make("splitting")
@@ -144,6 +146,26 @@ def test_the_published_scenario():
     )
 
 
+@pytest.mark.quick
+def test_the_edges_of_what_is_valid_are_accepted():
+    """One slot, the whole host, one power, no memory of the slot before, nothing that costs."""
+    leaves = {
+        "max_steps": 1,
+        "availability_max": 1,
+        "power_max_w": 0.01,
+        "fading_correlation": 0,
+        "availability_correlation": 0,
+        "energy_out_j": 0,
+        "z0": 1e12,
+        "h0": 1e12,
+        "table_num_images": [0],
+        "table_availability": [1],
+    }
+    env, params = jaxenv.make("splitting", burn_in=0, num_slots=1000, **leaves)
+    check_leaves_are(params, **leaves)
+    assert (env.contexts, env.table_rows) == ("given", 1)
+
+
 def test_networks_of_the_zoo():
     env, params = jaxenv.make("splitting", network="alexnet", input_shape=(3, 224, 224))
     profile = dnn.profile("alexnet", (3, 224, 224))
@@ -180,9 +202,12 @@ def test_networks_from_csv(tmp_path):
     env, params = jaxenv.make("splitting", network=str(kinds))
     energy = 2.6727e-8 * 70_000 + 1.21334e-10 * 1_500_000 + 6.2454e-9 * 1_500_000
     np.testing.assert_allclose(env.costs(params).energy_j[2], energy, rtol=1e-6)
-    kinds.write_text(KINDS.replace("1500000", "2500000"))
-    with pytest.raises(ConfigError, match="^network: .*half the work"):
-        jaxenv.make("splitting", network=str(kinds))
+    kinds.write_text(KINDS.replace("1500000", "1500001"))  # half a millionth of the segment's work
+    jaxenv.make("splitting", network=str(kinds))
+    for linear in ("1500003", "2500000"):
+        kinds.write_text(KINDS.replace("1500000", linear))
+        with pytest.raises(ConfigError, match="^network: .*half the work"):
+            jaxenv.make("splitting", network=str(kinds))
     kinds.write_text(KINDS.replace(",linear [MAC]", ",other"))
     with pytest.raises(ConfigError, match="^network: .*are not enough"):
         jaxenv.make("splitting", network=str(kinds))
@@ -227,6 +252,7 @@ def test_boards_from_csv(tmp_path):
         assert words in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.quick
 def test_measured_rates_and_availability(tmp_path):
     """A rate measured at full power becomes the fading that gives it; images are still drawn."""
     system = oracle.System()

@@ -13,7 +13,7 @@ from agents.baselines import splitting as baselines
 from allocators import rate
 from jaxenv.errors import ConfigError
 from jaxenv.physics import arrivals
-from jaxenv.splitting import Slot, Splitting, simulated_metrics
+from jaxenv.splitting import Context, Queues, Slot, Splitting, simulated_metrics, updated
 from jaxenv.testing import check_environment
 from tests.oracles import splitting as oracle
 
@@ -313,12 +313,12 @@ def test_closed_loop_simulated(dtype, rtol, slow_loop):
     np.testing.assert_allclose(found["h_final"][:, 1], 1.01, rtol=1e-6)
 
 
+@pytest.mark.quick
 def test_queues_in_float32_do_not_drift():
     """Two floats hold a sum of 3000 increments as float64 does; one float is off by 1e-4."""
     env, params = scenario("float32")
     rng = np.random.default_rng(0)
     delays = rng.exponential(0.06, 3000).astype(np.float32)
-    from jaxenv.splitting import Queues, updated
 
     def step(queues, delay):
         return updated(queues, delay, jnp.float32(0.5), params), None
@@ -332,6 +332,8 @@ def test_queues_in_float32_do_not_drift():
     for increment in increments.astype(np.float32):
         plain += increment
     assert abs(plain - exact) > 1e-3
+    spare = Queues(*map(jnp.float32, (0.01, 0, 0.005, 0)))
+    assert jax.tree.leaves(updated(spare, jnp.float32(0), jnp.float32(0), params)) == [0] * 4
 
 
 # ---- draws --------------------------------------------------------------------------------------
@@ -360,6 +362,7 @@ def test_draws_have_the_published_distributions():
             assert abs(np.corrcoef(values[lag:], values[:-lag])[0, 1]) < deviations
 
 
+@pytest.mark.quick
 def test_the_ends_of_the_draws_are_finite(monkeypatch):
     """Of the least word the power is 2^-33, of the largest -ln 2^-24; without gain it is 1e-12."""
     env = Splitting()
@@ -372,6 +375,23 @@ def test_the_ends_of_the_draws_are_finite(monkeypatch):
     fresh = map(jnp.float32, (0.5, 0.5, 0.0, 0.25, 0.5))
     context = env._context(None, tuple(fresh), None, table, env.default_params())
     assert context.fading == jnp.float32(1e-12) and context.num_images == 10  # the median
+
+
+@pytest.mark.quick
+def test_a_correlated_context_by_hand():
+    """An amplitude of 2, a quarter turn on: 0.6 (1, -0.5) + 0.8 (0, 2); the share stays at 0.69."""
+    env = Splitting(contexts="markov", dtype="float64")
+    params = env.make_params(fading_correlation=0.6, availability_correlation=0.7)
+    table = arrivals.poisson_table(params.arrival_rate, env.max_images)
+    last = Context(*map(jnp.float64, (3, 1.25, 0.3)), gain=(jnp.float64(1), jnp.float64(-0.5)))
+    for stay, share in ((0.69, 0.3), (0.71, 0.9)):
+        fresh = map(jnp.float64, (0.5, 0.9, 4, 0.25, stay))
+        context = env._context(last, tuple(fresh), None, table, params)
+        np.testing.assert_allclose(context.gain, (0.6, 1.3), rtol=1e-12)
+        np.testing.assert_allclose([context.fading, context.share], [2.05, share], rtol=1e-12)
+    key_data = jax.random.key_data(jax.random.key(0))
+    drawn = env._fresh(arrivals.stream_words(key_data, jnp.int32(0)), jnp.int32(0))
+    assert len(set(map(float, drawn))) == 5
 
 
 def test_scenarios_under_one_key_meet_the_same_draws():
@@ -399,7 +419,7 @@ def test_scenarios_of_two_lengths_are_refused():
 
 def test_environment_and_simulation_meet_the_same_slots():
     """Stepping the environment equals `simulate`, draws and all; blocks of draws are crossed."""
-    for contexts, observed in (("independent", "now"), ("markov", "late")):
+    for contexts, observed in (("independent", "late"), ("markov", "now")):
         env = Splitting(
             num_slots=600, burn_in=0, chunk_slots=300, contexts=contexts, observed=observed
         )
@@ -432,6 +452,25 @@ def test_hundreds_of_splitting_points_are_counted():
     np.testing.assert_array_equal(found["split_hist"][:, 0, 0], np.arange(count) == count - 1)
 
 
+@pytest.mark.quick
+def test_a_simulation_by_hand():
+    """All on the device, in no time: the queues sink by 0.05 s and 0.01 in each of 20 slots."""
+    env = Splitting(num_splits=3, num_slots=20, burn_in=0, chunk_slots=5, observed="late")
+    params, key = env.make_params(z0=2.0, h0=1.0), jax.random.key(0)
+    totals, trace = jax.jit(
+        lambda params: (env.simulate(baselines.FullLocal(env), params, key), env.trace(params, key))
+    )(params)
+    found = simulated_metrics(env, totals)
+    expected = {"split_mean": 2, "split_std": 0, "z_final": 1, "h_final": 0.8, "outage": 0}
+    for name, value in (expected | {"z_mean": 1.475, "h_mean": 0.895}).items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-9, err_msg=name)
+    later = simulated_metrics(env, totals, burn_in=10)
+    np.testing.assert_allclose(later["h_mean"], 0.845, rtol=1e-5)
+    images = np.asarray(trace.num_images).reshape(4, 5).sum(axis=1)
+    local_j = float(env.costs(params).energy_j[-1])
+    np.testing.assert_allclose(totals.full_local_energy_j[:, 0, 0], images * local_j, rtol=1e-5)
+
+
 def test_correlated_contexts():
     """The same marginals; the gain's correlation squared is that of its power, and shares stay."""
     env = Splitting(contexts="markov", observed="late")
@@ -459,6 +498,7 @@ def test_correlated_contexts():
 # ---- actions, observations, rewards ------------------------------------------------------------
 
 
+@pytest.mark.quick
 def test_observation_and_rewards():
     env, params = jaxenv.make(
         "splitting",
@@ -484,18 +524,24 @@ def test_observation_and_rewards():
     np.testing.assert_allclose(info["full_local_energy_j"], 12 * 0.135671297, rtol=1e-6)
     np.testing.assert_allclose([after.queues.z, after.queues.h], [0.43576, 0.09], rtol=1e-5)
     np.testing.assert_allclose(info["power_w"], 0.0370133, rtol=1e-5)
-    assert not terminated and not truncated
+    assert not terminated and not truncated and (state.time, after.time) == (0, 1)
     priced = dataclasses.replace(env, reward_mode="lagrangian")
     reward = priced.transition(state, jnp.int32(0), params)[2]
     np.testing.assert_allclose(reward, -(energy + 2 * 0.08), rtol=1e-5)
     np.testing.assert_allclose(env.reward_unit(params), 20 * 1.35671297, rtol=1e-6)
-    assert "mean_cost_j" in [metric.name for metric in priced.metrics]
+    info |= {"saved_energy_j": 0.4, "full_local_energy_j": 1.6, "outage": 0.25}
+    found = {m.name: m.scale * info[m.of] / info.get(m.over, 1) for m in priced.metrics}
+    seen = [info[name] for name in ("energy_j", "delay_s", "cost_j")]
+    names = ("energy_saving", "mean_energy_j", "mean_delay_s", "outage", "mean_cost_j")
+    assert found == dict(zip(names, (25, *seen[:2], 25, seen[2]), strict=True))
 
 
 def test_the_second_action_form_decides_the_rate():
     env, params = jaxenv.make("splitting", action_mode="split_rate")
     state = env.reset(jax.random.key(0), params)[1]
-    for place, power in ((0.0, 0.010), (1.0, 0.100)):
+    box = env.action_space.spaces[1]
+    assert (box.low, box.high) == (0, 1)
+    for place, power in ((0.0, 0.010), (1.0, 0.100), (1.5, 0.100)):
         info = env.transition(state, (jnp.int32(5), jnp.float32(place)), params)[5]
         np.testing.assert_allclose(info["power_w"], power, rtol=1e-5)
         assert info["split"] == 5

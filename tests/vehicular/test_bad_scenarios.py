@@ -10,6 +10,7 @@ from agents.baselines.vehicular import Fixed
 from jaxenv import dnn
 from jaxenv.data.sumo import Trace
 from jaxenv.errors import ConfigError
+from tests.scenarios import check_leaves_are
 
 pytestmark = pytest.mark.quick
 
@@ -256,6 +257,28 @@ def test_a_scalar_stands_for_every_entry():
     np.testing.assert_array_equal(params.rsu_flops, [40e9] * 4)
     np.testing.assert_array_equal(params.rsu_position_m, [100, 300, 500, 700])
     assert params.road_period_m == 800 and params.max_slots == 200
+
+
+def test_the_edges_of_what_is_valid_are_accepted():
+    """One slot, no tolerance and the whole radius, certain arrivals, failures that cost no more."""
+    leaves = {
+        "max_steps": 1,
+        "max_slots": 1,
+        "tolerance_m": 0,
+        "arrival_probability": 1,
+        "failure_weight": 1,
+        "layer_output_bits": 1,
+        "num_layers": 2,
+        "layer_flops": [[0, 1] + [0] * 7] * 3,
+        "initial_speed_mps": 0,
+    }
+    _, params = jaxenv.make("vehicular", scenario="given", **leaves)
+    check_leaves_are(params, **leaves)
+    never = {"tolerance_m": 300, "arrival_probability": 0}
+    check_leaves_are(jaxenv.make("vehicular", **never)[1], **never)
+    once = {"trace_position_m": [[0, 10], [0, 20]], "trace_active": [[False, True], [False, False]]}
+    _, params = jaxenv.make("vehicular", num_vehicles=2, mobility="trace", **once)
+    check_leaves_are(params, **once)
 
 
 def test_a_vehicle_that_stands_in_reach_of_the_only_rsu_is_enough():

@@ -14,7 +14,15 @@ from agents.baselines.vehicular import task_lower_bound_s
 from allocators import insga
 from jaxenv.physics import arrivals
 from jaxenv.testing import check_environment
-from jaxenv.vehicular import DELIVERER, HELPER, IDLE, UPLOAD, Vehicular
+from jaxenv.vehicular import (
+    DELIVERER,
+    HELPER,
+    IDLE,
+    SUCCESS,
+    UPLOAD,
+    UPLOAD_FAILURE,
+    Vehicular,
+)
 from tests.oracles import vehicular as oracle
 from tests.scenarios import check_leaves_are
 
@@ -93,6 +101,7 @@ def by_decision(log):
     """``(latency_s, success, cost_s)`` of every task, in the order of the decisions."""
     finished = log["info"]["finished"]
     mask = finished["mask"]
+    assert (finished["decision"][~mask] == -1).all()
     decision = finished["decision"][mask]
     order = np.argsort(decision)
     np.testing.assert_array_equal(decision[order], np.arange(mask.sum()))
@@ -109,6 +118,7 @@ def last(log):
 # ---- the scenario -----------------------------------------------------------------------------
 
 
+@pytest.mark.quick
 def test_the_published_scenario():
     """Speeds of 36 to 72 km/h, RSUs of 12 cores of 5 GFLOP/s every 300 m."""
     env, params = jaxenv.make("vehicular")
@@ -196,6 +206,57 @@ def test_a_standing_vehicle_between_two_rsus_has_369_actions():
     assert (second[(helper == deliverer) & ~local] == 9).all()
     np.testing.assert_allclose(env.road(state, params, 0)[1], [150, 450, 750, 1050, -150])
     np.testing.assert_array_equal(env.road(state, params, 0)[2], [4, 0, 1, 2, 3])
+
+
+# ---- one vehicle or few, by hand ---------------------------------------------------------------
+
+
+@pytest.mark.quick
+def test_an_upload_lasts_as_long_as_its_vehicle_is_in_reach():
+    """22.1 Mbit at 0.1 MHz, 260 m past the RSU: standing it is sent; at 20 m/s it is cut off in the
+    zone about 170 m, 320 m past the RSU, and counts as Local."""
+    with jax.enable_x64(True):
+        options = {"num_rsus": 1, "num_vehicles": 1, "arrival_probability": 1.0, "max_steps": 1}
+        env, params = jaxenv.make(
+            "vehicular",
+            scenario="given",
+            bandwidth_hz=1e5,
+            max_slots=200,
+            dtype="float64",
+            **options,
+        )
+        params = params.replace(initial_position_m=jnp.array([115.0]))
+
+        @jax.jit
+        @jax.vmap
+        def run(speed_mps):
+            moving = params.replace(initial_speed_mps=speed_mps[None])
+            state = env.submit(env.reset_env(jax.random.key(0), moving), moving, 0, 0, 1, 9)
+            return env.project(state, moving, jnp.array([True]))
+
+        found = run(jnp.array([0.0, 20.0]))
+        rate_bps = 1e5 * float(env.spectral_efficiency(260.0, 7.5, 1e5, params))
+    np.testing.assert_array_equal(found.outcome[:, 0], [SUCCESS, UPLOAD_FAILURE])
+    sent_s = 22.1184e6 / rate_bps + 564.001 / 60
+    np.testing.assert_allclose(found.latency_s[:, 0], [sent_s, 564.001 / 2 / 5], rtol=1e-5)
+    assert sent_s > 10 and found.slot[1] == 3
+
+
+@pytest.mark.quick
+def test_speeds_on_a_trace_by_hand():
+    """Over the next second, or over the last one where the vehicle leaves; of one row alone 0."""
+    path = np.array([[0, 500, 0], [10, 480, 5], [25, 450, 10], [45, 410, 15]])
+    active = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 0, 0]], bool)
+    leaves = {"trace_position_m": path, "trace_active": active, "trace_direction": [1, -1, 1]}
+    env, params = jaxenv.make("vehicular", num_vehicles=3, mobility="trace", **leaves)
+
+    @jax.jit
+    def speeds(params):
+        draws = env.reset_env(jax.random.key(0), params).draws
+        return jax.vmap(lambda slot: env._speeds(draws, params, slot))(jnp.arange(4))
+
+    found = np.asarray(speeds(params.replace(trace_start=jnp.int32(0))))
+    np.testing.assert_allclose(found[active], [10, 15, 30, 20, 30, 0, 20])
 
 
 # ---- given scenarios --------------------------------------------------------------------------
@@ -468,6 +529,38 @@ def test_local_always_succeeds_in_the_time_of_its_work(kkt):
         np.testing.assert_array_equal(cost_s, latency_s)
 
 
+@pytest.mark.quick
+def test_the_unit_of_the_reward_is_the_mean_time_of_local():
+    """564 GFLOP of VGG-16 at half the work and 5 GFLOP/s; of a mix, as often as it says."""
+    env, params = jaxenv.make("vehicular", vehicle_flops_range=(4e9, 6e9))
+    np.testing.assert_allclose(env.reward_unit(params), 564.001 / 2 / 5, rtol=1e-5)
+    mixed = params.replace(mix=jnp.float32([2, 1, 1]))
+    gflop = (2 * 26.329 + 564.001 + 150.721) / 4
+    np.testing.assert_allclose(env.reward_unit(mixed), gflop / 2 / 5, rtol=1e-5)
+    beyond = jnp.arange(9) >= params.num_layers[:, None]
+    padded = mixed.replace(layer_flops=jnp.where(beyond, 1e12, mixed.layer_flops))
+    assert env.reward_unit(padded) == env.reward_unit(mixed)
+
+
+@pytest.mark.quick
+def test_slots_in_which_nothing_happens_take_no_turns():
+    """Local of 56.4 s is one turn of a projection; three from the only slot with arrivals: to its
+    end, to that of the task and to that of slot 56."""
+    options = {"num_rsus": 1, "num_vehicles": 1, "arrival_probability": 1.0, "max_steps": 1}
+    env, params = jaxenv.make("vehicular", max_slots=100, **options)
+
+    @jax.jit
+    def run(params):
+        state = env.reset_env(jax.random.key(0), params)
+        projected = env.project(env.submit(state, params, 0, 0, 9, 9), params, jnp.array([True]))
+        return projected, env.step_env(state.key, state, env.encode(0, 0, 9, 9), params)
+
+    projected, (_, reward, _, info) = run(params)
+    assert projected.turns == 1 and projected.outcome[0] == SUCCESS
+    assert info["turns"] == 3 and info["elapsed_slots"] == 57
+    np.testing.assert_allclose(reward, -564.001 / 2 / 5, rtol=1e-5)
+
+
 def test_two_policies_meet_the_same_coins(kkt):
     env, params = kkt
     with jax.enable_x64(True):
@@ -540,6 +633,9 @@ def test_frequencies_of_arrivals_and_networks():
         assert unit.min() >= 0 and unit.max() <= 1
         assert abs(unit.mean() - 1 / 2) < 4 * np.sqrt(1 / 12 / unit.size)
         assert abs(unit.var() - 1 / 12) < 4 * np.sqrt((1 / 80 - 1 / 144) / unit.size)
+    draws = (state.draws.position_m, state.draws.speed_mps, state.draws.power_dbm)
+    between = np.corrcoef([np.ravel(values) for values in draws])
+    assert np.abs(between - np.eye(3)).max() < 4 / np.sqrt(asking.size)
 
 
 def test_rows_of_a_trace_are_drawn_where_an_episode_fits():
@@ -556,6 +652,7 @@ def test_rows_of_a_trace_are_drawn_where_an_episode_fits():
     assert set(np.asarray(start(keys, given_row).draws.trace_row)) == {3}
 
 
+@pytest.mark.quick
 def test_evolved_shares_are_asked_for_what_tasks_still_need(monkeypatch):
     """Two uploads to RSU 0 and two tasks in work at RSU 1: times by hand, pool by pool.
 
