@@ -25,7 +25,7 @@ import resource
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,16 +55,13 @@ TESTS = {
     "allocators/insga.py": ["allocators/test_insga.py"],
     "allocators/robust/instance.py": ["allocators/test_robust.py"],
     "allocators/robust/links.py": ["allocators/test_robust.py"],
-    "allocators/robust/prices.py": ["allocators/test_robust.py"],
+    "allocators/robust/prices.py": ["allocators/test_prices.py", "allocators/test_robust.py"],
     "allocators/robust/optimum.py": ["allocators/test_robust.py"],
-    "allocators/robust/references.py": [
-        "allocators/test_robust.py",
-        "allocators/test_certificate.py",
-    ],
+    "allocators/robust/references.py": ["allocators/test_references.py"],
     "allocators/certificate.py": ["allocators/test_certificate.py"],
     "allocators/pccp/interior.py": ["allocators/test_pccp.py"],
     "allocators/pccp/partition.py": ["allocators/test_pccp.py"],
-    "allocators/pccp/alternation.py": ["allocators/test_pccp.py"],
+    "allocators/pccp/alternation.py": ["allocators/test_alternation.py"],
     "jaxenv/environment.py": ["test_environment.py"],
     "jaxenv/validation.py": ["test_validation.py"],
     "jaxenv/loop.py": ["test_loop.py"],
@@ -291,8 +288,10 @@ class MutantFinder:
         return importlib.util.spec_from_file_location(name, loader.path, loader=loader)
 
 
-def run_tests(module: str, mutant: Mutant | None, marks: str, limit_s: float) -> tuple[int, float]:
-    """Runs the tests of a module in a child process, on a mutant if given.
+def run_tests(
+    tests: Sequence[str], mutant: Mutant | None, marks: str, limit_s: float
+) -> tuple[int, float]:
+    """Runs files of tests in a child process, on a mutant if given.
 
     Returns the exit status, negative for a signal, and the CPU time in s.
     """
@@ -310,32 +309,33 @@ def run_tests(module: str, mutant: Mutant | None, marks: str, limit_s: float) ->
             silence = os.open(os.devnull, os.O_WRONLY)
             os.dup2(silence, 1)
             os.dup2(silence, 2)
-        files = [str(ROOT / "tests" / name) for name in TESTS[module]]
+        files = [str(ROOT / "tests" / name) for name in tests]
         status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-m", marks, *files]))
     finally:
         os._exit(status)
 
 
 @functools.cache
-def limit(module: str, marks: str) -> float:
-    """CPU time in s that tests may take on a mutant; 0 where there are none.
+def limit(tests: tuple[str, ...], marks: str) -> float:
+    """CPU time in s that files of tests may take on a mutant; 0 where there are none.
 
     Raises:
-        SystemExit: they fail on the module itself.
+        SystemExit: they fail without a mutant.
     """
-    status, seconds = run_tests(module, None, marks, limit_s=3600)
+    status, seconds = run_tests(tests, None, marks, limit_s=3600)
     if status == pytest.ExitCode.NO_TESTS_COLLECTED:
         return 0.0
     if status:
-        raise SystemExit(f"{module}: the tests marked {marks!r} fail without a mutant")
+        raise SystemExit(f"{' '.join(tests)}: those marked {marks!r} fail without a mutant")
     return 20 + 3 * seconds
 
 
 def verdict(mutant: Mutant) -> str:
     """What the tests that are not slow say of a mutant and, where they pass, the slow ones."""
+    tests = tuple(TESTS[mutant.module])
     for marks in ("not slow and not deep", "slow"):
-        limit_s = limit(mutant.module, marks)
-        status, _ = run_tests(mutant.module, mutant, marks, limit_s) if limit_s else (0, 0.0)
+        limit_s = limit(tests, marks)
+        status, _ = run_tests(tests, mutant, marks, limit_s) if limit_s else (0, 0.0)
         if status:
             return "timeout" if -status in TIMEOUTS else "killed"
     return "survived"
