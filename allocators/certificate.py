@@ -31,7 +31,7 @@ from allocators.robust import Allocation, Curves, Instance, Optimum, take
 class Certificate:
     """What is proven of an answer; a pytree of scalars.
 
-    Of an infeasible instance the bounds and the gap are +inf, and lam_dual, the counts are 0.
+    Of an infeasible instance the bounds and the gap are +inf; lam_dual, n_tied and survivors are 0.
 
     Attributes:
         lb: lower bound on the energy of every partition and allocation, J.
@@ -157,7 +157,7 @@ def _first_dual(k: Curves, B: jax.Array, possible: jax.Array, log_price: jax.Arr
         cost=cost,
         m_low=nobody,
         m_high=nobody,
-        done=~possible,
+        done=~possible | ~jnp.any(uploads, axis=0),
         count=jnp.full(zero.shape, 2, jnp.int32),
     )
 
@@ -306,7 +306,7 @@ def _search(inst: Instance, log_price: jax.Array | None = None) -> _Answer:
     dual = _highest_bound(k, B, possible, log_price)
     cost = dual.cost
     b, slope = _bandwidths(k, B, dual.log_b, dual.elasticity)
-    price = jnp.exp(dual.log_price)
+    price = jnp.where(jnp.any(k.uploads, axis=(0, 1)), jnp.exp(dual.log_price), 0)
     m_low, m_high = (_if_tied(cost, m) for m in (dual.m_low, dual.m_high))
     table = jnp.stack([cost, b, slope, k.bmin], axis=2)
     candidates = _candidates(k, table, inst.mask_n, B, price, m_low, m_high)
@@ -341,7 +341,7 @@ def _search(inst: Instance, log_price: jax.Array | None = None) -> _Answer:
         lb=jnp.where(possible, lb, jnp.inf),
         ub=jnp.where(possible, ub, jnp.inf),
         gap=_gap(lb, ub, possible),
-        lam_dual=jnp.where(possible & jnp.any(k.uploads, axis=(0, 1)), price, 0),
+        lam_dual=jnp.where(possible, price, 0),
         b_min_total=b_min_total,
         n_tied=jnp.where(possible, jnp.sum(m_low != m_high, axis=0, dtype=jnp.int32), 0),
         survivors=jnp.where(possible, jnp.sum(surviving, axis=(0, 1), dtype=jnp.int32), 0),

@@ -149,3 +149,14 @@ def test_per_lane_maps_lanes_and_shares_what_has_none():
     )
     single = loop.per_lane(pick, (2, 0), table[..., None], jnp.asarray([1]))
     np.testing.assert_array_equal(single, table[1][:, None])
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("count", [5, 70])
+@pytest.mark.parametrize("chance", [0.0, 0.3, 1.0])
+def test_map_due_maps_the_due_and_leaves_zeros(count, chance):
+    """Fewer indices than a chunk holds and more; none, some and all of them due."""
+    due = np.random.default_rng(count).random(count) < chance
+    index = np.arange(count)
+    mapped = loop.map_due(lambda i: jnp.stack([i + 1, i * i]), jnp.asarray(due), 2, jnp.int32)
+    np.testing.assert_array_equal(mapped, np.where(due, [index + 1, index**2], 0))

@@ -95,7 +95,8 @@ def _log_bandwidth(needed_rate: jax.Array, P: jax.Array) -> tuple[jax.Array, jax
     reachable = (s > 0) & (s < 1)
     s = jnp.where(reachable, s, 0.5)
     target = s - jnp.log(s)
-    start = 1 + jnp.sqrt(2 * (target - 1)) + (target - 1)
+    excess = jnp.maximum(target - 1, 1e-12)  # rounding can make it negative where s is almost 1
+    start = 1 + jnp.sqrt(2 * excess) + excess
 
     def newton(_: int, w: jax.Array) -> jax.Array:
         return jnp.maximum(w - (w - jnp.log(w) - target) / (1 - 1 / w), 1 + 1e-6)
@@ -108,7 +109,7 @@ def upload(links: Links, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Upload time t, s, and least frequency f in [fmin, fmax], GHz, at bandwidths b, MHz."""
     speed = rate(b, links.P)
     served = speed > 0
-    t = jnp.where(served & (links.d > 0), links.d / jnp.where(served, speed, 1), 0)
+    t = jnp.where(served, links.d / jnp.where(served, speed, 1), 0)
     left = links.time_left - t
     in_time = left > 0
     f = jnp.where(in_time, links.c / jnp.where(in_time, left, 1), jnp.inf)

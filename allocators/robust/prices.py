@@ -151,4 +151,4 @@ def share_rest(k: Curves, B: jax.Array, b: jax.Array) -> jax.Array:
     room = jnp.where(k.uploads, jnp.maximum(b - least, 0), 0)
     total = jnp.sum(room, axis=0)
     spare = jnp.maximum(B - jnp.sum(least, axis=0), 0)
-    return least + room * jnp.where(total > 0, spare / jnp.where(total > 0, total, 1), 0)
+    return least + room * (spare / jnp.where(total > 0, total, 1))

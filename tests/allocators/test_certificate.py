@@ -159,8 +159,33 @@ def test_check_values(dtype, rtol):
     np.testing.assert_array_equal(alloc.b[2], 0)
     for leaf in jax.tree.leaves((alloc, cert)):
         assert not np.any(np.isnan(leaf))
+    assert cert.lam_dual[2] == cert.n_tied[2] == cert.survivors[2] == 0
+    # Of every pair two slopes at bends, a slope and an energy at equal shares; of every device the
+    # energies of four candidates.
+    assert cert.evaluations[2] == 4 * 120 + 4 * 12
 
 
+def test_one_device_and_none(mixed):
+    """Alone a device takes all of the bandwidth, at once; nobody costs nothing."""
+    insts, _, _ = mixed
+    first = jnp.arange(12) == 0
+    alone = jax.vmap(robust.only, (0, None))(insts, first)
+    alloc, cert = solve_all(alone)
+    for i in range(0, len(MIXED), 5):
+        q = slow({**MIXED[i], "r": MIXED[i]["r"][:1]})
+        usable = np.isfinite(oracle.least_bandwidth(q))
+        best = np.min(np.where(usable, oracle.energy(q, q.B)[0], np.inf))
+        np.testing.assert_allclose([cert.lb[i], alloc.E[i]], best, rtol=1e-9)
+        np.testing.assert_allclose(alloc.b[i, 0], q.B, rtol=1e-12)
+    assert np.all(cert.lam_dual <= alloc.lam * (1 + 1e-9)) and np.all(cert.evaluations < 2000)
+    alloc, cert = solve_all(jax.vmap(robust.only, (0, None))(insts, ~first & first))
+    assert np.all(alloc.feasible)
+    for nothing in (alloc.E, alloc.b, cert.lb, cert.ub, cert.gap, cert.lam_dual, cert.survivors):
+        np.testing.assert_array_equal(nothing, 0)
+    np.testing.assert_array_equal(cert.evaluations, 4 * 120 + 4 * 12)
+
+
+@pytest.mark.slow
 def test_permutation_and_padding(mixed):
     """Neither the order of the devices nor padded ones matter."""
     _, alloc, cert = mixed
@@ -184,6 +209,7 @@ def test_permutation_and_padding(mixed):
         np.testing.assert_allclose(theirs, ours, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_gradient_is_that_of_the_partition(mixed):
     insts, alloc, _ = mixed
     i = 10
@@ -194,6 +220,7 @@ def test_gradient_is_that_of_the_partition(mixed):
         np.testing.assert_allclose(getattr(ours, name), getattr(known, name), rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_gradients_through_the_solver(mixed):
     """Central differences of the optimal energy in bandwidth, deadline, risk, gain, block times."""
     model, deadline, eps = MIXED[10]["model"], MIXED[10]["D"], MIXED[10]["eps"]
@@ -257,6 +284,7 @@ def test_float32(mixed):
     assert np.mean(energies <= double.E * (1 + 1e-5)) >= 0.99
 
 
+@pytest.mark.slow
 def test_branch_and_bound_closes_the_gap():
     """Twelve devices: the tree proves the optimum to 1e-6, and never worsens it."""
     closed = 0
@@ -272,6 +300,7 @@ def test_branch_and_bound_closes_the_gap():
     assert closed >= 3
 
 
+@pytest.mark.slow
 def test_branch_and_bound_solves_no_more_nodes_than_allowed(mixed):
     """Two nodes are the root alone, as a node is split into two; three are a better bound."""
     i = next(i for i, p in enumerate(MIXED) if len(p["r"]) == 12 and mixed[2].gap[i] > 1e-5)
@@ -292,10 +321,12 @@ def test_branch_and_bound_of_30_devices():
             assert cert.gap <= 1e-7
 
 
-def test_branch_and_bound_of_an_infeasible_instance():
+def test_branch_and_bound_of_an_infeasible_instance_and_of_nobody():
     inst = jax.tree.map(lambda x: x[0], batch([{**MIXED[9], "B": 0.3}]))
     alloc, cert = certificate.branch_and_bound(inst)
     assert not alloc.feasible and np.isposinf(cert.gap) and np.isposinf(cert.lb)
+    alloc, cert = certificate.branch_and_bound(robust.only(inst, jnp.zeros(12, bool)))
+    assert alloc.feasible and alloc.E == cert.lb == cert.ub == cert.gap == 0
 
 
 def check_exhaustive(count, seed):
@@ -324,6 +355,7 @@ def check_exhaustive(count, seed):
         assert proof.gap <= 1e-9
 
 
+@pytest.mark.slow
 def test_equals_exhaustive_search():
     check_exhaustive(12, seed=5)
 
@@ -366,6 +398,7 @@ def test_any_price_bounds_the_optimum_and_has_the_slope_of_its_excess_demand(mix
     np.testing.assert_allclose(slope, (ends[0] - ends[1]) / (2 * step), rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_guessed_price_changes_the_work_and_not_the_answer(mixed):
     insts, allocation, proof = mixed
     warm = jax.jit(jax.vmap(certificate.solve))

@@ -70,6 +70,15 @@ def test_without_deadlines_the_sum_of_times_approaches_the_kkt_optimum():
         assert f2 == 0 and f1 < 1.02 * least
 
 
+def test_no_weight_is_below_the_smallest_gene():
+    """Best shares of times 1 : 1e8 are 1 : 1e4, beyond 0.02 : 1 and 0.04 : 1."""
+    base, never = jnp.array([1.0, 1e8]), jnp.full(2, 1e12)
+    weight = insga.evolve_weights(
+        jax.random.key(0), base, jnp.zeros(2), never, jnp.zeros(2, int), 1, generations=60
+    )
+    np.testing.assert_allclose(weight, [0.02, 1], rtol=1e-6)
+
+
 def test_weights_follow_from_the_key():
     data = problem(1)
     first = np.asarray(evolve(jax.random.key(7), *data))
