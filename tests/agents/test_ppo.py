@@ -160,7 +160,6 @@ def test_advantages_against_sums_over_later_steps(double):
     np.testing.assert_allclose(measured, expected, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.quick
 def test_the_clipped_objective_by_hand(double):
     """One decision of two heads: new probabilities 1/2 and 1/3, the joint one is 1/6."""
     learner, hp = PPO.build(Placement(dtype="float64"), hidden=(3,), entropy_weight=0.0)

@@ -383,7 +383,6 @@ def test_4096_instances():
     np.testing.assert_allclose(jnp.sum(alloc.b, 1)[ok], B[ok], rtol=1e-12)
 
 
-@pytest.mark.quick
 def test_any_price_bounds_the_optimum_and_has_the_slope_of_its_excess_demand(mixed):
     """At the price of the certificate the bound is the certificate's; elsewhere it is below."""
     insts, _, proof = mixed

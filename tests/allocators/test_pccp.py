@@ -300,7 +300,6 @@ def test_exact_partition_equals_brute_force(cases):
     assert moved > 3
 
 
-@pytest.mark.quick
 def test_without_bandwidth_only_points_without_upload_are_available():
     """With `d_last=0` a device without bandwidth can only stay local."""
     instance = make_instance([0, 0], np.array([50.0, 150.0]), 10.0, 0.28, 0.08, d_last=0.0, n_max=3)

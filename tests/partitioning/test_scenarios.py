@@ -176,7 +176,6 @@ def test_what_a_table_lacks_is_drawn_as_without_one():
     np.testing.assert_array_equal(seen.rate_bps, expected.astype(np.float32))
 
 
-@pytest.mark.quick
 def test_measured_slots(tmp_path):
     """Each server's own rates, or those of one link; background and tasks if measured."""
     path = tmp_path / "slots.csv"

@@ -143,7 +143,6 @@ def test_observation_and_mask_equal_a_slow_version():
     np.testing.assert_array_equal(mask, allowed)
 
 
-@pytest.mark.quick
 def test_distribution():
     """Distances, deadlines, risks and bandwidths stay in their ranges; most draws are feasible."""
     env = Robust(max_devices=4, mode="mixed")
@@ -192,7 +191,6 @@ def test_where_no_draw_is_feasible_the_first_one_stays():
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5), found, first)
 
 
-@pytest.mark.quick
 def test_the_first_feasible_draw_is_the_one():
     """Beside a padded device, in a band for which few draws are feasible; else the first one."""
     env = Robust(max_devices=2)

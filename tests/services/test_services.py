@@ -407,7 +407,6 @@ def test_sharing_a_model_saves_its_memory_once():
     np.testing.assert_allclose(cost[2], cost[0], rtol=1e-12)
 
 
-@pytest.mark.quick
 def test_equality_is_in_time_and_fits():
     """A deadline that is met to the last bit, and 128 + 8 MB into 1024 - 888 MB, but not 8 more."""
     env, params = jaxenv.make("services", model_mb=128.0, size_factor=1.0, memory_gb=1.0)

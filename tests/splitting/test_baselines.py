@@ -231,7 +231,6 @@ def test_order_of_objectives():
         assert (exact <= at + rounding).all()
 
 
-@pytest.mark.quick
 def test_binary_offloading_is_the_cheaper_of_both_ends_that_is_in_time():
     """Offloading costs less whenever it meets the mean delay; the device alone is its fallback."""
     rng = np.random.default_rng(2)

@@ -252,7 +252,6 @@ def test_boards_from_csv(tmp_path):
         assert words in str(error.value) and "\n" not in str(error.value)
 
 
-@pytest.mark.quick
 def test_measured_rates_and_availability(tmp_path):
     """A rate measured at full power becomes the fading that gives it; images are still drawn."""
     system = oracle.System()

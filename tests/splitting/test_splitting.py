@@ -452,7 +452,6 @@ def test_hundreds_of_splitting_points_are_counted():
     np.testing.assert_array_equal(found["split_hist"][:, 0, 0], np.arange(count) == count - 1)
 
 
-@pytest.mark.quick
 def test_a_simulation_by_hand():
     """All on the device, in no time: the queues sink by 0.05 s and 0.01 in each of 20 slots."""
     env = Splitting(num_splits=3, num_slots=20, burn_in=0, chunk_slots=5, observed="late")

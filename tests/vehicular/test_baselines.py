@@ -321,7 +321,6 @@ def test_baselines_bring_their_own_allocation():
 # ---- measured where named ---------------------------------------------------------------------
 
 
-@pytest.mark.quick
 def test_the_longest_stay_is_with_the_farthest_rsu_ahead(standing):
     """RSU 1, 140 m ahead, is left 160 m + 140 m later than RSU 0, 160 m behind."""
     env, params, state = standing

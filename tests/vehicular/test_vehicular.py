@@ -187,7 +187,6 @@ def test_actions_and_decisions_are_one_to_one():
         assert env.encode(2, 3, a, b) == (2 * 5 + 3) * 45 + index
 
 
-@pytest.mark.quick
 def test_a_standing_vehicle_between_two_rsus_has_369_actions():
     env, params = jaxenv.make("vehicular", scenario="given", arrival_probability=1.0)
     params = params.replace(
@@ -211,7 +210,6 @@ def test_a_standing_vehicle_between_two_rsus_has_369_actions():
 # ---- one vehicle or few, by hand ---------------------------------------------------------------
 
 
-@pytest.mark.quick
 def test_an_upload_lasts_as_long_as_its_vehicle_is_in_reach():
     """22.1 Mbit at 0.1 MHz, 260 m past the RSU: standing it is sent; at 20 m/s it is cut off in the
     zone about 170 m, 320 m past the RSU, and counts as Local."""
@@ -542,7 +540,6 @@ def test_the_unit_of_the_reward_is_the_mean_time_of_local():
     assert env.reward_unit(padded) == env.reward_unit(mixed)
 
 
-@pytest.mark.quick
 def test_slots_in_which_nothing_happens_take_no_turns():
     """Local of 56.4 s is one turn of a projection; three from the only slot with arrivals: to its
     end, to that of the task and to that of slot 56."""
@@ -652,7 +649,6 @@ def test_rows_of_a_trace_are_drawn_where_an_episode_fits():
     assert set(np.asarray(start(keys, given_row).draws.trace_row)) == {3}
 
 
-@pytest.mark.quick
 def test_evolved_shares_are_asked_for_what_tasks_still_need(monkeypatch):
     """Two uploads to RSU 0 and two tasks in work at RSU 1: times by hand, pool by pool.
 
