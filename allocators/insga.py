@@ -43,7 +43,7 @@ def evolve_weights(
     home = jnp.maximum(pool, 0)
 
     def in_pools(values: jax.Array) -> jax.Array:
-        return values @ member.astype(dtype)
+        return jnp.matmul(values, member.astype(dtype), precision="highest")
 
     def objectives(genes: jax.Array) -> jax.Array:
         share = genes / jnp.where(pool >= 0, in_pools(genes)[:, home], genes)

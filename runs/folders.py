@@ -24,7 +24,7 @@ import jaxenv
 from agents.learner import Learner
 from jaxenv.environment import Environment
 from jaxenv.errors import ConfigError
-from runs.devices import MEMORY, THREADS, writes
+from runs.devices import FLAGS, MEMORY, THREADS, writes
 from runs.settings import CONF, Config, stored_yaml
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint")
@@ -138,7 +138,7 @@ def versions() -> dict[str, Any]:
             "system": f"{platform.system()} {platform.release()}",
             "cpu": _cpu_model(),
             "cpu_count": os.cpu_count(),
-            "environment": {n: os.environ[n] for n in (*MEMORY, THREADS) if n in os.environ},
+            "environment": {n: os.environ[n] for n in (*MEMORY, THREADS, FLAGS) if n in os.environ},
             "devices": [f"{d.platform}: {d.device_kind}" for d in jax.devices()],
         },
     }

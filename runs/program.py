@@ -18,6 +18,7 @@ from runs.command_line import explained, override, prepared
 from runs.devices import (
     common_folder,
     join_processes,
+    keep_loops_on_gpu,
     make_devices,
     not_waited_for,
     share_machine,
@@ -114,6 +115,7 @@ def set_up(config: Config) -> None:
     if precision not in ("float32", "float64"):
         raise ConfigError("precision", precision, "choose float32 or float64")
     jax.config.update("jax_enable_x64", precision == "float64")
+    keep_loops_on_gpu()
     make_devices(config["devices"])
     share_machine(config)
     if "distributed" in config:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from typing import Any
 
@@ -45,6 +47,24 @@ def random_steps(
     (_, states), sums = jax.lax.scan(turn, (key, states), None, length=num_steps)
     decided, reward = sums
     return states, jnp.sum(decided), jnp.sum(reward)
+
+
+def compiled_steps(
+    env: Environment, params: Any, sizes: Sequence[int], num_steps: int
+) -> list[Callable[..., Any]]:
+    """``(params, key, states)`` to `random_steps` of each number of environments.
+
+    They are compiled beside each other.
+    """
+    key = jax.random.key(0)
+
+    def compiled(size: int) -> Callable[..., Any]:
+        keys = jax.random.split(key, size)
+        states = jax.eval_shape(jax.vmap(lambda k: env.reset(k, params)[1]), keys)
+        return random_steps.lower(env, params, key, states, num_steps).compile()
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(compiled, sizes))
 
 
 def spread_steps(
@@ -93,8 +113,9 @@ def benchmark_steps(config: dict[str, Any]) -> list[Measurement]:
     """
     env, params = build_env(config)
     repeats, num_steps, seed = config["repeats"], config["num_steps"], config["seed"]
-    reference_s = config["reference_s"]
+    reference_s, sizes = config["reference_s"], config["num_envs"]
     key = jax.random.key(seed)
+    programs = compiled_steps(env, params, sizes, num_steps)
     theirs = others.measure_mobile_env(reference_s, repeats, seed)
     plain = slow.measure_slow(env.name, reference_s, repeats, seed)
     against = [measurement for measurement in (theirs, plain) if measurement is not None]
@@ -106,12 +127,12 @@ def benchmark_steps(config: dict[str, Any]) -> list[Measurement]:
     measurements.append(Measurement(f"{env.name} state", moved, "bytes/environment"))
     floor = Measurement(f"{env.name}, floor by memory", 1e9 * bandwidth.value / (2 * moved), RATE)
     measurements.append(floor)
-    for size in config["num_envs"]:
+    for size, steps in zip(sizes, programs, strict=True):
         keys = jax.random.split(key, size)
         _, states = jax.jit(jax.vmap(lambda k: env.reset(k, params)))(keys)
-        states, *_ = random_steps(env, params, key, states, num_steps)
-        decided = int(random_steps(env, params, key, states, num_steps)[1])
-        call = partial(random_steps, env, params, key, states, num_steps)
+        states, *_ = steps(params, key, states)
+        decided = int(steps(params, key, states)[1])
+        call = partial(steps, params, key, states)
         rates = [decided / seconds for seconds in repeated_seconds(call, repeats)]
         game = others.measure_gymnax(size, num_steps, repeats, seed) if reference_s else None
         compared = [*against, game, floor] if game is not None else [*against, floor]

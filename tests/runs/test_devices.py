@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import types
 from pathlib import Path
@@ -346,7 +348,7 @@ def test_jobs_that_share_a_machine_are_counted(monkeypatch, launcher, n_jobs, co
 
 
 def test_a_job_takes_its_share_of_a_machine_and_what_is_set_stays(monkeypatch):
-    for name in (*devices.MEMORY, devices.THREADS):
+    for name in (*devices.MEMORY, devices.THREADS, devices.FLAGS):
         monkeypatch.setenv(name, "")  # put back after the test
         monkeypatch.delenv(name)
     monkeypatch.setattr(devices, "_cores", lambda: 8)
@@ -362,6 +364,26 @@ def test_a_job_takes_its_share_of_a_machine_and_what_is_set_stays(monkeypatch):
     devices.share_machine({"jobs": 3})
     kept = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "NPROC": "5"}
     assert versions()["hardware"]["environment"] == kept
+
+
+@pytest.mark.parametrize(
+    ("installed", "given", "kept"),
+    [
+        ("", "", ""),
+        ("jax_cuda13_plugin", "", "--xla_gpu_enable_command_buffer=+WHILE,+CONDITIONAL"),
+        ("jax_cuda12_plugin", "-a", "-a --xla_gpu_enable_command_buffer=+WHILE,+CONDITIONAL"),
+        (
+            "jax_cuda13_plugin",
+            "-a --xla_gpu_enable_command_buffer=FUSION",
+            "-a --xla_gpu_enable_command_buffer=FUSION",
+        ),
+    ],
+)
+def test_loops_stay_on_a_gpu_unless_told_otherwise(monkeypatch, installed, given, kept):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == installed)
+    monkeypatch.setenv(devices.FLAGS, given)
+    devices.keep_loops_on_gpu()
+    assert os.environ[devices.FLAGS] == kept
 
 
 def test_xla_starts_the_threads_it_is_told():
