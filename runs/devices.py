@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import re
 import sys
@@ -23,7 +22,6 @@ MEMORY = (
 )
 THREADS = "NPROC"
 FLAGS = "XLA_FLAGS"
-LOOPS = "--xla_gpu_enable_command_buffer="
 
 
 def make_devices(count: int | None) -> None:
@@ -53,17 +51,6 @@ def share_machine(config: Config) -> None:
     if not any(name in os.environ for name in MEMORY):
         os.environ["XLA_CLIENT_MEM_FRACTION"] = f"{0.9 / jobs:.3f}"
     os.environ.setdefault(THREADS, str(max(1, _cores() // jobs)))
-
-
-def keep_loops_on_gpu() -> None:
-    """Has a CUDA device go round loops by itself: else the host starts and judges every turn.
-
-    What ``XLA_FLAGS`` says of it already stays. It works in processes where JAX has not started.
-    """
-    cuda = any(importlib.util.find_spec(f"jax_cuda{version}_plugin") for version in (12, 13))
-    given = os.environ.get(FLAGS, "")
-    if cuda and LOOPS not in given:
-        os.environ[FLAGS] = f"{given} {LOOPS}+WHILE,+CONDITIONAL".lstrip()
 
 
 def jobs_at_once(config: Config) -> int:

@@ -18,7 +18,6 @@ from runs.command_line import explained, override, prepared
 from runs.devices import (
     common_folder,
     join_processes,
-    keep_loops_on_gpu,
     make_devices,
     not_waited_for,
     share_machine,
@@ -115,7 +114,6 @@ def set_up(config: Config) -> None:
     if precision not in ("float32", "float64"):
         raise ConfigError("precision", precision, "choose float32 or float64")
     jax.config.update("jax_enable_x64", precision == "float64")
-    keep_loops_on_gpu()
     make_devices(config["devices"])
     share_machine(config)
     if "distributed" in config:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
 import types
 from pathlib import Path
@@ -364,26 +362,6 @@ def test_a_job_takes_its_share_of_a_machine_and_what_is_set_stays(monkeypatch):
     devices.share_machine({"jobs": 3})
     kept = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "NPROC": "5"}
     assert versions()["hardware"]["environment"] == kept
-
-
-@pytest.mark.parametrize(
-    ("installed", "given", "kept"),
-    [
-        ("", "", ""),
-        ("jax_cuda13_plugin", "", "--xla_gpu_enable_command_buffer=+WHILE,+CONDITIONAL"),
-        ("jax_cuda12_plugin", "-a", "-a --xla_gpu_enable_command_buffer=+WHILE,+CONDITIONAL"),
-        (
-            "jax_cuda13_plugin",
-            "-a --xla_gpu_enable_command_buffer=FUSION",
-            "-a --xla_gpu_enable_command_buffer=FUSION",
-        ),
-    ],
-)
-def test_loops_stay_on_a_gpu_unless_told_otherwise(monkeypatch, installed, given, kept):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name == installed)
-    monkeypatch.setenv(devices.FLAGS, given)
-    devices.keep_loops_on_gpu()
-    assert os.environ[devices.FLAGS] == kept
 
 
 def test_xla_starts_the_threads_it_is_told():
