@@ -41,19 +41,11 @@ def compiled_chunk(
     """
 
     def chunk(state: Any, params: Any, hp: Any) -> tuple[Any, dict[str, chex.Array]]:
-        names: dict[str, list[str]] = {}
-
         def turn(state: Any, _: None) -> tuple[Any, dict[str, chex.Array]]:
-            state, metrics = learner.update(state, params, hp)
-            # One array per type: every array that a turn writes is a kernel of its own.
-            names.clear()
-            for name, value in metrics.items():
-                names.setdefault(str(value.dtype), []).append(name)
-            return state, {t: jnp.stack([metrics[n] for n in own]) for t, own in names.items()}
+            return learner.update(state, params, hp)
 
-        state, rows = jax.lax.scan(turn, state, None, length=length)
-        columns = {n: rows[t][:, i] for t, own in names.items() for i, n in enumerate(own)}
-        return state, {name: jnp.nanmean(values, axis=0) for name, values in columns.items()}
+        state, metrics = jax.lax.scan(turn, state, None, length=length)
+        return state, {name: jnp.nanmean(values, axis=0) for name, values in metrics.items()}
 
     function = spread(over_lanes(chunk, axes), mesh, axes)
     where = None if mesh is None else sharding(mesh)
