@@ -1,6 +1,7 @@
 """Bounds and answers of the certified solver against slow NumPy, exhaustive search, and tables."""
 
 import types
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -406,13 +407,13 @@ def test_any_price_bounds_the_optimum_and_has_the_slope_of_its_excess_demand(mix
     np.testing.assert_allclose(slope, (ends[0] - ends[1]) / (2 * step), rtol=1e-5, atol=1e-9)
 
 
-def slow_candidates(cost, demand, slope, bmin, available, B, price, m_low, m_high):
-    """Partitions ``[N]`` of one instance with their estimated energies, best first."""
+def slow_candidates(cost, demand, slope, bmin, movable, B, price, m_low, m_high):
+    """Partitions ``[N]`` of one instance, that of the least estimated energy first."""
     devices = np.arange(len(cost))
     found = {}
     for m in (m_low, m_high):
         for device, point in np.ndindex(*cost.shape):
-            if point != m[device] and available[device, point]:
+            if point != m[device] and movable[device, point]:
                 found[tuple(np.where(devices == device, point, m))] = None
     for count in range(len(cost) + 1):
         found[tuple(np.where(devices < count, m_low, m_high))] = None
@@ -425,21 +426,22 @@ def slow_candidates(cost, demand, slope, bmin, available, B, price, m_low, m_hig
     return sorted(found, key=found.get)
 
 
-@pytest.mark.quick
 def test_candidates_are_the_best_by_a_parabola_of_their_bound():
-    """Sixteen instances of four devices and five points; every other one is flat in the price."""
+    """64 instances of up to four devices and five points; half of them are flat in the price."""
     rng = np.random.default_rng(5)
-    shape, num = (4, 5, 16), certificate.NUM_CANDIDATES
+    shape, num = (4, 5, 64), certificate.NUM_CANDIDATES
     cost, demand, bmin = (rng.uniform(*ends, shape) for ends in ((1, 3), (0.5, 2), (0.1, 0.9)))
-    slope = -demand * rng.uniform(0, 1, shape) * np.tile([1, 1e-4], 8)
-    available = rng.random(shape) < 0.8
-    B, price = rng.uniform(2, 5, 16), rng.uniform(0.2, 1, 16)
-    m_low, m_high = rng.integers(0, 5, (2, 4, 16))
+    slope = -demand * rng.uniform(0, 1, shape) * np.tile([1, 1e-4], 32)
+    available, active = rng.random(shape) < 0.8, rng.random((4, 64)) < 0.8
+    B, price = rng.uniform(2, 5, 64), rng.uniform(0.2, 1, 64)
+    m_low, m_high = rng.integers(0, 5, (2, 4, 64))
     k = types.SimpleNamespace(bmin=jnp.asarray(bmin), available=jnp.asarray(available))
-    table, active = jnp.stack([cost, demand, slope, bmin], axis=2), jnp.ones((4, 16), bool)
-    found = certificate._candidates(k, table, active, B, price, *map(jnp.asarray, (m_low, m_high)))
-    for i in range(16):
-        leaves = (cost, demand, slope, bmin, available, B, price, m_low, m_high)
+    table = jnp.stack([cost, demand, slope, bmin], axis=2)
+    given = map(jnp.asarray, (active, B, price, m_low, m_high))
+    found = jax.jit(partial(certificate._candidates, k))(table, *given)
+    movable = available & active[:, None]
+    for i in range(64):
+        leaves = (cost, demand, slope, bmin, movable, B, price, m_low, m_high)
         expected = slow_candidates(*(x[..., i] for x in leaves))[:num]
         np.testing.assert_array_equal(found[..., i].T, expected)
 
