@@ -346,7 +346,8 @@ class A3C(Learner):
         """
         logits, value = self.network.apply(parameters, rollout.observation)
         _, next_value = self.network.apply(parameters, rollout.final_observation)
-        advantage = self.advantages(rollout, *jax.lax.stop_gradient((value, next_value)), hp)
+        seen = jax.lax.stop_gradient((value, next_value))
+        advantage = steps.rollout_advantages(rollout, *seen, hp)
         target = advantage + jax.lax.stop_gradient(value)
 
         mask = self.branches.head_mask(rollout.mask)
@@ -372,14 +373,6 @@ class A3C(Learner):
             "value_loss": value_loss,
             "entropy": mean_entropy,
         }
-
-    def advantages(
-        self, rollout: Rollout, value: chex.Array, next_value: chex.Array, hp: Hyperparameters
-    ) -> chex.Array:
-        """`steps.advantages` of a rollout; a step that reaches no decision does not discount."""
-        discount = jnp.where(rollout.discounting, hp.discount, 1.0)
-        ends = rollout.terminated, rollout.done
-        return steps.advantages(rollout.reward, value, next_value, *ends, discount, hp.trace_decay)
 
     def apply(
         self, parameters: Any, rms: Any, gradient: Any, hp: Hyperparameters

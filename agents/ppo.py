@@ -288,7 +288,7 @@ class PPO(Learner):
             state.scale.value(self.critic.apply(critic, world))[..., 0]
             for world in (rollout.world, rollout.final_world)
         )
-        advantage = self.advantages(rollout, value, ahead, hp)
+        advantage = steps.rollout_advantages(rollout, value, ahead, hp)
         scale = state.scale.add((value + advantage).reshape(-1, 1), hp.value_decay)
         batch = self.batch(rollout, value, advantage, scale)
         parameters = state.parameters.replace(critic=state.scale.carried(critic, scale))
@@ -430,14 +430,6 @@ class PPO(Learner):
         return observation if self._rows else observation.reshape(-1)
 
     # ---- learning -----------------------------------------------------------------------------
-
-    def advantages(
-        self, rollout: Rollout, value: chex.Array, ahead: chex.Array, hp: Hyperparameters
-    ) -> chex.Array:
-        """`steps.advantages` of a rollout; a step that reaches no decision does not discount."""
-        discount = jnp.where(rollout.discounting, hp.discount, 1.0)
-        ends = rollout.terminated, rollout.done
-        return steps.advantages(rollout.reward, value, ahead, *ends, discount, hp.trace_decay)
 
     def batch(
         self, rollout: Rollout, value: chex.Array, advantage: chex.Array, scale: Scale

@@ -65,6 +65,13 @@ def advantages(
     return accumulated(delta, jnp.where(done, 0.0, discount * trace_decay))
 
 
+def rollout_advantages(rollout: Any, value: chex.Array, ahead: chex.Array, hp: Any) -> chex.Array:
+    """`advantages` of a learner's rollout; a step that reaches no decision does not discount."""
+    discount = jnp.where(rollout.discounting, hp.discount, 1.0)
+    ends = rollout.terminated, rollout.done
+    return advantages(rollout.reward, value, ahead, *ends, discount, hp.trace_decay)
+
+
 def accumulated(delta: chex.Array, keep: chex.Array) -> chex.Array:
     """``A_t = delta_t + keep_t A_{t+1}`` along the first axis, 0 after its end."""
 

@@ -36,6 +36,7 @@ from jaxenv.validation import (
     check_fields,
     check_leaves,
     check_read,
+    num_axes,
 )
 
 NETWORK = "vgg16_cifar10"
@@ -203,7 +204,7 @@ class Partitioning(Environment[PartitioningState, PartitioningParams]):
             options = _trace(trace, sized.num_servers) | options
         given = [name for name in _TABLES if name in options]
         if given and "table_rows" not in options:
-            if np.ndim(options[given[0]]) == 0:
+            if not num_axes(options[given[0]]):
                 raise ConfigError(given[0], options[given[0]], "give one row per slot")
             options["table_rows"] = len(options[given[0]])
         if given:

@@ -80,6 +80,14 @@ def check_array(name: str, value: Any, ok: Callable[[Any], Any], valid: str) -> 
         raise ConfigError(name, value.tolist(), valid)
 
 
+def num_axes(value: Any) -> int | None:
+    """How many axes a setting has that is to be an array; None of rows of unequal lengths."""
+    try:
+        return np.ndim(value)
+    except ValueError:
+        return None
+
+
 def check_read(
     env: Any, given: Mapping[str, Any], option: str, needed: str, names: Iterable[str]
 ) -> None:

@@ -27,6 +27,7 @@ from jaxenv.validation import (
     check_fields,
     check_leaves,
     check_read,
+    num_axes,
 )
 
 NETWORK = "mobilenet_v2"
@@ -104,7 +105,7 @@ class Scenario(Environment[SplittingState, SplittingParams]):
             options = {"contexts": "given", "table_rows": rows} | options
         for name in TABLES:
             if name in options and "table_rows" not in options:
-                if np.ndim(options[name]) != 1:
+                if num_axes(options[name]) != 1:
                     raise ConfigError(name, options[name], "give an array [rows]")
                 options |= {"table_rows": len(options[name])}
                 options = {"contexts": "given"} | options

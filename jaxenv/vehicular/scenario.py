@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import jax
 import numpy as np
 
-from jaxenv.environment import Environment
+from jaxenv.environment import Environment, cast_leaf
 from jaxenv.errors import ConfigError
 from jaxenv.validation import (
     FINITE,
@@ -21,6 +21,7 @@ from jaxenv.validation import (
     check_fields,
     check_leaves,
     check_read,
+    num_axes,
 )
 from jaxenv.vehicular.description import (
     check_trace,
@@ -117,12 +118,12 @@ class Scenario(Environment[VehicularState, VehicularParams]):
         if mix is None:
             mix = (0.0, 1.0, 0.0) if networks == NETWORKS else (1.0,) * len(profiles)
             options["mix"] = mix
-        if "model_onehot" not in options and np.ndim(mix) < 2:
-            alike = 1 if np.ndim(mix) else len(profiles)
-            options["model_onehot"] = alike * int(np.count_nonzero(np.asarray(mix, object))) > 1
+        frequencies = np.asarray(mix, object)
+        alike = 1 if frequencies.ndim else len(profiles)
+        options.setdefault("model_onehot", alike * int(np.count_nonzero(frequencies)) > 1)
         for given, rows in (("arrival", "table_rows"), ("trace_position_m", "trace_rows")):
             if given in options and rows not in options:
-                if np.ndim(options[given]) != 2:
+                if num_axes(options[given]) != 2:
                     raise ConfigError(given, options[given], f"give an array [{rows}, vehicles]")
                 options[rows] = len(options[given])
         if route is not None and not isinstance(trace, (str, os.PathLike)):
@@ -152,9 +153,9 @@ class Scenario(Environment[VehicularState, VehicularParams]):
             leaves.setdefault("rsu_position_m", spacing * (np.arange(env.num_rsus) + 0.5))
             if not whole_road:
                 leaves.setdefault("road_period_m", spacing * env.num_rsus)
-        steps = np.asarray(leaves.get("max_steps"))
-        if steps.dtype.kind in "iu":
-            leaves.setdefault("max_slots", 4 * steps)
+        if "max_steps" in leaves:
+            steps = cast_leaf("max_steps", leaves["max_steps"], np.int32(0))
+            leaves.setdefault("max_slots", 4 * int(steps))
         if whole_road:
             leaves["road_period_m"] = whole_road_m(env.make_params(**leaves))
         params = env.make_params(**leaves)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from agents.a3c import A3C, Rollout, Spread
+from agents.steps import rollout_advantages
 from jaxenv.errors import ConfigError
 from jaxenv.robust import Robust
 from jaxenv.vehicular import Vehicular
@@ -150,8 +151,8 @@ def slow_advantages(rollout, value, next_value, discount, decay):
 def test_advantages_against_forward_sums(seed, double):
     rng = np.random.default_rng(seed)
     rollout, value, next_value = a_rollout(rng), rng.normal(size=7), rng.normal(size=7)
-    learner, hp = A3C.build(Placement(dtype="float64"), discount=0.9, trace_decay=0.8)
-    measured = learner.advantages(rollout, value, next_value, hp)
+    _, hp = A3C.build(Placement(dtype="float64"), discount=0.9, trace_decay=0.8)
+    measured = rollout_advantages(rollout, value, next_value, hp)
     np.testing.assert_allclose(
         measured, slow_advantages(rollout, value, next_value, 0.9, 0.8), rtol=1e-12
     )
@@ -163,8 +164,8 @@ def test_with_trace_decay_1_the_target_is_the_discounted_return_to_the_end_of_th
         terminated=np.zeros(7, bool), done=np.zeros(7, bool), discounting=np.ones(7, bool)
     )
     value = np.arange(8.0)
-    learner, hp = A3C.build(Placement(dtype="float64"), discount=0.9, trace_decay=1.0)
-    advantage = learner.advantages(rollout, value[:-1], value[1:], hp)
+    _, hp = A3C.build(Placement(dtype="float64"), discount=0.9, trace_decay=1.0)
+    advantage = rollout_advantages(rollout, value[:-1], value[1:], hp)
     returns = [
         sum(0.9 ** (k - t) * rollout.reward[k] for k in range(t, 7)) + 0.9 ** (7 - t) * value[7]
         for t in range(7)

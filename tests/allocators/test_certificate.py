@@ -1,5 +1,8 @@
 """Bounds and answers of the certified solver against slow NumPy, exhaustive search, and tables."""
 
+import types
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -302,13 +305,20 @@ def test_branch_and_bound_closes_the_gap():
 
 @pytest.mark.slow
 def test_branch_and_bound_solves_no_more_nodes_than_allowed(mixed):
-    """Two nodes are the root alone, as a node is split into two; three are a better bound."""
+    """Two nodes are the root alone, as a node is split into two; three are a better bound.
+
+    Nor does it solve more than a tolerance asks for.
+    """
     i = next(i for i, p in enumerate(MIXED) if len(p["r"]) == 12 and mixed[2].gap[i] > 1e-5)
     inst = jax.tree.map(lambda x: x[i], mixed[0])
     root, two, three = (certificate.branch_and_bound(inst, 0.0, num)[1] for num in (1, 2, 3))
     assert root.evaluations == two.evaluations < three.evaluations
     assert root.lb == two.lb < three.lb <= three.ub <= two.ub == root.ub
     np.testing.assert_allclose(root.lb, mixed[2].lb[i], rtol=1e-9)
+    easily, hardly = (
+        certificate.branch_and_bound(inst, share * float(root.gap))[1] for share in (1.1, 0.9)
+    )
+    assert easily.evaluations == root.evaluations < hardly.evaluations
 
 
 @pytest.mark.deep
@@ -395,6 +405,45 @@ def test_any_price_bounds_the_optimum_and_has_the_slope_of_its_excess_demand(mix
     step = 1e-6
     ends = [bound(insts, log_price + sign * step) for sign in (1, -1)]
     np.testing.assert_allclose(slope, (ends[0] - ends[1]) / (2 * step), rtol=1e-5, atol=1e-9)
+
+
+def slow_candidates(cost, demand, slope, bmin, movable, B, price, m_low, m_high):
+    """Partitions ``[N]`` of one instance, that of the least estimated energy first."""
+    devices = np.arange(len(cost))
+    found = {}
+    for m in (m_low, m_high):
+        for device, point in np.ndindex(*cost.shape):
+            if point != m[device] and movable[device, point]:
+                found[tuple(np.where(devices == device, point, m))] = None
+    for count in range(len(cost) + 1):
+        found[tuple(np.where(devices < count, m_low, m_high))] = None
+    found[tuple(np.argmin(bmin, axis=1))] = None
+    for m in found:
+        total, b, db, least = (x[devices, m].sum() for x in (cost, demand, slope, bmin))
+        # The highest point of bound + (b - B) x - curvature / 2 x^2, x the change of the price.
+        bound, curvature = total - price * B, max(-db, 1e-3 * b) / price
+        found[m] = bound + (b - B) ** 2 / (2 * curvature) if least <= B else np.inf
+    return sorted(found, key=found.get)
+
+
+def test_candidates_are_the_best_by_a_parabola_of_their_bound():
+    """64 instances of up to four devices and five points; half of them are flat in the price."""
+    rng = np.random.default_rng(5)
+    shape, num = (4, 5, 64), certificate.NUM_CANDIDATES
+    cost, demand, bmin = (rng.uniform(*ends, shape) for ends in ((1, 3), (0.5, 2), (0.1, 0.9)))
+    slope = -demand * rng.uniform(0, 1, shape) * np.tile([1, 1e-4], 32)
+    available, active = rng.random(shape) < 0.8, rng.random((4, 64)) < 0.8
+    B, price = rng.uniform(2, 5, 64), rng.uniform(0.2, 1, 64)
+    m_low, m_high = rng.integers(0, 5, (2, 4, 64))
+    k = types.SimpleNamespace(bmin=jnp.asarray(bmin), available=jnp.asarray(available))
+    table = jnp.stack([cost, demand, slope, bmin], axis=2)
+    given = map(jnp.asarray, (active, B, price, m_low, m_high))
+    found = jax.jit(partial(certificate._candidates, k))(table, *given)
+    movable = available & active[:, None]
+    for i in range(64):
+        leaves = (cost, demand, slope, bmin, movable, B, price, m_low, m_high)
+        expected = slow_candidates(*(x[..., i] for x in leaves))[:num]
+        np.testing.assert_array_equal(found[..., i].T, expected)
 
 
 @pytest.mark.slow

@@ -379,6 +379,28 @@ def test_sensitivities_of_the_decisions():
     np.testing.assert_allclose(hessian[0], column, rtol=1e-6)
 
 
+def test_a_device_at_its_least_bandwidth_keeps_it():
+    """Of more bandwidth it takes nothing; with its deadline it follows its least bandwidth."""
+    m, inst = jnp.array(RESNET_M), tight()
+
+    def bandwidths(B, D):
+        return robust.allocate(inst.replace(B=B, D=D), m).b
+
+    by_B, by_D = jax.jit(jax.jacfwd(bandwidths, (0, 1)))(inst.B, inst.D)
+    np.testing.assert_allclose(jnp.sum(by_B), 1, rtol=1e-12)
+    np.testing.assert_allclose(jnp.sum(by_D, axis=0), 0, atol=1e-9 * jnp.max(jnp.abs(by_D)))
+
+    def least(D):
+        return robust.take(robust.bmin_table(inst.replace(D=D)), m)
+
+    at_least = np.flatnonzero(robust.allocate(inst, m).b <= least(inst.D) * (1 + 1e-9))
+    assert 0 < len(at_least) < 4
+    by_deadline = (least(inst.D + 1e-6) - least(inst.D - 1e-6)) / 2e-6
+    for n in at_least:
+        assert by_B[n] == 0 and np.count_nonzero(by_D[n]) == 1
+        np.testing.assert_allclose(by_D[n, n], by_deadline[n], rtol=1e-6)
+
+
 def test_optimality_conditions():
     """sum b = B, tight deadlines unless f = fmin, stationarity off the ends and the kink."""
     rng = np.random.default_rng(4)

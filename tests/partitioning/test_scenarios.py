@@ -61,6 +61,7 @@ BAD = [
     ({"table_tasks": [2.5]}, "table_tasks", "whole numbers"),
     ({"table_tasks": [-2]}, "table_tasks", "whole numbers"),
     ({"table_tasks": 60}, "table_tasks", "one row per slot"),
+    ({"table_tasks": [[60], [60, 60]]}, "table_tasks", "one row per slot"),
     ({"table_rate_bps": [[1e7, 1e7]]}, "table_rate_bps", "shape (1, 4)"),
     ({"table_rate_bps": [[1e7, 1e7, 0, 1e7]]}, "table_rate_bps", "positive finite"),
     ({"table_background_s": [[-2, 0, 0, 0]]}, "table_background_s", "0 or more"),

@@ -73,6 +73,7 @@ BAD = [
     ({"table_fading": [0.5], "contexts": "markov"}, "table_fading", 'unless contexts="given"'),
     ({"table_fading": [0.5, 0.0]}, "table_fading", "positive finite numbers"),
     ({"table_fading": [[0.5]]}, "table_fading", "[rows]"),
+    ({"table_fading": [[0.5], [0.5, 0.5]]}, "table_fading", "[rows]"),
     ({"table_availability": [1.5]}, "table_availability", "(0, 1]"),
     ({"table_num_images": [2.5]}, "table_num_images", "whole numbers"),
     ({"network": "mobilenet_v3"}, "network", "mobilenet_v2"),

@@ -410,6 +410,23 @@ def test_scenarios_under_one_key_meet_the_same_draws():
     np.testing.assert_allclose(full[:, 1, 0], images * float(local), rtol=1e-6)
 
 
+def test_each_scenario_is_simulated_as_if_alone():
+    """Under a rule that compares all points of all seeds and scenarios at once."""
+    env = Splitting(num_slots=40, burn_in=0, chunk_slots=20)
+    leaves = {"delay_avg_s": [0.02, 0.1], "availability_max": [0.05, 0.02]}
+    params = env.default_params()
+    both = params.replace(**{name: jnp.float32(leaf) for name, leaf in leaves.items()})
+    second = params.replace(**{name: jnp.float32(leaf[1]) for name, leaf in leaves.items()})
+    policy, keys = baselines.CheapestWithinDelay(env), jax.random.split(jax.random.key(3), 3)
+    simulate = jax.jit(env.simulate)
+    together, alone = (
+        simulated_metrics(env, simulate(policy, scenario, keys)) for scenario in (both, second)
+    )
+    assert together["split_mean"].shape == (3, 2) and np.ptp(together["split_mean"]) > 1
+    for name in ("mean_energy_j", "mean_delay_s", "split_hist"):
+        np.testing.assert_allclose(together[name][..., 1:], alone[name], rtol=1e-6)
+
+
 def test_scenarios_of_two_lengths_are_refused():
     env = Splitting(num_slots=2, burn_in=0, chunk_slots=1)
     leaves = {"tradeoff_v": jnp.ones(3), "availability_max": jnp.ones(2)}

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.quick
 NAN, INF = float("nan"), float("inf")
 TABLE = np.ones((5, 10), bool)
 PATH = np.zeros((5, 10))
+UNEQUAL = [[True], [True, False]]
 
 
 def trace(positions_m, *, rows=200, speed=10.0, jump_m=0.0):
@@ -90,6 +91,7 @@ BAD = [
     ({"max_steps": 10.5}, "max_steps", "10.5 is not valid; give an integer"),
     ({"max_steps": "200"}, "max_steps", "'200'"),
     ({"max_steps": [10, 20]}, "max_steps", "[10, 20]"),
+    ({"max_steps": [[10], [10, 20]]}, "max_steps", "[[10], [10, 20]]"),
     ({"max_steps": 100, "max_slots": 50}, "max_slots", "50 is not valid; give at least max_steps"),
     ({"max_slots": 10}, "max_slots", "give at least max_steps = 200"),
     ({"arrival_probability": 1.5}, "arrival_probability", "1.5 is not valid; give 0 to 1"),
@@ -102,6 +104,8 @@ BAD = [
     ({"mix": (1, -1, 1)}, "mix", "frequencies of at least 0"),
     ({"mix": (NAN, 1, 0)}, "mix", "without NaN"),
     ({"mix": (1, 1)}, "mix", "shape (3,), not shape (2,)"),
+    ({"mix": [[1, 1, 1], [1, 0, 0]]}, "mix", "shape (3,), not shape (2, 3)"),
+    ({"mix": [0, [1, 1], 0]}, "mix", "[0, [1, 1], 0]"),
     ({"mix": "vgg16"}, "mix", "'vgg16'"),
     ({"networks": ["vgg19"]}, "networks", "vgg19"),
     ({"networks": "vgg16"}, "networks", "give a list of at least one network"),
@@ -131,12 +135,14 @@ BAD = [
     ({"initial_vehicle_flops": 0}, "initial_vehicle_flops", "positive"),
     ({"arrivals": "given"}, "table_rows", 'arrivals="given" needs at least 1'),
     ({"arrivals": "given", "arrival": True}, "arrival", "[table_rows, vehicles]"),
+    ({"arrivals": "given", "arrival": UNEQUAL}, "arrival", "[table_rows, vehicles]"),
     ({"arrivals": "given", "arrival": TABLE[:, :9]}, "arrival", "not shape (5, 9)"),
     ({"arrivals": "given", "arrival": TABLE, "model": 3}, "model", "network indices 0 to 2"),
     ({"arrivals": "given", "arrival": TABLE * 1.0}, "arrival", "true or false"),
     ({"mobility": "trace"}, "trace_rows", 'mobility="trace" needs at least 2'),
     ({"mobility": "trace", "trace_position_m": PATH}, "trace_active", "one active vehicle"),
     ({"mobility": "trace", "trace_position_m": 0.0}, "trace_position_m", "[trace_rows, vehicles]"),
+    ({"mobility": "trace", "trace_position_m": UNEQUAL}, "trace_position_m", "[trace_rows"),
     (
         {"mobility": "trace", "trace_position_m": PATH, "trace_active": True, "trace_direction": 2},
         "trace_direction",
