@@ -43,6 +43,7 @@ def evolve_weights(
     home = jnp.maximum(pool, 0)
 
     def in_pools(values: jax.Array) -> jax.Array:
+        # "highest": by default a GPU rounds what it multiplies to ten bits.
         return jnp.matmul(values, member.astype(dtype), precision="highest")
 
     def objectives(genes: jax.Array) -> jax.Array:
