@@ -17,15 +17,13 @@ NaN.
 
 import math
 from functools import partial
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 from allocators import solvers
-
-Backend = Literal["closed", "jaxopt"]
+from allocators.choices import Backend, check_choice
 
 
 @jax.custom_jvp
@@ -106,8 +104,7 @@ def shares(eta: ArrayLike, mask: ArrayLike, backend: Backend = "closed") -> jax.
 
     Source: vehicular paper eqs (7) and (9).
     """
-    if backend not in _SHARES:
-        raise ValueError(f"backend: {backend!r} is not valid; give one of {', '.join(_SHARES)}")
+    check_choice(backend, Backend, "backend")
     eta, mask = _members(eta, mask)
     weighed = jnp.any(eta > 0, axis=-1, keepdims=True) & (jnp.sum(mask, axis=-1, keepdims=True) > 1)
     share = _SHARES[backend](jnp.where(weighed, eta, 1))

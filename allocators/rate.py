@@ -18,15 +18,15 @@ splitting at the edge", IEEE ICC 2023), eqs (17) to (19).
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from allocators import solvers
+from allocators.choices import Backend, check_choice
 
-Backend = Literal["closed", "jaxopt"]
 HALLEY_STEPS = 2
 SERIES_BELOW = 0.5
 _SERIES = tuple((-1) ** n / math.factorial(n) for n in range(14, 1, -1))
@@ -161,8 +161,7 @@ def surrogate_nats(
 
     Source: splitting paper, eqs (17) to (19).
     """
-    if backend not in ("closed", "jaxopt"):
-        raise ValueError(f"backend: {backend!r} is not valid; give one of closed, jaxopt")
+    check_choice(backend, Backend, "backend")
     least, most, lowest, highest = limits(uplink) if within is None else within
     c = jnp.asarray(weight) * uplink.snr_per_watt
     solve = stationary_nats if backend == "closed" else _solved_nats

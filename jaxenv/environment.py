@@ -88,6 +88,9 @@ class Constraint:
     limit: str | None = None
 
 
+ENDS = ("final_observation", "final_action_mask", "terminated", "truncated")
+"""Entries of ``info`` that the base adds: how a step ended."""
+MOST_STEPS = np.iinfo(np.int32).max
 TState = TypeVar("TState", bound=State)
 TParams = TypeVar("TParams", bound=Params)
 Timestep = tuple[chex.Array, Any, chex.Array, chex.Array, chex.Array, dict[str, Any]]
@@ -312,6 +315,11 @@ def as_key(key: chex.PRNGKey) -> chex.PRNGKey:
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         return key
     return jax.random.wrap_key_data(key)
+
+
+def steps_times(steps: chex.Array, factor: int) -> chex.Array:
+    """``steps * factor``, int32, at most `MOST_STEPS`."""
+    return jnp.where(steps > MOST_STEPS // factor, jnp.int32(MOST_STEPS), steps * factor)
 
 
 def check_dtype(dtype: str) -> None:

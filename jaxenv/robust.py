@@ -42,7 +42,7 @@ MODELS = tuple(robust.MODELS)
 NUM_POINTS = max(len(model.table["d_MB"]) for model in robust.MODELS.values())
 NUM_DRAWS = 8
 PENALTY_J = 1.0
-"""Cost of a device in an infeasible decision: more than any feasible one, kappa c fmax^2 + p D."""
+"""Least cost of a device in an infeasible decision."""
 
 
 @struct.dataclass
@@ -181,8 +181,11 @@ class Robust(Environment[RobustState, RobustParams]):
             return jnp.asarray(x, self.float_dtype)
 
         models = robust.make_instance(
-            *(np.arange(len(MODELS)), array([1.0] * len(MODELS)), array(1.0)),
-            *(array(1.0), array(0.5)),
+            np.arange(len(MODELS)),
+            r=array([1.0] * len(MODELS)),
+            B=array(1.0),
+            D=array(1.0),
+            eps=array(0.5),
             p=array(1.0),
             gain_db=array(0.0),
             vm_scale=array(1.0),
@@ -330,11 +333,12 @@ class Robust(Environment[RobustState, RobustParams]):
         """Allocates optimally for the chosen partition; then comes the next instance.
 
         Returns:
-            The state, the reward (minus the energy in J, minus 1 J per device where the deadlines
-            cannot be met), False, and ``info``: ``energy_j`` (0 where infeasible), ``feasible``,
-            ``infeasible``, ``penalized_energy_j``, ``decisions`` (1), ``b_min_total_mhz``; with
-            ``certify`` also ``lower_bound_j``, 0 for an infeasible instance, and ``regret``, 0
-            where the decision is infeasible.
+            The state, the reward (minus the energy in J; where the deadlines cannot be met minus
+            `penalty_j`, by default 1 J, per device), False, and ``info``: ``energy_j`` (0 where
+            infeasible), ``feasible``, ``infeasible``, ``penalized_energy_j``, ``decisions`` (1),
+            ``b_min_total_mhz`` (+inf where no bandwidth suffices); with ``certify`` also
+            ``lower_bound_j``, 0 for an infeasible instance, and ``regret``, 0 where the decision is
+            infeasible.
         """
         instance = state.instance
         partition = jnp.where(instance.mask_n, action, 0)
@@ -342,7 +346,7 @@ class Robust(Environment[RobustState, RobustParams]):
         devices = jnp.sum(instance.mask_n, dtype=self.float_dtype)
         feasible = allocation.feasible
         energy = jnp.where(feasible, allocation.E, 0)
-        penalized = jnp.where(feasible, energy, PENALTY_J * devices)
+        penalized = jnp.where(feasible, energy, self.penalty_j(params) * devices)
         info = {
             "energy_j": energy,
             "feasible": feasible.astype(self.float_dtype),
@@ -410,7 +414,19 @@ class Robust(Environment[RobustState, RobustParams]):
 
     def reward_unit(self, params: RobustParams) -> chex.Array:
         """The penalty of an infeasible decision."""
-        return PENALTY_J * params.num_devices.astype(self.float_dtype)
+        return self.penalty_j(params) * params.num_devices.astype(self.float_dtype)
+
+    def penalty_j(self, params: RobustParams) -> chex.Array:
+        """Cost of a device in an infeasible decision, J: no less than that of any feasible one.
+
+        It is `PENALTY_J` unless a device could spend more: kappa c fmax^2 + p D, at its largest
+        work, highest clock and longest deadline.
+        """
+        p = params
+        exists = jnp.arange(NUM_POINTS) < p.num_points[:, None]
+        work = jnp.max(jnp.where(exists, p.local_gcycle, 0), axis=1)
+        most = p.kappa * work * p.frequency_ghz[:, 1] ** 2 + p.power_w * p.deadline_range_s[:, 1]
+        return jnp.maximum(PENALTY_J, jnp.max(most))
 
     @property
     def observation_space(self) -> spaces.Box:

@@ -104,8 +104,8 @@ def _check_static(env: Environment) -> None:
         text = f"metric {metric.name!r}"
         _require(metric.direction in ("min", "max"), env, f"{text}: direction {metric.direction!r}")
         _require(metric.pool in POOLS, env, f"{text}: pool {metric.pool!r} is none of {POOLS}")
-        ratio = metric.pool == "ratio"
-        _require(ratio == (metric.over is not None), env, f"{text}: `over` goes with pool='ratio'")
+        over = ("sum", "mean", "quantile") if metric.over is None else ("ratio", "quantile")
+        _require(metric.pool in over, env, f"{text}: `over` goes with pool='ratio' or 'quantile'")
         _require(0 <= metric.level <= 1, env, f"{text}: level {metric.level} is not in [0, 1]")
     names = [constraint.name for constraint in env.constraints]
     _require(len(set(names)) == len(names), env, f"constraints have repeated names: {names}")
@@ -394,10 +394,13 @@ def _check_transition(
 
 
 def _check_numbers(env: Environment, where: str, observation: Any, state: Any, info: Any) -> None:
-    for path, leaf in _leaves({"observation": observation, "info": info}):
+    """No NaN; what is learned from or measured is finite."""
+    sources = {"reward", *(name for metric in env.metrics for name in metric.sources)}
+    measured = {name: info[name] for name in sources & set(info)}
+    for path, leaf in _leaves({"observation": observation, "info": measured}):
         if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
             _fail(env, f"{path} is not finite after {where}: {leaf}")
-    for path, leaf in _leaves({"state": state}):
+    for path, leaf in _leaves({"state": state, "info": info}):
         if leaf.dtype.kind == "f" and np.isnan(leaf).any():
             _fail(env, f"{path} has NaN after {where}: {leaf}")
     if not env.observation_space.contains(observation):

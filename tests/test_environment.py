@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxenv
 from jaxenv import ConfigError
-from jaxenv.environment import Environment, Metric, as_key, cast_leaf
+from jaxenv.environment import Environment, Metric, as_key, cast_leaf, steps_times
 from tests.toy_environments import LEFT, RIGHT, STAY, Corridor, Crew, Signal
 
 pytestmark = pytest.mark.quick
@@ -249,6 +250,20 @@ def test_what_the_base_says_where_the_author_says_nothing():
     assert env.settle(state, params) is state
     assert env.as_leaf(1.5).dtype == np.float32 and env.as_leaf(True).dtype == bool
     assert env.as_leaf(np.int32(7)).dtype == np.int32
+
+
+@pytest.mark.quick
+def test_the_most_steps_stay_in_32_bits():
+    most = 2**31 - 1
+    for steps, factor, expected in (
+        (3, 4, 12),
+        (most // 6, 6, most // 6 * 6),
+        (most // 6 + 1, 6, most),
+    ):
+        found = steps_times(jnp.int32(steps), factor)
+        assert found == expected and found.dtype == jnp.int32
+    env, params = jaxenv.make("vehicular", max_steps=300_000_000)
+    assert env.most_steps(params) == most
 
 
 FLOAT = jnp.zeros((), jnp.float32)

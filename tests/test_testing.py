@@ -45,6 +45,22 @@ def test_accepts_float64():
 
 
 @frozen
+class Ranked(Corridor):
+    """A quantile of a ratio is measured, and an entry of ``info`` that nobody measures is +inf."""
+
+    metrics: ClassVar = (Metric("median", "1", "max", "quantile", "reward", "number"),)
+
+    def step_env(self, *arguments):
+        *others, info = super().step_env(*arguments)
+        return *others, info | {"number": jnp.float32(1), "limit": jnp.float32(jnp.inf)}
+
+
+@pytest.mark.quick
+def test_accepts_quantiles_of_ratios_and_unmeasured_infinities():
+    check_environment(Ranked(), num_steps=16, num_envs=2)
+
+
+@frozen
 class Fixed(Corridor):
     """Nothing is random."""
 
@@ -309,6 +325,20 @@ class InfiniteReward(Corridor):
     def step_env(self, *arguments):
         state, reward, *rest = super().step_env(*arguments)
         return state, reward / state.position, *rest
+
+
+@breaks("info.limit has NaN after step")
+@frozen
+class NanInfo(Corridor):
+    def step_env(self, *arguments):
+        *others, info = super().step_env(*arguments)
+        return *others, info | {"limit": jnp.float32(jnp.nan)}
+
+
+@breaks("metric 'return': `over` goes with pool='ratio' or 'quantile'")
+@frozen
+class SumOfRatio(Corridor):
+    metrics: ClassVar = (Metric("return", "1", "max", "sum", "reward", "reward"),)
 
 
 @breaks("state.signal has NaN after step")

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from agents.learner import Bound, Policy, RandomPolicy
 from allocators import certificate, pccp, robust
 from jaxenv import struct
-from jaxenv.robust import NUM_POINTS, PENALTY_J, Robust, RobustState
+from jaxenv.robust import NUM_POINTS, Robust, RobustState
 
 
 @struct.dataclass
@@ -185,5 +185,5 @@ class DualBound(Bound):
             _, proof = certificate.solve(state.instance)
             lower, feasible = proof.lb, proof.feasible
         devices = jnp.sum(state.instance.mask_n, dtype=carry[0].dtype)
-        least = jnp.where(feasible, lower, PENALTY_J * devices)
+        least = jnp.where(feasible, lower, self.env.penalty_j(params) * devices)
         return carry[0] + least, carry[1] + 1

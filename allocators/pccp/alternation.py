@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from allocators import struct
+from allocators.choices import check_choice
 from allocators.pccp.partition import (
     Start,
     algorithm1,
     cheapest_in_time,
-    check_choice,
     partitioning,
 )
 from allocators.robust import Allocation, Instance, allocate, bmin_table

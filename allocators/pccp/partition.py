@@ -1,12 +1,13 @@
 """Partitioning at fixed bandwidths and frequencies, problem (29): by PCCP, and in closed form."""
 
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from allocators import struct
+from allocators.choices import check_choice
 from allocators.pccp.interior import MIN_STD, SOLVERS, Data
 from allocators.robust import Instance, rate
 
@@ -322,10 +323,3 @@ def partition_exact(instance: Instance, b: jax.Array, f: jax.Array) -> jax.Array
         f: frequencies, GHz, [N].
     """
     return cheapest_in_time(partitioning(instance, b, f))
-
-
-def check_choice(value: str, valid: Any, name: str) -> None:
-    """Refuse a value that a `Literal` does not list."""
-    options = get_args(valid)
-    if value not in options:
-        raise ValueError(f"{name}: {value!r} is not valid; give one of {', '.join(options)}")

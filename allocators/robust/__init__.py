@@ -51,7 +51,6 @@ from allocators.robust.links import (
     take_rows,
 )
 from allocators.robust.optimum import (
-    BACKENDS,
     Allocation,
     Backend,
     Optimum,
@@ -84,7 +83,6 @@ from allocators.robust.references import (
 )
 
 __all__ = [
-    "BACKENDS",
     "GAIN_DB",
     "HEAVY_SHAPE",
     "LAWS",

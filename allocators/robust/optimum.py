@@ -5,13 +5,14 @@ Units are those of `allocators.robust`.
 
 import math
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from allocators import solvers, struct
+from allocators.choices import Backend, check_choice
 from allocators.lanes import batched_last
 from allocators.robust.instance import Instance
 from allocators.robust.links import (
@@ -27,8 +28,6 @@ from allocators.robust.links import (
     upload,
 )
 from allocators.robust.prices import equilibrium, first_guess, share_rest
-
-Backend = Literal["closed", "jaxopt"]
 
 
 @struct.dataclass
@@ -277,9 +276,6 @@ def links_at(inst: Instance, m: jax.Array) -> Links:
     return jax.tree.map(lambda x: x[rows, m] if x.shape[1] > 1 else x[:, 0], table)
 
 
-BACKENDS = ("closed", "jaxopt")
-
-
 @partial(jax.jit, static_argnames="backend")
 def allocate(inst: Instance, m: ArrayLike, backend: Backend = "closed") -> Allocation:
     """Bandwidths and frequencies of least expected energy for a fixed partition, problem (23).
@@ -303,8 +299,7 @@ def allocate(inst: Instance, m: ArrayLike, backend: Backend = "closed") -> Alloc
 
     Source: problem (23), energy (15), deadline (22).
     """
-    if backend not in BACKENDS:
-        raise ValueError(f"backend: {backend!r} is not valid; give one of {', '.join(BACKENDS)}")
+    check_choice(backend, Backend, "backend")
     m = _points(inst, m)
     links = links_at(inst, m)
     if backend == "closed":

@@ -2,13 +2,14 @@
 
 import math
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
+from allocators.choices import check_choice
 from allocators.robust.instance import MODELS, Calibration, Instance
 from allocators.robust.links import curves, energy, links_of, take
 from allocators.robust.optimum import Allocation, allocate, links_at
@@ -99,7 +100,7 @@ def _sample(key: jax.Array, law: str, mean: jax.Array, std: jax.Array, num: int)
 
 
 HEAVY_SHAPE = 0.1
-LAWS = ("gauss", "lognormal", "gamma", "heavygamma", "twopoint")
+LAWS = get_args(Law)
 SAMPLES_PER_CHUNK = 10_000
 
 
@@ -117,8 +118,7 @@ def violation(
     Raises:
         ValueError: unknown law.
     """
-    if law not in LAWS:
-        raise ValueError(f"law: {law!r} is not valid; give one of {', '.join(LAWS)}")
+    check_choice(law, Law, "law")
     links = links_at(inst, alloc.m)
     chosen = take((inst.tvm, inst.vloc, inst.vvm), alloc.m)
     mean_vm, var_local, var_vm = (jnp.where(inst.mask_n, x, 0) for x in chosen)

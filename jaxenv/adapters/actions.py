@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxenv import spaces, struct
-from jaxenv.environment import Environment, Metric, State
+from jaxenv.environment import ENDS, Constraint, Environment, Metric, State, steps_times
 from jaxenv.errors import ConfigError
 
 MAX_FLAT = 2**16
@@ -36,6 +36,7 @@ class ActionWrapper(Environment):
 
     name = property(lambda self: self.env.name)
     metrics = property(lambda self: self.env.metrics)
+    constraints = property(lambda self: self.env.constraints)
     num_agents = property(lambda self: self.env.num_agents)
     reward_parts = property(lambda self: self.env.reward_parts)
     paid_by_agent = property(lambda self: self.env.paid_by_agent)
@@ -192,6 +193,14 @@ class SequentialActions(ActionWrapper):
         )
 
     @property
+    def constraints(self) -> tuple[Constraint, ...]:
+        """Those of ``env``; what can violate can in its own steps alone."""
+        return tuple(
+            one if one.over else dataclasses.replace(one, over=(_trials(one),))
+            for one in self.env.constraints
+        )
+
+    @property
     def action_space(self) -> spaces.Discrete:
         return spaces.Discrete(max(self.env.action_space.num_values))
 
@@ -238,7 +247,10 @@ class SequentialActions(ActionWrapper):
             chosen=jnp.where(last, self._nothing(), chosen),
             head=jnp.where(last, 0, state.head + 1),
         )
-        return state, reward, terminated, info | {"inner_steps": last.astype(self.float_dtype)}
+        inner_steps = last.astype(self.float_dtype)
+        counted = [one for one in self.env.constraints if not one.over]
+        trials = {_trials(one): inner_steps * info[one.of[0]].size for one in counted}
+        return state, reward, terminated, info | trials | {"inner_steps": inner_steps}
 
     def _nothing_happened(self, inner: Any, chosen: chex.Array, params: Any) -> tuple[Any, ...]:
         shapes = jax.eval_shape(self.env.transition, inner, chosen, params)
@@ -251,7 +263,7 @@ class SequentialActions(ActionWrapper):
         return (state.head == 0) & self.env.is_truncated(state.inner, params)
 
     def most_steps(self, params):
-        return self.env.most_steps(params) * self.num_heads
+        return steps_times(self.env.most_steps(params), self.num_heads)
 
     def observe(self, state, params):
         return self._extended(self.env.observe(state.inner, params), state.chosen, state.head)
@@ -286,6 +298,9 @@ class SequentialActions(ActionWrapper):
 @dataclasses.dataclass(frozen=True)
 class ValidActions(ActionWrapper):
     """Every action is allowed: an invalid entry becomes the next valid one, the last the first."""
+
+    shared_choice = property(lambda self: self.env.shared_choice)
+    choice_groups = property(lambda self: self.env.choice_groups)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -329,6 +344,11 @@ def _require_entries(env: Environment, actions: str) -> None:
         raise ConfigError("actions", actions, valid)
 
 
+def _trials(constraint: Constraint) -> str:
+    """The entry of ``info`` that counts what could have violated a constraint."""
+    return f"{constraint.name}_trials"
+
+
 def _without_state(timestep: tuple[Any, ...]) -> tuple[Any, ...]:
     observation, _, *rest = timestep
     return (observation, None, *rest)
@@ -336,5 +356,4 @@ def _without_state(timestep: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _stripped(info: dict[str, Any]) -> dict[str, Any]:
     """``info`` without what the base adds anew."""
-    added = ("final_observation", "final_action_mask", "terminated", "truncated")
-    return {name: value for name, value in info.items() if name not in added}
+    return {name: value for name, value in info.items() if name not in ENDS}

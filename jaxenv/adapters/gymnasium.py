@@ -11,7 +11,7 @@ import numpy as np
 from jaxenv import spaces
 from jaxenv.adapters import host
 from jaxenv.adapters.prepare import Actions, needs, prepare
-from jaxenv.environment import Environment
+from jaxenv.environment import ENDS, Environment
 
 with needs("gymnasium"):
     import gymnasium
@@ -53,7 +53,7 @@ class GymnasiumEnv(gymnasium.Env):
             self.env, self.params, self._state, action
         )
         mask = self._keep(info["final_action_mask"])
-        info = host.to_numpy({k: v for k, v in info.items() if k not in host.ENDS})
+        info = host.to_numpy({k: v for k, v in info.items() if k not in ENDS})
         ends = bool(terminated), bool(truncated)
         info["action_mask"] = mask
         return host.to_numpy(observation), float(reward), *ends, info
@@ -107,7 +107,7 @@ class GymnasiumVectorEnv(VectorEnv):
         )
         terminated, truncated = host.to_numpy((terminated, truncated))
         done = terminated | truncated
-        own = host.to_numpy({k: v for k, v in info.items() if k not in host.ENDS})
+        own = host.to_numpy({k: v for k, v in info.items() if k not in ENDS})
         everyone = np.ones(self.num_envs, bool)
         infos = _with_owners(own | {"action_mask": _int8(mask)}, everyone)
         if done.any():

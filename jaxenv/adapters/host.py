@@ -13,8 +13,6 @@ import numpy as np
 from jaxenv import spaces
 from jaxenv.environment import Environment
 
-ENDS = ("final_observation", "final_action_mask", "terminated", "truncated")
-
 
 @partial(jax.jit, static_argnames="env")
 def reset(env: Environment, params: Any, key: chex.PRNGKey) -> tuple[Any, Any, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxenv.adapters import host
 from jaxenv.adapters.prepare import Actions, needs, prepare
-from jaxenv.environment import Environment
+from jaxenv.environment import ENDS, Environment
 
 with needs("pettingzoo"):
     import gymnasium
@@ -65,7 +65,7 @@ class PettingZooEnv(ParallelEnv):
             self.env, self.params, self._state, action
         )
         terminated, truncated = bool(terminated), bool(truncated)
-        own = {k: v for k, v in info.items() if k not in host.ENDS}
+        own = {k: v for k, v in info.items() if k not in ENDS}
         observations = self._by_agent(observation)
         infos = self._infos(own, info["final_action_mask"])
         if terminated or truncated:

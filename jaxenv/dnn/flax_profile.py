@@ -38,24 +38,14 @@ _INLINED = frozenset(
 # ------------------------------------------------------------------ FLOPs of a jaxpr
 
 
-def _subjaxprs(eqn: jex_core.JaxprEqn) -> Iterator[jex_core.Jaxpr]:
+def _subjaxprs(eqn: jex_core.JaxprEqn) -> Iterator[tuple[jex_core.Jaxpr, Sequence[Any]]]:
+    """The programs inside an operation, each with its constants."""
     for value in eqn.params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
             if isinstance(item, jex_core.ClosedJaxpr):
-                yield item.jaxpr
+                yield item.jaxpr, item.consts
             elif isinstance(item, jex_core.Jaxpr):
-                yield item
-
-
-def _constants(eqn: jex_core.JaxprEqn) -> Sequence[Any]:
-    """The constants of the first of `_subjaxprs`."""
-    for value in eqn.params.values():
-        for item in value if isinstance(value, tuple | list) else (value,):
-            if isinstance(item, jex_core.ClosedJaxpr):
-                return item.consts
-            if isinstance(item, jex_core.Jaxpr):
-                return ()
-    return ()
+                yield item, ()
 
 
 def _conv_flops(eqn: jex_core.JaxprEqn) -> int:
@@ -77,7 +67,7 @@ def _eqn_flops(eqn: jex_core.JaxprEqn) -> int:
         return _conv_flops(eqn)
     if name == "dot_general":
         return _dot_flops(eqn)
-    inner = [sum(map(_eqn_flops, jaxpr.eqns)) for jaxpr in _subjaxprs(eqn)]
+    inner = [sum(map(_eqn_flops, jaxpr.eqns)) for jaxpr, _ in _subjaxprs(eqn)]
     if name == "scan":
         return eqn.params["length"] * sum(inner)
     if name == "cond":
@@ -103,7 +93,7 @@ class _Operation:
 def _tags(eqn: jex_core.JaxprEqn, scope: str) -> list[tuple[int, str]]:
     """Tags of the enclosing calls, or of the calls inside where a lifted loop has none itself."""
     tags = [(int(index), name) for index, name in _TAG.findall(scope)]
-    for jaxpr in () if tags else _subjaxprs(eqn):
+    for jaxpr, _ in () if tags else _subjaxprs(eqn):
         for inner in jaxpr.eqns:
             tags += _tags(inner, str(inner.source_info.name_stack))
     return tags
@@ -148,10 +138,10 @@ class _Flattened:
         for eqn in jaxpr.eqns:
             scope = f"{stack}/{eqn.source_info.name_stack}"
             given = [number(atom) for atom in eqn.invars]
-            inner = next(_subjaxprs(eqn), None)
+            inner, constants = next(_subjaxprs(eqn), (None, ()))
             if eqn.primitive.name in _INLINED and inner is not None:
                 inside = dict(zip(inner.invars, given, strict=True))
-                results = self._inline(inner, _constants(eqn), inside, scope)
+                results = self._inline(inner, constants, inside, scope)
             else:
                 reads = [value for value in given if isinstance(value, int)]
                 reached = any(self.from_input[value] for value in reads)

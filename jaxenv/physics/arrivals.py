@@ -57,18 +57,21 @@ def slot_uniforms(key_data: ArrayLike, slot: ArrayLike, count: int, dtype: DType
 
 
 def poisson_table(mean: ArrayLike, size: int) -> jax.Array:
-    """``P(N <= n)`` of a Poisson number for n = 0 .. size - 1, ``[size, ...]`` of the mean's shape.
+    """``P(N <= n | N <= size)`` of a Poisson number for n = 0 .. size - 1, ``[size, ...]``.
 
     ``sum(u >= poisson_table(mean, size))`` over the first axis is the number whose quantile u is,
-    cut off at ``size``: many times faster than rejection, at the price of a finite table.
+    u < 1, cut off at ``size``: many times faster than rejection, at the price of a finite table.
+    In float32 its terms add up to 1 only to some 1e-6; the division by their sum leaves no u above
+    all of them.
 
     Args:
-        mean: > 0, float. size: more than the largest number wanted.
+        mean: > 0, float, of the shape of the other axes. size: the largest number.
     """
     mean = jnp.asarray(mean)
-    n = jnp.arange(size, dtype=mean.dtype).reshape(-1, *(1,) * mean.ndim)
+    n = jnp.arange(size + 1, dtype=mean.dtype).reshape(-1, *(1,) * mean.ndim)
     log_probability = n * jnp.log(mean) - mean - jax.lax.lgamma(n + 1)
-    return jnp.cumsum(jnp.exp(log_probability), axis=0)
+    table = jnp.cumsum(jnp.exp(log_probability), axis=0)
+    return table[:-1] / table[-1]
 
 
 def poisson_tail(mean: float, size: int) -> float:

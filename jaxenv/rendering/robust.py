@@ -29,7 +29,7 @@ def draw_episode(
     step = steps[now]
     inst = step.state.instance
     point = np.where(inst.mask_n, np.asarray(step.action), 0)
-    allocation = jax.device_get(_allocate(inst, point, env.allocator))
+    allocation = jax.device_get(robust.allocate(inst, point, env.allocator))
     there = np.flatnonzero(inst.mask_n)
     grid = figure.add_gridspec(2, 2)
     panels = [figure.add_subplot(grid[i // 2, i % 2]) for i in range(4)]
@@ -96,21 +96,6 @@ def draw_episode(
         f"robust, instance {now}: {len(there)} devices with {' and '.join(models)}, "
         f"{float(inst.B):.3g} MHz, deadlines missed with probability at most {shown}",
     )
-
-
-@jax.jit
-def _allocate_closed(inst: Any, point: Any) -> Any:
-    from allocators import robust
-
-    return robust.allocate(inst, point)
-
-
-def _allocate(inst: Any, point: Any, allocator: str) -> Any:
-    from allocators import robust
-
-    if allocator == "closed":
-        return _allocate_closed(inst, point)
-    return robust.allocate(inst, point, allocator)
 
 
 def _stacked(axes: Any, place: np.ndarray, parts: dict[str, tuple[np.ndarray, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,9 +48,9 @@ def network_leaves(network: Any, shape: Any, granularity: str) -> dict[str, np.n
 
 def _mac_columns(path: Any) -> tuple[np.ndarray, ...] | None:
     """MACs by kind from the further columns of a CSV profile; None where it has none."""
-    with open(path, encoding="utf-8-sig") as file:
-        present = [column for column in MAC_COLUMNS if column in file.readline()]
-    if not present:
+    quantities = {column.split(" [")[0] for column in MAC_COLUMNS}
+    header, _ = csv_io.read_rows(Path(path))
+    if quantities.isdisjoint(column.split("[")[0].strip() for column in header):
         return None
     series = measured.read_series(path, MAC_COLUMNS)
     if len(series) < len(MAC_COLUMNS):

@@ -91,8 +91,8 @@ class Scenario(Environment[SplittingState, SplittingParams]):
         board, trace = options.pop("board", None), options.pop("trace", None)
         asked = dict(options) if trace is None else options | {"trace": trace}
         if board is not None:
-            names = [f.name for f in dataclasses.fields(SplittingParams)]
-            scalars = [n for n in names if n not in PER_SPLIT and n not in TABLES]
+            names = {f.name for f in dataclasses.fields(SplittingParams)}
+            scalars = sorted(names - {*PER_SPLIT, *TABLES, "max_steps", "table_start"})
             settings = measured.read_setting("board", board, measured.read_settings, scalars)
             options = dict(settings) | options
         if network is not None or granularity != "block" or shape != (3, 224, 224):

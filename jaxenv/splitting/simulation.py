@@ -52,12 +52,16 @@ class Simulation(Slots):
         Args:
             policy: has ``decide(slot, costs, params) -> (split, nats)``, elementwise in all shapes.
                 Its leaves are scalars, or ``[scenarios]``.
-            params: each leaf may have a leading axis of scenarios.
+            params: each leaf but the tables and ``table_start`` may have a leading axis of
+                scenarios.
             keys: ``[seeds]``, or one key.
+
+        Raises:
+            ConfigError: axes of different lengths, or tables of several scenarios.
         """
         keys = as_key(keys)
         key_data = jnp.atleast_2d(jax.random.key_data(keys))
-        params, policy, scenarios = self._with_trailing_axes(params, policy)
+        params, scenarios = self._with_trailing_axes(params, policy)
         wide = scenarios > 1  # an innermost axis of one would keep the processor from vectorising
         shape = (len(key_data), scenarios) if wide else (len(key_data),)
         costs = self.costs(params)
@@ -151,7 +155,7 @@ class Simulation(Slots):
 
     def _with_trailing_axes(
         self, params: SplittingParams, policy: Any
-    ) -> tuple[SplittingParams, Any, int]:
+    ) -> tuple[SplittingParams, int]:
         """Scenarios last: leaves ``[..., 1, scenarios or 1]``, and the number of scenarios.
 
         With one scenario ``[..., 1]``, for an axis of seeds alone.
@@ -160,18 +164,22 @@ class Simulation(Slots):
         """
         tables = {name: getattr(params, name) for name in (*TABLES, "table_start")}
         leaves, structure = jax.tree.flatten(params)
-        plain = jax.tree.leaves(jax.eval_shape(self.default_params))
+        shapes = jax.eval_shape(self.default_params)
+        plain = jax.tree.leaves(shapes)
         sizes = {1} | {len(x) for x, one in zip(leaves, plain, strict=True) if x.ndim > one.ndim}
         sizes |= {len(x) for x in jax.tree.leaves(policy) if jnp.ndim(x)}
         if len(sizes) > 2:
             raise ConfigError("scenarios", sorted(sizes - {1}), "give axes of one length")
+        for name, table in tables.items():
+            if table.ndim > getattr(shapes, name).ndim:
+                raise ConfigError(name, list(table.shape), "all scenarios share one table")
         leaves = [
             jnp.moveaxis(x if x.ndim > one.ndim else x[None], 0, -1)
             for x, one in zip(leaves, plain, strict=True)
         ]
         if max(sizes) > 1:
             leaves = [x[..., None, :] for x in leaves]
-        return jax.tree.unflatten(structure, leaves).replace(**tables), policy, max(sizes)
+        return jax.tree.unflatten(structure, leaves).replace(**tables), max(sizes)
 
     def trace(self, params: SplittingParams, key: chex.PRNGKey) -> Context:
         """The contexts ``[num_slots]`` that `simulate` meets under a key."""

@@ -106,7 +106,7 @@ class Slots(Scenario):
         fresh: of `_fresh`. row: of the tables. poisson: the table of the arrivals.
         """
         uniform, share, fading, *correlated = fresh
-        images = count_below(uniform, poisson)
+        images = count_below(jnp.minimum(uniform, MOST_BELOW_ONE), poisson)
         gain = None
         if self.contexts == "markov":
             phase, stay = correlated

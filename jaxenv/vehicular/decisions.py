@@ -160,7 +160,7 @@ class Decisions(Events):
         def total(inside: chex.Array) -> chex.Array:
             return jnp.sum(jnp.where(inside, flops, 0))
 
-        remote = jnp.where(local, 0, 1).astype(self.float_dtype)
+        remote = (~local).astype(self.float_dtype)
         work = jnp.stack(
             [
                 params.compression * total(layer <= first),

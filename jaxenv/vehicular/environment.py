@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxenv import spaces
-from jaxenv.environment import Constraint, Metric
+from jaxenv.environment import MOST_STEPS, Constraint, Metric, steps_times
 from jaxenv.physics import arrivals
 from jaxenv.vehicular.decisions import Decisions
 from jaxenv.vehicular.params import GIGA, VehicularParams
@@ -192,8 +192,8 @@ class Vehicular(Decisions):
     def most_steps(self, params: VehicularParams) -> chex.Array:
         """A vehicle asks at most once per slot, int32; unlimited with ``turns_per_step``."""
         if self.turns_per_step:
-            return jnp.int32(np.iinfo(np.int32).max)
-        return params.max_steps * self.num_vehicles
+            return jnp.int32(MOST_STEPS)
+        return steps_times(params.max_steps, self.num_vehicles)
 
     def step_env(
         self, key: chex.PRNGKey, state: VehicularState, action: chex.Array, params: VehicularParams
@@ -271,9 +271,7 @@ class Vehicular(Decisions):
             state.totals.cost_s + jnp.sum(costs),
         )
         over = state.finished & ~before.finished
-        state = state.replace(
-            totals=totals, carried_cost=carried - jnp.sum(costs), decisions=state.decisions
-        )
+        state = state.replace(totals=totals, carried_cost=carried - jnp.sum(costs))
         rewards = {
             "completion": -jnp.sum(costs),
             "own": jnp.zeros((), dtype),

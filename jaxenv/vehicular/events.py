@@ -92,8 +92,7 @@ class Events(Shares):
         outcome = jnp.where(cut_off, UPLOAD_FAILURE, outcome).astype(jnp.int32)
         goes_on = done & ~ends & ~cut_off
         phase = jnp.where(done, jnp.where(goes_on, following, IDLE), now.phase).astype(jnp.int32)
-        keeps_key = (phase != UPLOAD) if self.allocation == "serial" else jnp.zeros_like(done)
-        stamped = goes_on & ~keeps_key
+        stamped = goes_on & (phase == UPLOAD) if self.allocation == "serial" else goes_on
         now = now.replace(
             slot=slot,
             tau=tau,

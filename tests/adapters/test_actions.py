@@ -13,6 +13,7 @@ import pytest
 
 import jaxenv
 from agents.learner import Policy, evaluate, summarize
+from agents.streaming import measure
 from jaxenv import ConfigError, struct
 from jaxenv.adapters import LIBRARIES
 from jaxenv.adapters.actions import (
@@ -24,6 +25,7 @@ from jaxenv.adapters.actions import (
     unwrapped,
 )
 from jaxenv.adapters.prepare import Adapted, needs, prepare
+from jaxenv.environment import Constraint
 from jaxenv.testing import check_environment
 from tests.probes import MovingTeam, Team
 from tests.toy_environments import LEFT, RIGHT, Corridor, Signal
@@ -97,6 +99,40 @@ def test_metrics_mean_what_they_mean_in_the_environment(wrapper):
     terms = evaluate(env, env.default_params(), Largest(), KEY, 2)
     (estimate,) = summarize(env.metrics, terms)
     assert estimate.mean == 3.0
+
+
+class Watched(Signal):
+    """What may not happen: an entry of 2 among both, and of all entries those that are not 0."""
+
+    constraints = (
+        Constraint("two", ("late",)),
+        Constraint("any", ("chosen",), over=("entries",)),
+    )
+
+    def step_env(self, key, state, action, params):
+        state, reward, terminated, info = super().step_env(key, state, action, params)
+        counts = {"chosen": jnp.sum(action > 0, dtype=jnp.int32), "entries": jnp.int32(2)}
+        return state, reward, terminated, info | {"late": action == 2} | counts
+
+
+@pytest.mark.parametrize("wrapper", [ValidActions, FlatActions, SequentialActions])
+def test_violations_are_those_of_the_environment(wrapper):
+    """Of 7 steps a second entry of 2, of two; all 14 entries are not 0."""
+    env = wrapper(Watched())
+    terms = measure(env, env.default_params(), Largest(), KEY, 2)
+    found = {
+        name: [float(np.sum(part)) for part in pair] for name, pair in terms.violations.items()
+    }
+    assert found == {"two": [14, 28], "any": [28, 28]}
+    check_environment(env, num_steps=16)
+
+
+@pytest.mark.quick
+def test_a_repaired_choice_is_shared_as_in_the_environment():
+    inner = jaxenv.make("services")[0]
+    env = ValidActions(inner)
+    assert (env.shared_choice, env.choice_groups) == (inner.shared_choice, inner.choice_groups)
+    assert env.shared_choice == 2 and FlatActions(Signal()).shared_choice is None
 
 
 def largest(key, observation, mask):

@@ -138,14 +138,23 @@ def test_uniform_numbers_are_the_words_over_2_to_the_32():
 
 
 def test_the_table_has_the_distribution_of_poisson_numbers():
-    """P(N <= n), term by term, of two means at once."""
+    """P(N <= n | N <= 40), term by term, of two means at once."""
     mean = np.array([0.5, 10.0])
     with jax.enable_x64(True):
         table = np.asarray(arrivals.poisson_table(jnp.asarray(mean), 40))
     assert table.shape == (40, 2)
     for column, m in zip(table.T, mean, strict=True):
-        exact = np.cumsum([math.exp(-m) * m**n / math.factorial(n) for n in range(40)])
-        np.testing.assert_allclose(column, exact, rtol=1e-12)
+        exact = np.cumsum([math.exp(-m) * m**n / math.factorial(n) for n in range(41)])
+        np.testing.assert_allclose(column, exact[:-1] / exact[-1], rtol=1e-12)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("mean", "size"), [(10.0, 40), (60.0, 192), (70.0, 2000), (5000.0, 6000)])
+def test_the_largest_uniform_is_no_number_that_never_comes(mean, size):
+    """In float32 too: 1 - 2^-24 is the quantile of a number within 6 deviations of the mean."""
+    table = np.asarray(arrivals.poisson_table(jnp.float32(mean), size))
+    assert (table <= 1 - 2.0**-24).sum() <= stats.poisson.isf(2.0**-26, mean) < size
+    np.testing.assert_allclose(table, stats.poisson.cdf(np.arange(size), mean), atol=2e-4)
 
 
 def test_the_tail_is_what_the_table_cuts_off():
@@ -155,7 +164,7 @@ def test_the_tail_is_what_the_table_cuts_off():
     within = (1 + mean + mean**2 / 2) * math.exp(-mean)
     np.testing.assert_allclose(arrivals.poisson_tail(mean, 2), 1 - within, rtol=1e-12)
     with jax.enable_x64(True):
-        within = float(arrivals.poisson_table(mean, 6)[-1])
+        within = float(arrivals.poisson_table(mean, 6)[-1]) * (1 - arrivals.poisson_tail(mean, 6))
     np.testing.assert_allclose(arrivals.poisson_tail(mean, 5), 1 - within, rtol=1e-9)
 
 

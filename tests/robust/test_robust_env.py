@@ -69,6 +69,27 @@ def test_contract(mode):
     check_environment(env, params, num_steps=8, num_envs=2)
 
 
+def test_contract_of_infeasible_instances():
+    """No bandwidth suffices for deadlines of 50 ms: the least one is infinite, the rest finite."""
+    env = Robust(max_devices=2)
+    short = env.default_params().replace(deadline_range_s=jnp.full((2, 2), 0.05, jnp.float32))
+    env.validate(short)
+    check_environment(env, short, num_steps=6, num_envs=2)
+
+
+@pytest.mark.quick
+def test_an_infeasible_decision_costs_no_less_than_a_feasible_one():
+    """Published: 1 J. With 20 W/GHz^3 the whole of AlexNet at 1.2 GHz, 28 ms of sending at 2 W."""
+    env, params = jaxenv.make("robust")
+    assert env.penalty_j(params) == 1 and env.reward_unit(params) == 12
+    dear = params.replace(kappa=jnp.float32([20, 0.1]), power_w=jnp.float32(2))
+    work = float(params.local_gcycle[0, 8])
+    expected = 20 * work * 1.2**2 + 2 * 0.28
+    assert expected > 2
+    np.testing.assert_allclose(env.penalty_j(dear), expected, rtol=1e-6)
+    np.testing.assert_allclose(env.reward_unit(dear), 12 * expected, rtol=1e-6)
+
+
 def test_check_values():
     """V1 at m = 7 and its dual bound; V3 at its optimum, where the bound is tight."""
     following, reward, terminated, info = step(state_of(*V1), jnp.array([7, 7, 7]))

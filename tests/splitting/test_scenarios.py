@@ -209,7 +209,17 @@ def test_networks_from_csv(tmp_path):
         kinds.write_text(KINDS.replace("1500000", linear))
         with pytest.raises(ConfigError, match="^network: .*half the work"):
             jaxenv.make("splitting", network=str(kinds))
-    kinds.write_text(KINDS.replace(",linear [MAC]", ",other"))
+    for column, other, words in (
+        (",linear [MAC]", ",other", "are not enough"),
+        (",convolution [MAC]", ",other", "are not enough"),
+        ("convolution per output [MAC],", "convolution per output [kMAC],", "[kMAC]' is not valid"),
+    ):
+        kinds.write_text(KINDS.replace(column, other))
+        with pytest.raises(ConfigError, match="^network: ") as error:
+            jaxenv.make("splitting", network=str(kinds))
+        assert words in str(error.value)
+    only = KINDS.replace(",convolution [MAC],", ",a,").replace("convolution per output [MAC]", "b")
+    kinds.write_text(only)
     with pytest.raises(ConfigError, match="^network: .*are not enough"):
         jaxenv.make("splitting", network=str(kinds))
 
@@ -242,6 +252,7 @@ def test_boards_from_csv(tmp_path):
     for text, words in (
         ("setting,value\nlocal_flop,1\n", "line 2, setting: 'local_flop'"),
         ("setting,value\nlocal_flops,1\nlocal_flops,2\n", "line 3"),
+        ("setting,value\nmax_steps,500\n", "line 2, setting: 'max_steps'"),
         ("setting,value\nlocal_flops,fast\n", "'fast' is not valid; give a finite number"),
         ("name,value\nlocal_flops,1\n", "give setting and value"),
         ("setting,value\n", "no rows"),

@@ -434,6 +434,25 @@ def test_scenarios_of_two_lengths_are_refused():
         env.simulate(OFFLOAD(env), env.default_params().replace(**leaves), jax.random.key(0))
 
 
+def test_tables_of_several_scenarios_are_refused():
+    env = Splitting(num_slots=2, burn_in=0, chunk_slots=1, contexts="given", table_rows=2)
+    params = env.default_params()
+    for name in ("table_start", "table_num_images"):
+        many = params.replace(**{name: jnp.stack([getattr(params, name)] * 2)})
+        with pytest.raises(ConfigError, match=rf"^{name}: \[2.*; all scenarios share one table$"):
+            env.simulate(OFFLOAD(env), many, jax.random.key(0))
+
+
+@pytest.mark.quick
+def test_no_slot_has_images_that_never_come(monkeypatch):
+    """Of the largest word: in float32 the uniform number rounds to 1, P(N <= 30) to 1 - 2^-24."""
+    env, params = Splitting(), Splitting().default_params()
+    table = arrivals.poisson_table(params.arrival_rate, env.max_images)
+    monkeypatch.setattr(arrivals, "counted_bits", lambda *_: jnp.uint32(2**32 - 1))
+    context = env._context(None, env._fresh((0, 0), jnp.int32(0)), None, table, params)
+    assert 25 < context.num_images < 35
+
+
 def test_environment_and_simulation_meet_the_same_slots():
     """Stepping the environment equals `simulate`, draws and all; blocks of draws are crossed."""
     for contexts, observed in (("independent", "late"), ("markov", "now")):
