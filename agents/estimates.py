@@ -132,7 +132,8 @@ def summarize(
         gap = None
         if terms.bound is not None and metric.name == bound_metric and np.isfinite(mean):
             limit = bound_value(terms)
-            gap = abs(mean - limit) / abs(limit) if limit else None
+            worse = mean - limit if metric.direction == "min" else limit - mean
+            gap = worse / abs(limit) if limit else None
         rows.append(
             Estimate(metric.name, metric.unit, mean, float(low), float(high), gap, episodes, seeds)
         )

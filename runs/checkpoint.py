@@ -109,6 +109,16 @@ class Checkpoints:
         """The updates whose checkpoints are complete on disk, oldest first."""
         return sorted(self._manager.all_steps())
 
+    def newest(self) -> int:
+        """The update of the newest checkpoint that is as it was saved; 0 = none."""
+        for update in reversed(self.updates()):
+            try:
+                _check_sums(self.folder / str(update))
+            except (OSError, ValueError):
+                continue
+            return update
+        return 0
+
     def restore(
         self, target: Any, which: int | str = "last", sharding: Any = None
     ) -> tuple[int, Any, list[str]]:

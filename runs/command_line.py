@@ -133,12 +133,17 @@ def task_overrides() -> list[str]:
 
 def resumed(config: Config, folder: Path, may_change: Collection[str] = ()) -> Config:
     """The stored configuration of ``folder`` with the settings that may change."""
-    stored = stored_config(folder)
+    from hydra.core.hydra_config import HydraConfig
+
+    stored, choices = stored_config(folder), HydraConfig.get().runtime.choices
     for name in given_settings():
-        value, was = _select(config, name), _select(stored, name)
+        value, was = choices.get(name, _select(config, name)), _select(stored, name)
         top = name.split(".")[0]
         if top in may_change:
             stored[top] = config[top]
+        elif name in choices and value != was:
+            valid = f"the run in {folder} keeps its own settings; drop it"
+            raise ConfigError(name, value, valid)
         elif value != was and name != "resume":
             names = ", ".join(sorted(may_change)) or "nothing"
             valid = f"the run in {folder} has {was}; resume may change {names}"

@@ -88,7 +88,9 @@ def with_intervals(config: Config) -> Config:
     for name in ("seed", "checkpoint_episodes"):
         check_integer(config, name, low=0)
     check_evaluation(config, "eval_episodes")
-    config = config | {"schedule_updates": config["schedule_updates"] or num_updates}
+    config = dict(config)
+    if config["schedule_updates"] is None:
+        config["schedule_updates"] = num_updates
     if config["log_interval"] is None:
         config["log_interval"] = largest_divisor(num_updates, max(1, num_updates // 200))
     length = check_integer(config, "log_interval")

@@ -45,6 +45,10 @@ class Recorder:
         self._loggers: list[Logger] = []
         self.diverged = False
 
+    def newest(self) -> int:
+        """The update that a resumed run goes on from; 0 for a new run."""
+        return self._checkpoints.newest() if self.job.config["resume"] is not None else 0
+
     def start(self, target: Any, sharding: Any = None) -> tuple[int, Any]:
         """``(update, state)`` of the last readable checkpoint; ``(0, None)`` for a new run."""
         job, update, state = self.job, 0, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 
 from tqdm import tqdm
@@ -39,6 +40,7 @@ def run(config: Config, folder: Path) -> None:
         if config[name] is not None:
             check_integer(config, name)
     chosen = reproductions.selected(config["figure"])
+    check_read(config, chosen)
     if config["resume"] is None:
         claim_folder(folder)
     else:
@@ -53,6 +55,15 @@ def run(config: Config, folder: Path) -> None:
             tables.write_csv(folder / "verdicts.csv", VERDICTS, rows)
     print(verdict_table(verdicts))
     print(f"written to {folder}")
+
+
+def check_read(config: Config, chosen: Collection[str]) -> None:
+    """Refuses what of the published systems only figures of the vehicular one read."""
+    systems = ("partitioning", "robust", "services", "splitting")
+    others = [name for name in chosen if name.split("/")[0] in systems]
+    for name in ("checkpoint", "lookahead"):
+        if config[name] and others:
+            raise ConfigError(name, config[name], f"{others[0]} does not read it; vehicular does")
 
 
 def write_reproduction(folder: Path, name: str, result: Reproduction) -> list[Verdict]:

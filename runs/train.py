@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
@@ -109,19 +110,31 @@ def reached(job: Job) -> float | None:
 
 
 def finish_sweep(jobs: list[Job]) -> None:
-    """Trains gathered jobs, one by one or in groups of one compiled program; prints the table."""
+    """Trains gathered jobs, one by one or in groups of one compiled program; prints the table.
+
+    Raises:
+        SystemExit: status 130 at once after a signal; 1 at the end where a policy is not finite.
+    """
     groups: dict[Any, list[Job]] = {}
+    diverged = False
     for number, job in enumerate(jobs):
         together = job.config["launcher"]["name"] == "vmap"
         groups.setdefault(job.program_key() if together else number, []).append(job)
     for number, group in enumerate(groups.values()):
         names = ", ".join(job.folder.name for job in group)
         print(f"program {number + 1} of {len(groups)}: job {names}")
-        train(group)
+        try:
+            train(group)
+        except SystemExit as stop:
+            if stop.code != 1:
+                raise
+            diverged = True
     if SweepFolder.folder is not None and writes():
         print(write_sweep([SweepFolder.folder], SweepFolder.folder))
         print(f"written to {SweepFolder.folder}/sweep.csv")
         SweepFolder.folder = None
+    if diverged:
+        raise SystemExit(1)
 
 
 # ---- training ----------------------------------------------------------------------------------
@@ -184,8 +197,7 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
 
     target = jax.eval_shape(init, keys, params, hp)
     check_memory(target)
-    starts = [recorder.start(target, sharding(mesh)) for recorder in recorders]
-    update, states = starts[0]  # a resumed job is alone
+    update, states = begun(recorders, target, where)
     if states is None:
         states = init(keys, params, hp)
     if update > total:
@@ -232,6 +244,17 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
     if not learned:
         print(f"warning: nothing was learned: no gradient update in {total} updates; give more")
     return states
+
+
+def begun(recorders: Sequence[Recorder], target: Any, where: Any) -> tuple[int, Any]:
+    """``(update, states)`` that jobs of one program go on from; ``(0, None)`` of new ones."""
+    part = jax.eval_shape(lambda states: split_lanes(states, len(recorders))[0], target)
+    alone = where if len(recorders) == 1 else None
+    updates, parts = zip(*(recorder.start(part, alone) for recorder in recorders), strict=True)
+    if parts[0] is None or len(parts) == 1:
+        return updates[0], parts[0]
+    states = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
+    return updates[0], states if where is None else jax.device_put(states, where)
 
 
 def asked_anywhere(stop: StopSignal) -> bool:

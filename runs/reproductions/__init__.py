@@ -165,15 +165,14 @@ def training_job(config: dict[str, Any], folder: Path) -> Job:
 def trained(jobs: Sequence[Job]) -> Any:
     """The states of `runs.train.fit`, recorded in the jobs' folders; an interruption ends all.
 
-    Runs that are trained as one program start over where they were begun.
+    Runs that are trained as one program start over where a kill left them at different updates.
     """
-    if len(jobs) > 1:
-        for job in jobs:
-            if job.config["resume"] is not None:
-                shutil.rmtree(job.folder)
-                claim_folder(job.folder)  # the lock went with the folder
-        jobs = [dataclasses.replace(job, config=job.config | {"resume": None}) for job in jobs]
     recorders = [Recorder(job) for job in jobs]
+    if len({recorder.newest() for recorder in recorders}) > 1:
+        for recorder in recorders:
+            recorder.close()
+        jobs = [_afresh(job) for job in jobs]
+        recorders = [Recorder(job) for job in jobs]
     try:
         return train.fit(jobs, recorders)
     except train.Interrupted:
@@ -183,6 +182,14 @@ def trained(jobs: Sequence[Job]) -> Any:
     finally:
         for recorder in recorders:
             recorder.close()
+
+
+def _afresh(job: Job) -> Job:
+    """A job without what was recorded of it."""
+    if job.config["resume"] is not None:
+        shutil.rmtree(job.folder)
+        claim_folder(job.folder)  # the lock went with the folder
+    return dataclasses.replace(job, config=job.config | {"resume": None})
 
 
 def output_folder() -> contextlib.AbstractContextManager[str]:

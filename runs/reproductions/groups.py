@@ -20,10 +20,15 @@ from runs.settings import Config
 
 
 def given(config: Config, part: str, name: str) -> Config:
-    """What the user set of ``env`` or ``agent``, where it is the one of this name."""
+    """What the user set of ``env`` or ``agent``, where it is the one of this name.
+
+    ``schedule_updates: 0`` is what the YAML files of learners say; it leaves a figure its schedule.
+    """
     chosen = config.get(part) or {}
-    same = chosen.get("name") == name
-    return {key: value for key, value in chosen.items() if same and value is not None}
+    if chosen.get("name") != name:
+        return {}
+    own = {key: value for key, value in chosen.items() if value is not None}
+    return {key: value for key, value in own.items() if key != "schedule_updates" or value}
 
 
 def as_given(plan: Any, config: Config) -> Any:

@@ -201,6 +201,7 @@ def test_a_fresh_run_is_refused_in_a_folder_that_holds_one(run, capsys):
         (["env=vehicular"], "env: 'vehicular' is not valid; the run in "),
         (["agent=sac_discrete"], "agent: 'sac_discrete' is not valid; the run in "),
         (["env.wrong_cost=3"], "env.wrong_cost: 3 is not valid; the run in "),
+        (["experiment=splitting"], "experiment: 'splitting' is not valid; the run in "),
         (["agent.lr=1"], "agent.lr: 1 is not valid; the run in "),
         (["num_seeds=2"], "num_seeds: 2 is not valid; the run in "),
         (["seed=1"], "seed: 1 is not valid; the run in "),

@@ -245,30 +245,75 @@ def test_an_interrupted_reproduction_goes_on(workplace, monkeypatch, capsys):
     assert refusal in capsys.readouterr().err
 
 
-def test_runs_of_one_program_start_over(workplace):
-    """What was trained together is trained together again, in folders of its own."""
+def test_runs_of_one_program_go_on_together(workplace, monkeypatch):
+    """Finished ones are read; from one update they go on; from different ones they start over."""
     env = {"name": "guess"}
     more = {"env": env, "seed": 0, "plugins": [], "precision": "float32", "num_seeds": 1}
-    more |= {"num_updates": 2, "eval_episodes": 8, "eval_seed": 0, "episodes_per_call": 8}
+    more |= {"num_updates": 4, "eval_episodes": 8, "eval_seed": 0, "episodes_per_call": 8}
     more |= {"checkpoint_episodes": 0, "scenario": "default"}
+    more |= {"log_interval": 1, "checkpoint_interval": 1}
+    rates = (0.01, 0.1)
     importlib.import_module("probe_plugin")
 
     def jobs():
         return [
             reproductions.training_job(
-                more | {"agent": {"name": "reinforce", "lr": rate}}, workplace / f"{rate}"
+                more | {"agent": {"name": "reinforce", "lr": rate}}, place / f"{rate}"
             )
-            for rate in (0.01, 0.1)
+            for rate in rates
         ]
 
-    reproductions.trained(jobs())
-    before = [(workplace / f"{rate}/metrics.csv").read_text() for rate in (0.01, 0.1)]
+    def written(name):
+        return [(place / f"{rate}/{name}.csv").read_text() for rate in rates]
+
+    def again():
+        release_folders()
+        begun = jobs()
+        assert all(job.config["resume"] for job in begun)
+        return reproductions.trained(begun)
+
+    place = workplace / "whole"
+    states = reproductions.trained(jobs())
+    before, timing = written("metrics"), written("timing")
+    jax.tree.map(np.testing.assert_array_equal, *map(plain, (states, again())))
+    assert written("metrics") == before and written("timing") == timing
+    save = Recorder.save
+
+    def stopped(self, update, *arguments, **options):
+        save(self, update, *arguments, **options)
+        if self.job.folder.name == last and update == 2:
+            raise KeyboardInterrupt
+
+    for last, updates in (("0.1", (2, 2)), ("0.01", (2, 1))):  # of one program the second is last
+        place = workplace / f"killed after {last}"
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(Recorder, "save", stopped)
+            reproductions.trained(jobs())
+        saved = [sorted((place / f"{rate}/checkpoints").glob("[0-9]*")) for rate in rates]
+        assert [int(paths[-1].name) for paths in saved] == list(updates)
+        jax.tree.map(np.testing.assert_array_equal, *map(plain, (states, again())))
+        assert written("metrics") == before
     release_folders()
-    again = jobs()
-    assert all(job.config["resume"] for job in again)
-    reproductions.trained(again)
-    assert [(workplace / f"{rate}/metrics.csv").read_text() for rate in (0.01, 0.1)] == before
-    release_folders()
+
+
+def plain(states):
+    """With the data of keys."""
+    is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)  # noqa: E731
+    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, states)
+
+
+@pytest.mark.quick
+def test_what_no_figure_reads_is_refused(workplace, capsys):
+    """Of the published systems only the vehicular one measures a checkpoint or looks ahead."""
+    with pytest.raises(SystemExit):
+        reproduce.main(["figure=services/fig04", "lookahead=true", "hydra.run.dir=refused"])
+    line = "lookahead: True is not valid; services/fig04 does not read it; vehicular does"
+    assert line in capsys.readouterr().err
+    assert not (workplace / "refused/config.yaml").exists()
+    given = {"checkpoint": "run", "lookahead": True}
+    with pytest.raises(jaxenv.ConfigError, match="^checkpoint: 'run' is not valid; robust/gap"):
+        reproduce.check_read(given, ["vehicular/fig06", "robust/gap"])
+    reproduce.check_read(given, ["vehicular/fig06", "probe/fig01"])
 
 
 @pytest.mark.quick

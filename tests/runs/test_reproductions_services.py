@@ -52,6 +52,7 @@ from runs.reproductions.services.scenarios import (
     at_batch,
 )
 from runs.reproductions.services.training import Curve
+from runs.settings import CONF, stored_yaml
 from runs.tables import BOUND
 
 CONFIG = {
@@ -398,6 +399,17 @@ def test_paper_settings():
     assert (happo["name"], happo["discount"], happo["lr_actor"]) == ("happo", 0.99, None)
     given = config | {"agent": {"name": "hisper", "alpha": 7.0}}
     assert training.agent_of(given, P8, HISPER)[1]["alpha"] == 7.0
+
+
+def test_the_yaml_file_of_a_learner_changes_no_figure():
+    """agent=hasac says what HASAC is, and every file that rates are constant: no wish of a user."""
+    config = CONFIG | {"scale": "smoke", "agent": {}}
+    own = training.agent_of(config, P8, HISPER)
+    for stem in ("hisper", "hasac"):
+        chosen = config | {"agent": stored_yaml(CONF / "agent" / f"{stem}.yaml")}
+        assert training.agent_of(chosen, P8, HISPER) == own
+    shorter = {"name": "hisper", "schedule_updates": 9}
+    assert training.agent_of(config | {"agent": shorter}, P8, HISPER)[1]["schedule_updates"] == 9
 
 
 def test_the_learners_can_be_chosen():

@@ -9,6 +9,7 @@ from agents.baselines import splitting as baselines
 from jaxenv.errors import ConfigError
 from jaxenv.splitting import Splitting
 from runs import reproductions
+from runs.folders import release_folders
 from runs.reproduce import write_reproduction
 from runs.reproductions import FAILS, HOLDS
 from runs.reproductions import splitting as system
@@ -143,6 +144,22 @@ def test_claims_of_learning():
     rows = system.rows_of("late", late)
     assert [row["limits_met"] for row in rows[:3]] == [True, False, False]
     assert rows[-1]["policy"] == scenarios.EXPECTED and rows[-2]["guard"] == scenarios.GUARDS[-1]
+
+
+def test_the_users_settings_of_the_learner(tmp_path):
+    """Those of SAC-Discrete; another learner's are none of this figure's."""
+    small = {"env": {"name": "splitting", "num_slots": 100}, "num_updates": 2}
+    for agent, schedule, lr in (
+        ({"name": "sac_discrete", "schedule_updates": 700, "lr": 1e-4}, 700, 1e-4),
+        ({"name": "sac_discrete", "schedule_updates": 0, "lr": 1e-4}, 2, 1e-4),
+        ({"name": "ppo", "lr": 1e-4}, 2, None),
+    ):
+        place = tmp_path / f"{agent['name']}_{schedule}"
+        found = training.job_of(CONFIG | small | {"agent": agent}, "now", place).config["agent"]
+        own = reproductions.preset(scenarios.PRESETS["now"])["agent"]["lr"]
+        assert (found["name"], found["schedule_updates"]) == ("sac_discrete", schedule)
+        assert found["lr"] == (own if lr is None else lr)
+    release_folders()
 
 
 def test_curves_and_presets_of_learning():

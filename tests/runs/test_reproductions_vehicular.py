@@ -531,5 +531,8 @@ def test_a_checkpoint_takes_the_place_of_training(workplace):
     assert (env.model_onehot, per_point, runs) == (True, False, [])
     assert int(params.max_steps) == 4
     assert {leaf.shape[0] for leaf in jax.tree.leaves(policies)} == {2}
+    other = config | {"agent": {"name": "ppo"}}
+    assert training.learned_name(other) == "sac_discrete"  # the learner of the checkpoint
+    assert training.learned_name(other | {"checkpoint": None}) == "ppo"
     with pytest.raises(ConfigError, match="checkpoint: 'run' is not valid; vehicular/scale needs"):
         training.learned_policies(config, workplace / "out", "scale", plan)

@@ -411,3 +411,34 @@ def test_jobs_beside_one_that_is_not_finite_are_finished(workplace, capsys):
     assert "sweep/1: weights of the policy of seed 0 is not finite" in capsys.readouterr().err
     assert (workplace / "sweep/0/evaluation.csv").exists()
     assert not (workplace / "sweep/1/evaluation.csv").exists()
+    assert {row["job"] for row in read_csv(workplace / "sweep/sweep.csv")} == {"0"}
+
+
+def test_jobs_after_one_that_is_not_finite_are_trained(workplace, capsys):
+    sweep = [*TRAIN, "-m", "agent.lr=3e38,0.1", "num_updates=12", "log_interval=4"]
+    with pytest.raises(SystemExit) as stop:
+        train.main([*sweep, "hydra.sweep.dir=sweep"])
+    assert stop.value.code == 1
+    assert "sweep/0: weights of the policy of seed 0 is not finite" in capsys.readouterr().err
+    assert not (workplace / "sweep/0/evaluation.csv").exists()
+    assert (workplace / "sweep/1/evaluation.csv").exists()
+    assert {row["job"] for row in read_csv(workplace / "sweep/sweep.csv")} == {"1"}
+
+
+@pytest.mark.quick
+def test_a_schedule_of_no_updates_is_refused(workplace, capsys):
+    with pytest.raises(SystemExit):
+        train.main([*TRAIN, "schedule_updates=0", "hydra.run.dir=run"])
+    assert "schedule_updates: 0 is not valid; give" in capsys.readouterr().err
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("direction", "gap"), [("min", -0.25), ("max", 0.25)])
+def test_what_is_better_than_the_bound_has_a_negative_gap(direction, gap):
+    """A policy that breaks the limits of the bound: 3 of 4."""
+    metric = Metric("cost", "s", direction, "sum", of="cost")
+    terms = EpisodeTerms(
+        {"cost": np.full(2, 3.0)}, {"cost": np.ones(2)}, (np.full(2, 4.0), np.ones(2))
+    )
+    (estimate,) = summarize((metric,), terms, "cost")
+    assert estimate.gap_to_bound == gap

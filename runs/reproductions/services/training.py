@@ -91,10 +91,14 @@ def learners(config: Config) -> tuple[str, ...]:
 
 
 def agent_of(config: Config, scenario: str, name: str) -> tuple[Config, Config]:
-    """``(experiment preset, settings)`` of a learner in a scenario, with the user's settings."""
+    """``(experiment preset, settings)`` of a learner in a scenario, with the user's settings.
+
+    The two ideas of HISPER belong to the learner: no setting of the user's turns them off.
+    """
     scale = config["scale"]
     own = preset(STEMS[scale].get(name, OWN[scale]))
     users = given(config, "agent", own["agent"]["name"])
+    users = {k: v for k, v in users.items() if k not in SWITCHES[scenarios.HASAC]}
     paper: Config = {}
     if scale == "paper":
         kind, agents = scenarios.SCENARIOS[scenario]

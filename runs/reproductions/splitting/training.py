@@ -55,14 +55,13 @@ class Setting:
 def job_of(config: Config, name: str, folder: Path) -> Job:
     """The training run of a setting."""
     own, paper = preset(scenarios.PRESETS[name]), config["scale"] == "paper"
-    agent = {k: v for k, v in config["agent"].items() if k != "schedule_updates"}
     lengths = {} if paper else {"num_slots": 100_000}
     updates = config.get("num_updates") or own["num_updates"] * (3 if paper else 1)
     return training_job(
         inherited(config)
         | {
             "env": own["env"] | lengths | given(config, "env", "splitting"),
-            "agent": own["agent"] | {k: v for k, v in agent.items() if v is not None},
+            "agent": own["agent"] | given(config, "agent", own["agent"]["name"]),
             "num_updates": updates,
             "num_seeds": config.get("num_seeds") or (5 if paper else 3),
             "checkpoint_episodes": config.get("eval_episodes") or 4,

@@ -32,7 +32,7 @@ from runs.reproductions.vehicular import plots
 from runs.reproductions.vehicular.claims import learning, sweeps
 from runs.reproductions.vehicular.measuring import run_group
 from runs.reproductions.vehicular.scenarios import FIGURES, points
-from runs.reproductions.vehicular.training import Curves
+from runs.reproductions.vehicular.training import Curves, learned_name
 from runs.settings import Config
 
 
@@ -54,7 +54,7 @@ def reproduce(figure: str, config: Config) -> Reproduction:
     """
     group = next(group for group, figures in FIGURES.items() if figure in figures)
     found = measured_group(config, f"vehicular/{group}", partial(run_group, group=group))
-    learned = config["agent"]["name"]
+    learned = learned_name(config)
     verdicts = judge(group, Table(found.rows, learned), found.curves)
     if group == "training":
         if found.curves is None:

@@ -126,7 +126,7 @@ def run_group(config: Config, path: Path, group: str) -> groups.Measured:
         "episodes_per_call": config["episodes_per_call"] or 256,
         "eval_seed": config.get("eval_seed", 0),
     }
-    learned = config["agent"]["name"]
+    learned = training.learned_name(config)
     num_envs = config["agent"].get("num_envs") or 64
     plan = training.schedule(config, group, num_envs)
     places = points(group)

@@ -69,6 +69,13 @@ def schedule(config: Config, group: str, num_envs: int = 64) -> Schedule:
     return as_given(own, config)
 
 
+def learned_name(config: Config) -> str:
+    """The name of the learner whose policy is measured: the configuration's, or a checkpoint's."""
+    if config.get("checkpoint") is None:
+        return config["agent"]["name"]
+    return stored_config(run_folder(config["checkpoint"]))["agent"]["name"]
+
+
 def learned_policies(
     config: Config, folder: Path, group: str, plan: Schedule
 ) -> tuple[Environment, Any, Policy, bool, list[Path]]:
