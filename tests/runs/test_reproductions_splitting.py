@@ -148,7 +148,7 @@ def test_claims_of_learning():
 
 def test_the_users_settings_of_the_learner(tmp_path):
     """Those of SAC-Discrete; another learner's are none of this figure's."""
-    small = {"env": {"name": "splitting", "num_slots": 100}, "num_updates": 2}
+    small = {"num_updates": 2}
     for agent, schedule, lr in (
         ({"name": "sac_discrete", "schedule_updates": 700, "lr": 1e-4}, 700, 1e-4),
         ({"name": "sac_discrete", "schedule_updates": 0, "lr": 1e-4}, 2, 1e-4),
