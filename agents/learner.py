@@ -30,7 +30,7 @@ from agents.estimates import (  # noqa: F401
 from agents.spread import fetched, mesh_for, spread
 from jaxenv import spaces, struct
 from jaxenv.environment import Constraint, Environment, as_key, cast_leaf
-from jaxenv.errors import ConfigError
+from jaxenv.errors import ConfigError, known_names
 
 
 @struct.dataclass
@@ -133,8 +133,8 @@ class Learner:
             if name in sizes:
                 continue
             if name not in known:
-                valid = ", ".join(sorted(known | sizes))
-                raise ConfigError(f"{cls.name}.{name}", value, f"known names are {valid}")
+                valid = known_names(name, sorted(known | sizes))
+                raise ConfigError(f"{cls.name}.{name}", value, valid)
             hp = hp.replace(**{name: cast_leaf(name, value, getattr(hp, name))})
         learner.validate(hp)
         return learner, hp

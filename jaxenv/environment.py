@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxenv import spaces, struct
-from jaxenv.errors import ConfigError
+from jaxenv.errors import ConfigError, known_names
 
 
 @struct.dataclass
@@ -302,8 +302,8 @@ class Environment(Generic[TState, TParams]):
         known = {f.name for f in dataclasses.fields(params)}
         for name, value in leaves.items():
             if name not in known:
-                valid = ", ".join(sorted({*known, *self.size_names()}))
-                raise ConfigError(f"{self.name}.{name}", value, f"known names are {valid}")
+                valid = known_names(name, sorted({*known, *self.size_names()}))
+                raise ConfigError(f"{self.name}.{name}", value, valid)
             leaf = getattr(params, name)
             params = params.replace(**{name: cast_leaf(name, value, leaf)})
         self.validate(params)

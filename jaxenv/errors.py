@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class ConfigError(ValueError):
     """A setting that cannot be used: one line naming the field, its value and what is valid."""
@@ -16,6 +19,18 @@ class ConfigError(ValueError):
         return ConfigError, self._arguments
 
 
+def known_names(name: str, names: Iterable[str]) -> str:
+    """What is valid where ``name`` is none of ``names``: the closest one, then all of them."""
+    names = list(names)
+    close = difflib.get_close_matches(name, names, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{hint}known names are {', '.join(names) or '(none)'}"
+
+
 def _short(value: object, limit: int = 120) -> str:
-    text = repr(value)
+    """An array or a NumPy number as the numbers it holds."""
+    try:
+        text = repr(value.tolist() if hasattr(value, "tolist") else value)
+    except Exception:  # of a traced array
+        text = repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from agents import registry as agents_registry
 from jaxenv import registry
-from jaxenv.errors import ConfigError
+from jaxenv.errors import ConfigError, known_names
 from runs.devices import join_processes, make_devices
 from runs.folders import run_folder, stored_config
 from runs.settings import (
@@ -191,10 +190,9 @@ def explained(error: Exception, name: str, argv: list[str]) -> str:
         key = unknown.group(1)
         given = next((a.split("=", 1)[1] for a in argv if a.split("=", 1)[0] == key), "")
         names = _known_names(name, key, argv)
-        close = difflib.get_close_matches(key.split(".")[-1], names, 1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        valid = f"known names are {', '.join(names)}" if names else "there is no such setting"
-        return str(ConfigError(key, given, hint + valid))
+        last = key.split(".")[-1]
+        valid = known_names(last, names) if names else "there is no such setting"
+        return str(ConfigError(key, given, valid))
     key = getattr(error, "full_key", None)
     return f"{key}: {text.splitlines()[0]}" if key else text
 

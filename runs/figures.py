@@ -182,7 +182,7 @@ def sweep_figure(names: Sequence[str], rows: Sequence[Row], path: Path) -> None:
     names: what was swept. rows: of ``sweep.csv``, one per job and metric.
     """
     metrics = list(dict.fromkeys((row["metric"], row["unit"]) for row in rows))
-    counts = {name: len({row[name] for row in rows}) for name in names if name != "seed"}
+    counts = {name: len({str(row[name]) for row in rows}) for name in names if name != "seed"}
     numeric = [name for name in counts if all(_number(row[name]) is not None for row in rows)]
     x = max(numeric, key=counts.get, default=None)
     rest = [name for name in counts if name != x]

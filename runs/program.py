@@ -27,7 +27,10 @@ from runs.folders import hold_folder, release_folders
 from runs.scenario_files import with_scenario
 from runs.settings import CONF, Config, check_names
 
-UNWRITABLE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS)
+UNWRITABLE = (
+    *(errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS),
+    *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
+)
 
 Task = Callable[[Config, Path], Any]
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import Any
 
-from jaxenv.errors import ConfigError
+from jaxenv.errors import ConfigError, known_names
 from runs.command_line import given_settings, override, task_overrides
 from runs.settings import Config, stored_yaml
 
@@ -46,9 +45,7 @@ def scenario_settings(path: str, env: Config) -> Config:
         raise ConfigError("scenario", path, f"give it a section {name!r} of settings; it has {has}")
     for setting in sections[name]:
         if setting == "name" or setting not in env:
-            close = difflib.get_close_matches(str(setting), env, 1)
-            hint = f"did you mean {close[0]}? " if close else ""
-            valid = f"{hint}known names are {', '.join(sorted(set(env) - {'name'}))}"
+            valid = known_names(str(setting), sorted(set(env) - {"name"}))
             raise ConfigError(f"{path}: {name}.{setting}", sections[name][setting], valid)
     return _beside(Path(path).parent, sections[name])
 

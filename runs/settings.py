@@ -11,7 +11,7 @@ from agents import registry as agents_registry
 from agents.learner import Learner
 from jaxenv import registry
 from jaxenv.environment import Environment
-from jaxenv.errors import ConfigError
+from jaxenv.errors import ConfigError, known_names
 
 CONF = Path(conf.__file__).parent
 
@@ -62,8 +62,7 @@ def check_baselines(config: Config, env: Environment) -> tuple[str, ...]:
     names = check_names("baselines", config["baselines"])
     for name in names:
         if name not in known:
-            valid = f"known names are {', '.join(known) or '(none)'}"
-            raise ConfigError("baselines", name, valid)
+            raise ConfigError("baselines", name, known_names(name, known))
         reason = agents_registry.baseline_unsupported(name, env)
         if reason is not None:
             raise ConfigError("baselines", name, reason)

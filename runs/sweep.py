@@ -22,7 +22,7 @@ from runs.tables import BOUND, EVALUATION, Row, format_table, interval, read_csv
 # Settings that say how and where a job ran, not what it trained; the scenario follows the rest.
 IGNORED = {
     *("resume", "scenario", "launcher", "sweeper", "devices", "distributed", "logger", "plugins"),
-    *("objective", "keep_checkpoints"),
+    *("objective", "keep_checkpoints", "baselines"),
 }
 
 

@@ -307,6 +307,7 @@ def test_a_value_that_does_not_fit_its_leaf_is_refused_in_one_line(value, leaf, 
     ("options", "pattern"),
     [
         ({"lenght": 4}, r"corridor.lenght: 4 .* known names are dtype, length, max_steps, "),
+        ({"lenght": 4}, r"corridor.lenght: 4 is not valid; did you mean length\? known names are "),
         ({"dtype": "float16"}, "dtype: 'float16' is not valid; choose float32 or float64"),
         ({"dtype": "float64"}, "dtype: 'float64' is not valid; enable 64-bit mode first"),
         ({"slip_probability": "often"}, "slip_probability: 'often' is not valid; give a number"),
@@ -316,6 +317,15 @@ def test_a_value_that_does_not_fit_its_leaf_is_refused_in_one_line(value, leaf, 
 def test_an_impossible_scenario_is_refused_when_it_is_built(options, pattern):
     with pytest.raises(ConfigError, match=pattern):
         Corridor.build(**options)
+
+
+@pytest.mark.parametrize("value", [jnp.float32(1.5), np.float64(1.5), 1.5])
+def test_a_number_is_shown_as_a_number(value):
+    """Whatever holds it; an array as a list, a traced one by its kind."""
+    assert str(ConfigError("rate", value, "no")) == "rate: 1.5 is not valid; no"
+    assert str(ConfigError("rate", jnp.arange(3), "no")) == "rate: [0, 1, 2] is not valid; no"
+    traced = jax.jit(lambda x: len(str(ConfigError("rate", x, "no"))))(value)
+    assert traced > len("rate:  is not valid; no")
 
 
 def test_a_long_value_is_shortened_in_the_message():

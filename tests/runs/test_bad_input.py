@@ -10,7 +10,7 @@ import pytest
 from runs import benchmark, evaluate, render, reproduce, train
 from runs.logging import LOGGERS
 from runs.program import fail
-from tests.runs.conftest import HERE, PROBE, TRAIN, run_process
+from tests.runs.conftest import HERE, PROBE, TRAIN, run_process, start_process
 
 MAINS = {
     "train": train.main,
@@ -122,6 +122,26 @@ def test_train_refuses(workplace, capsys, arguments, line):
 def test_other_programs_refuse(workplace, capsys, program, arguments, line):
     assert refused(capsys, program, [*PROBE, *arguments]).startswith(line)
     assert not list(workplace.rglob("*.*"))
+
+
+@pytest.mark.quick
+def test_a_folder_that_cannot_be_is_named(workplace, capsys):
+    (workplace / "file").write_text("no folder")
+    for folder in ("file", "file/below"):
+        with pytest.raises(SystemExit) as stop:
+            train.main([*TRAIN, f"hydra.run.dir={folder}"])
+        line = capsys.readouterr().err
+        assert (stop.value.code, line.count("\n")) == (1, 1) and line.startswith(
+            f"error: {folder}: "
+        )
+    assert (workplace / "file").read_text() == "no folder"
+
+
+def test_runs_of_one_second_have_folders_of_their_own(workplace):
+    """As those of a loop in a shell do."""
+    several = [start_process("runs.train", *TRAIN, f"seed={seed}") for seed in range(2)]
+    assert [process.wait(300) for process in several] == [0, 0]
+    assert len(list((workplace / "outputs/train").glob("*/evaluation.csv"))) == 2
 
 
 @pytest.mark.parametrize("extra", ["tensorboard", "wandb", "mlflow"])

@@ -105,6 +105,16 @@ def test_the_figure_of_names_has_a_bar_per_job(drawn, tmp_path):
 
 
 @pytest.mark.quick
+def test_lists_are_swept_as_names_are(drawn, tmp_path):
+    rows = [learned(f"{i}", 1.0, hidden=widths) for i, widths in enumerate(([8], [16, 16]))]
+    figures.sweep_figure(["hidden"], rows, tmp_path / "sweep.png")
+    (axes,) = drawn[0].axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["hidden=[8]", "hidden=[16, 16]"]
+    assert sweep.swept([{"baselines": [], "lr": 1}, {"baselines": None, "lr": 2}]) == ["lr"]
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("folder", "why"), [("none", "no such folder"), ("empty", "no finished training run is in")]
 )
