@@ -23,6 +23,10 @@ from runs.settings import (
 )
 
 IN_PROCESS = ("basic", "vmap")  # launchers that start no processes
+REQUIRED = {  # settings without a default
+    "folders": "the folder of a sweep or of runs, folders=DIR, or several, folders=[DIR1,DIR2]",
+    "run": "the folder that a program wrote, run=DIR",
+}
 FLAGS = ("-m", "--multirun", "--cfg=job", "--cfg=hydra", "--resolve", "--help", "-h")
 
 
@@ -72,6 +76,17 @@ def _check_choices(argv: list[str]) -> None:
         if value is None or isinstance(value, bool | int | float | list | dict):
             names = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
             raise ConfigError(group.name, value, f"choose one of {names}")
+
+
+def groups_paragraph(name: str) -> str:
+    """The part of ``--help`` with the groups of ``conf/NAME.yaml``; empty where it has none."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    loader, lines = GlobalHydra.instance().config_loader(), []
+    for entry in stored_yaml(CONF / f"{name}.yaml")["defaults"]:
+        for group in entry if isinstance(entry, dict) else ():
+            lines.append(f"{group}: {', '.join(sorted(loader.get_group_options(group)))}")
+    return "\n".join(["Groups, chosen as group=name:", "", *sorted(lines), "", ""]) if lines else ""
 
 
 def override(argv: list[str], name: str) -> Any:
@@ -164,6 +179,7 @@ def _select(config: Config, name: str) -> Any:
 def explained(error: Exception, name: str, argv: list[str]) -> str:
     """Hydra's and OmegaConf's errors as one line naming the setting and what is valid."""
     from hydra.errors import OverrideParseException
+    from omegaconf.errors import MissingMandatoryValue
 
     text = str(error).strip()
     if isinstance(error, OverrideParseException):
@@ -196,6 +212,8 @@ def explained(error: Exception, name: str, argv: list[str]) -> str:
         valid = f"known names are {', '.join(names)}" if names else "there is no such setting"
         return str(ConfigError(key, given, hint + valid))
     key = getattr(error, "full_key", None)
+    if key and isinstance(error, MissingMandatoryValue):
+        return f"{key}: nothing is given; give {REQUIRED.get(key, f'{key}=VALUE')}"
     return f"{key}: {text.splitlines()[0]}" if key else text
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import io
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jaxenv import registry
 from jaxenv.errors import ConfigError
-from runs.command_line import explained, override, prepared
+from runs.command_line import explained, groups_paragraph, override, prepared
 from runs.devices import (
     common_folder,
     join_processes,
@@ -51,6 +51,7 @@ def run_program(
     """
     import hydra
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -58,10 +59,11 @@ def run_program(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the error is explained here
     try:
         argv = prepared(argv, name)
+        OmegaConf.register_new_resolver("groups", partial(groups_paragraph, name), replace=True)
         sys.argv = [f"{name}.py", *argv]
         entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
         with contextlib.nullcontext() if writes() else contextlib.redirect_stdout(io.StringIO()):
-            entry(functools.partial(_job, task))()
+            entry(partial(_job, task))()
             after()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         fail(explained(error, name, argv))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runs import benchmark, evaluate, render, reproduce, train
+from runs import benchmark, evaluate, render, report, reproduce, sweep, train, verify
 from runs.logging import LOGGERS
 from runs.program import fail
 from tests.runs.conftest import HERE, PROBE, TRAIN, run_process
@@ -17,7 +17,10 @@ MAINS = {
     "evaluate": evaluate.main,
     "benchmark": benchmark.main,
     "render": render.main,
+    "report": report.main,
     "reproduce": reproduce.main,
+    "sweep": sweep.main,
+    "verify": verify.main,
 }
 
 TRAIN_CASES = [
@@ -296,6 +299,36 @@ def test_a_sweep_is_not_a_run(workplace, capsys):
     capsys.readouterr()
     line = refused(capsys, "evaluate", ["checkpoint=both"])
     assert line == "checkpoint: 'both' is not valid; it is a sweep; give one of its jobs: 0, 1\n"
+
+
+def test_a_folder_of_runs_is_not_called_a_sweep(run, workplace, capsys):
+    line = refused(capsys, "train", ["resume=."])
+    assert line == "resume: '.' is not valid; it holds a run; give it: run\n"
+    shutil.copytree(run, workplace / "again")
+    for program, setting in (("train", "resume"), ("evaluate", "checkpoint")):
+        line = refused(capsys, program, [f"{setting}=."])
+        valid = "it holds several runs; give one of them: again, run"
+        assert line == f"{setting}: '.' is not valid; {valid}\n"
+    (workplace / "sweep.csv").touch()
+    line = refused(capsys, "evaluate", ["checkpoint=."])
+    assert line.endswith("; it is a sweep; give one of its jobs: again, run\n")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("program", "line"),
+    [
+        ("verify", "run: nothing is given; give the folder that a program wrote, run=DIR\n"),
+        ("report", "run: nothing is given; give the folder that a program wrote, run=DIR\n"),
+        (
+            "sweep",
+            "folders: nothing is given; give the folder of a sweep or of runs, folders=DIR, ",
+        ),
+    ],
+)
+def test_a_setting_without_a_default_is_asked_for(workplace, capsys, program, line):
+    assert refused(capsys, program, []).startswith(line)
+    assert not list(workplace.rglob("*.*"))
 
 
 def test_a_refusal_leaves_no_folder(workplace, capsys):
