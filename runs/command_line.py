@@ -153,6 +153,8 @@ def resumed(config: Config, folder: Path, may_change: Collection[str] = ()) -> C
     stored, choices = stored_config(folder), HydraConfig.get().runtime.choices
     for name in given_settings():
         value, was = choices.get(name, _select(config, name)), _select(stored, name)
+        if was is None and value is not None:
+            was = _used(folder, name)
         top = name.split(".")[0]
         if top in may_change:
             stored[top] = config[top]
@@ -164,6 +166,13 @@ def resumed(config: Config, folder: Path, may_change: Collection[str] = ()) -> C
             valid = f"the run in {folder} has {was}; resume may change {names}"
             raise ConfigError(name, value, valid)
     return config | stored | {"resume": config["resume"]}
+
+
+def _used(folder: Path, name: str) -> Any:
+    """What a run had where its configuration says null, by ``resolved.yaml``; None if unknown."""
+    path = folder / "resolved.yaml"
+    value = _select(stored_yaml(path), name) if path.is_file() else None
+    return float(f"{value:.7g}") if isinstance(value, float) else value  # digits of float32
 
 
 def _select(config: Config, name: str) -> Any:

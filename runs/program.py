@@ -28,6 +28,7 @@ from runs.scenario_files import with_scenario
 from runs.settings import CONF, Config, check_names
 
 UNWRITABLE = (errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS)
+SIZES = "num_seeds, num_envs, batch_size, buffer_size, episodes_per_call or those of env"
 
 Task = Callable[[Config, Path], Any]
 
@@ -106,6 +107,11 @@ def _job(task: Task, composed: Any) -> Any:
             hold_folder(folder)  # it may be another run's, which has written nothing yet
             folder.rmdir()  # Hydra made it; if nothing was written there, nothing stays
         fail(explained(error, "", []))
+    except (MemoryError, RuntimeError) as error:
+        refusal = too_large(error)
+        if refusal is None or OmegaConf.select(composed, "sweeper.name") not in (None, "basic"):
+            raise  # a search counts it as a failed trial
+        fail(str(refusal))
 
 
 def set_up(config: Config) -> None:
@@ -137,5 +143,5 @@ def too_large(error: BaseException) -> ConfigError | None:
     text = str(error)
     exhausted = "RESOURCE_EXHAUSTED" in text and "os_error_code" not in text
     if isinstance(error, MemoryError) or exhausted:
-        return ConfigError("memory", text[:100], "give smaller sizes")
+        return ConfigError("memory", text[:100], f"give smaller sizes: {SIZES}")
     return None
