@@ -14,7 +14,7 @@ from typing import Any
 
 from jaxenv import registry
 from jaxenv.errors import ConfigError
-from runs.command_line import explained, groups_paragraph, override, prepared
+from runs.command_line import REQUIRED, explained, groups_paragraph, override, prepared
 from runs.devices import (
     common_folder,
     join_processes,
@@ -98,6 +98,9 @@ def _job(task: Task, composed: Any) -> Any:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        for name, valid in REQUIRED.items():
+            if config.get(name, valid) is None:
+                raise ConfigError(name, None, f"give {valid}")
         config = with_scenario(config)
         set_up(config)
         folder = common_folder(folder)

@@ -367,6 +367,9 @@ def test_a_folder_of_runs_is_not_called_a_sweep(run, workplace, capsys):
 )
 def test_a_setting_without_a_default_is_asked_for(workplace, capsys, program, line):
     assert refused(capsys, program, []).startswith(line)
+    name = line.partition(":")[0]
+    null = line.replace("nothing is given", "None is not valid")
+    assert refused(capsys, program, [f"{name}=null"]).startswith(null)
     assert not list(workplace.rglob("*.*"))
 
 
