@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -12,11 +13,17 @@ class ConfigError(ValueError):
     def __init__(self, field: str, value: object, valid: str):
         text = f"{field}: {_short(value)} is not valid; {valid}"
         super().__init__(" ".join(text.split()))
-        self.field = field
-        self._arguments = (field, value, valid)
+        self.field, self.value, self.valid = field, value, valid
+
+    @classmethod
+    def of(cls, field: str, value: object, error: Exception) -> ConfigError:
+        """``error``, raised by what the setting ``field`` gave; its value is said once."""
+        shown = "|".join({re.escape(text) for text in (_short(value), _short(str(value)))})
+        reason = re.sub(rf"^[\w ]+: ({shown}) is not valid; ", "", " ".join(str(error).split()))
+        return cls(field, value, reason.removeprefix(f"{value}: "))
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, object, str]]:
-        return ConfigError, self._arguments
+        return ConfigError, (self.field, self.value, self.valid)
 
 
 def known_names(name: str, names: Iterable[str]) -> str:

@@ -533,7 +533,7 @@ def _blocks(network: Any, shape: Any, num_blocks: int) -> dict[str, np.ndarray]:
         profile = dnn.profile_of(network, **options)
         blocks = dnn.balanced(profile, num_blocks)
     except (ValueError, TypeError, OSError) as error:
-        raise ConfigError("network", network, str(error)) from None
+        raise ConfigError.of("network", network, error) from None
     return {
         "block_flops": blocks.flops[1:],
         "block_bytes": PARAMETER_BYTES * blocks.parameters[1:].astype(np.float64),

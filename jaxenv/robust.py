@@ -464,7 +464,7 @@ def _measured(path: Any, clock_ghz: float) -> dict[str, np.ndarray]:
     try:
         profile, times = dnn.read_csv(path), dnn.read_times(path)
     except ValueError as error:
-        raise ConfigError("profile", str(path), str(error)) from None
+        raise ConfigError.of("profile", str(path), error) from None
     if times is None:
         raise ConfigError("profile", str(path), f"it lacks the column {csv_io.MEAN!r}")
     points = profile.num_layers

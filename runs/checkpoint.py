@@ -43,7 +43,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers as policies
 
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what is damaged is said here
         self.folder = Path(folder) / FOLDER
         self.identity = identity
         self._args = ocp.args

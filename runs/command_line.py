@@ -22,6 +22,10 @@ from runs.settings import (
 )
 
 IN_PROCESS = ("basic", "vmap")  # launchers that start no processes
+REQUIRED = {  # settings without a default
+    "folders": "the folder of a sweep or of runs, folders=DIR, or several, folders=[DIR1,DIR2]",
+    "run": "the folder that a program wrote, run=DIR",
+}
 FLAGS = ("-m", "--multirun", "--cfg=job", "--cfg=hydra", "--resolve", "--help", "-h")
 
 
@@ -71,6 +75,17 @@ def _check_choices(argv: list[str]) -> None:
         if value is None or isinstance(value, bool | int | float | list | dict):
             names = ", ".join(sorted(path.stem for path in group.glob("*.yaml")))
             raise ConfigError(group.name, value, f"choose one of {names}")
+
+
+def groups_paragraph(name: str) -> str:
+    """The part of ``--help`` with the groups of ``conf/NAME.yaml``; empty where it has none."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    loader, lines = GlobalHydra.instance().config_loader(), []
+    for entry in stored_yaml(CONF / f"{name}.yaml")["defaults"]:
+        for group in entry if isinstance(entry, dict) else ():
+            lines.append(f"{group}: {', '.join(sorted(loader.get_group_options(group)))}")
+    return "\n".join(["Groups, chosen as group=name:", "", *sorted(lines), "", ""]) if lines else ""
 
 
 def override(argv: list[str], name: str) -> Any:
@@ -137,6 +152,8 @@ def resumed(config: Config, folder: Path, may_change: Collection[str] = ()) -> C
     stored, choices = stored_config(folder), HydraConfig.get().runtime.choices
     for name in given_settings():
         value, was = choices.get(name, _select(config, name)), _select(stored, name)
+        if was is None and value is not None:
+            was = _used(folder, name)
         top = name.split(".")[0]
         if top in may_change:
             stored[top] = config[top]
@@ -148,6 +165,13 @@ def resumed(config: Config, folder: Path, may_change: Collection[str] = ()) -> C
             valid = f"the run in {folder} has {was}; resume may change {names}"
             raise ConfigError(name, value, valid)
     return config | stored | {"resume": config["resume"]}
+
+
+def _used(folder: Path, name: str) -> Any:
+    """What a run had where its configuration says null, by ``resolved.yaml``; None if unknown."""
+    path = folder / "resolved.yaml"
+    value = _select(stored_yaml(path), name) if path.is_file() else None
+    return float(f"{value:.7g}") if isinstance(value, float) else value  # digits of float32
 
 
 def _select(config: Config, name: str) -> Any:
@@ -163,6 +187,7 @@ def _select(config: Config, name: str) -> Any:
 def explained(error: Exception, name: str, argv: list[str]) -> str:
     """Hydra's and OmegaConf's errors as one line naming the setting and what is valid."""
     from hydra.errors import OverrideParseException
+    from omegaconf.errors import MissingMandatoryValue
 
     text = str(error).strip()
     if isinstance(error, OverrideParseException):
@@ -194,6 +219,8 @@ def explained(error: Exception, name: str, argv: list[str]) -> str:
         valid = known_names(last, names) if names else "there is no such setting"
         return str(ConfigError(key, given, valid))
     key = getattr(error, "full_key", None)
+    if key and isinstance(error, MissingMandatoryValue):
+        return f"{key}: nothing is given; give {REQUIRED.get(key, f'{key}=VALUE')}"
     return f"{key}: {text.splitlines()[0]}" if key else text
 
 

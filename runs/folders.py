@@ -28,6 +28,7 @@ from runs.devices import FLAGS, MEMORY, THREADS, writes
 from runs.settings import CONF, Config, stored_yaml
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "chex", "numpy", "orbax-checkpoint")
+SWEEP = ("multirun.yaml", "sweep.csv", "optimization_results.yaml")  # a sweep's folder has one
 
 _held: list[int] = []
 
@@ -183,8 +184,10 @@ def run_folder(path: str | Path, setting: str = "checkpoint") -> Path:
             return folder
     jobs = sorted(job.parent.name for job in path.glob("*/config.yaml"))
     if jobs:
-        valid = f"it is a sweep; give one of its jobs: {', '.join(jobs[:20])}"
-        raise ConfigError(setting, str(path), valid)
+        valid = "it holds several runs; give one of them" if jobs[1:] else "it holds a run; give it"
+        if any((path / name).exists() for name in SWEEP):
+            valid = "it is a sweep; give one of its jobs"
+        raise ConfigError(setting, str(path), f"{valid}: {', '.join(jobs[:20])}")
     valid = "no such folder" if not path.exists() else "it holds no config.yaml of a run"
     raise ConfigError(setting, str(path), f"{valid}; give the folder of a training run")
 

@@ -41,7 +41,7 @@ def run(config: Config, folder: Path) -> None:
     try:
         profile = dnn.profile_flax(module, config["input_shape"], blocks=blocks, **arguments)
     except (TypeError, ValueError) as error:
-        raise ConfigError("model", config["model"], str(error)) from None
+        raise ConfigError.of("model", config["model"], error) from None
     claim_folder(folder)
     write_records(folder, config)
     with tqdm(total=profile.num_layers - 1, unit="block", desc="compiled") as bar:
@@ -96,7 +96,7 @@ def chosen_model(config: Config) -> tuple[Any, Any, dnn.MacCounts | None]:
             macs = dnn.mac_counts(network, (channels, height, width), granularity)
         return dnn.to_flax(network), given or network.blocks(granularity), macs
     except ValueError as error:
-        raise ConfigError("model", name, str(error)) from None
+        raise ConfigError.of("model", name, error) from None
 
 
 def _imported(name: str) -> Any:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import io
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jaxenv import registry
 from jaxenv.errors import ConfigError
-from runs.command_line import explained, override, prepared
+from runs.command_line import REQUIRED, explained, groups_paragraph, override, prepared
 from runs.devices import (
     common_folder,
     join_processes,
@@ -31,6 +31,7 @@ UNWRITABLE = (
     *(errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC, errno.EROFS),
     *(errno.EEXIST, errno.EISDIR, errno.ENOTDIR),
 )
+SIZES = "num_seeds, num_envs, batch_size, buffer_size, episodes_per_call or those of env"
 
 Task = Callable[[Config, Path], Any]
 
@@ -54,6 +55,7 @@ def run_program(
     """
     import hydra
     from hydra.errors import HydraException
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -61,10 +63,11 @@ def run_program(
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the error is explained here
     try:
         argv = prepared(argv, name)
+        OmegaConf.register_new_resolver("groups", partial(groups_paragraph, name), replace=True)
         sys.argv = [f"{name}.py", *argv]
         entry = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)
         with contextlib.nullcontext() if writes() else contextlib.redirect_stdout(io.StringIO()):
-            entry(functools.partial(_job, task))()
+            entry(partial(_job, task))()
             after()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         fail(explained(error, name, argv))
@@ -98,6 +101,9 @@ def _job(task: Task, composed: Any) -> Any:
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
         config = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        for name, valid in REQUIRED.items():
+            if config.get(name, valid) is None:
+                raise ConfigError(name, None, f"give {valid}")
         config = with_scenario(config)
         set_up(config)
         folder = common_folder(folder)
@@ -107,6 +113,11 @@ def _job(task: Task, composed: Any) -> Any:
             hold_folder(folder)  # it may be another run's, which has written nothing yet
             folder.rmdir()  # Hydra made it; if nothing was written there, nothing stays
         fail(explained(error, "", []))
+    except (MemoryError, RuntimeError) as error:
+        refusal = too_large(error)
+        if refusal is None or OmegaConf.select(composed, "sweeper.name") not in (None, "basic"):
+            raise  # a search counts it as a failed trial
+        fail(str(refusal))
 
 
 def set_up(config: Config) -> None:
@@ -138,5 +149,5 @@ def too_large(error: BaseException) -> ConfigError | None:
     text = str(error)
     exhausted = "RESOURCE_EXHAUSTED" in text and "os_error_code" not in text
     if isinstance(error, MemoryError) or exhausted:
-        return ConfigError("memory", text[:100], "give smaller sizes")
+        return ConfigError("memory", text[:100], f"give smaller sizes: {SIZES}")
     return None

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from agents.lanes import strong_init
 from agents.learner import evaluate
+from jaxenv.errors import ConfigError
 from runs import tables
 from runs.checkpoint import Checkpoints
 from runs.devices import writes
@@ -55,6 +56,9 @@ class Recorder:
         if job.config["resume"] is not None:
             if self._checkpoints.updates():
                 update, state, skipped = self._checkpoints.restore(target, sharding=sharding)
+                if update > (total := job.config["num_updates"]):
+                    valid = f"{job.folder} is at update {update} already; give at least that"
+                    raise ConfigError("num_updates", total, valid)
                 for line in skipped:
                     print(line)
                 print(f"{job.folder}: going on from update {update}")

@@ -146,8 +146,7 @@ def read_problems(path: str) -> list[Problem]:
     try:
         header, rows = read_rows(Path(path))
     except ValueError as error:
-        reason = str(error).removeprefix(f"{path}: ")
-        raise ConfigError("instances", path, reason) from None
+        raise ConfigError.of("instances", path, error) from None
     missing = [name for name in REQUIRED if name not in header]
     unknown = [name for name in header if name not in REQUIRED + OPTIONAL]
     if missing or unknown or not rows:

@@ -200,9 +200,6 @@ def fit(jobs: Sequence[Job], recorders: Sequence[Recorder]) -> Any:
     update, states = begun(recorders, target, where)
     if states is None:
         states = init(keys, params, hp)
-    if update > total:
-        valid = f"{jobs[0].folder} is at update {update} already; give at least that"
-        raise ConfigError("num_updates", total, valid)
     learned = update > 0
     unsound = jax.jit(jax.vmap(partial(not_sound, jobs[0].learner)))
     meant = fetched(unsound(states))  # a threshold of a policy may be infinite
@@ -274,7 +271,8 @@ def check_memory(target: Any) -> None:
     needed = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(target))
     if needed > sum(limits):
         text = f"{needed / 2**30:,.1f} GiB of training state"
-        valid = f"this machine has {sum(limits) / 2**30:,.1f} GiB; give smaller sizes"
+        grows = "it grows with num_seeds and with num_envs, buffer_size and hidden of the learner"
+        valid = f"{grows}; this machine has {sum(limits) / 2**30:,.1f} GiB; give smaller sizes"
         raise ConfigError("memory", text, valid)
 
 

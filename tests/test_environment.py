@@ -335,6 +335,41 @@ def test_a_long_value_is_shortened_in_the_message():
 
 
 @pytest.mark.parametrize(
+    ("error", "valid"),
+    [
+        (ValueError("network: 'a.csv' is not valid; give one of b, c"), "give one of b, c"),
+        (ConfigError("CSV file", "a.csv", "it is empty"), "it is empty"),
+        (ValueError("a.csv: line 3, work: 'x' is not valid"), "line 3, work: 'x' is not valid"),
+        (ConfigError("CSV file", "b.csv", "it is empty"), "CSV file: 'b.csv' is not valid; it is "),
+    ],
+)
+def test_a_refusal_of_what_a_setting_gave_says_its_value_once(error, valid):
+    refusal = ConfigError.of("sites", "a.csv", error)
+    assert str(refusal).startswith(f"sites: 'a.csv' is not valid; {valid}")
+    assert (refusal.field, refusal.value) == ("sites", "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("partitioning", {"network": "vgg61"}),
+        ("splitting", {"network": "vgg61"}),
+        ("splitting", {"board": "nowhere.csv"}),
+        ("services", {"sites": "nowhere.csv"}),
+        ("services", {"accuracy": "nowhere.csv"}),
+        ("robust", {"profile": "nowhere.csv"}),
+    ],
+)
+def test_a_refused_file_or_network_is_named_once(name, options):
+    with pytest.raises(ConfigError) as error:
+        jaxenv.make(name, **options)
+    ((field, value),) = options.items()
+    text = str(error.value)
+    assert text.startswith(f"{field}: {value!r} is not valid; ")
+    assert text.count(value) == text.count("is not valid") == 1
+
+
+@pytest.mark.parametrize(
     "call",
     [
         lambda env: env.default_params(),

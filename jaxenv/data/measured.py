@@ -28,7 +28,7 @@ def read_setting(name: str, path: Any, reader: Callable[..., Any], *arguments: A
     try:
         return reader(path, *arguments)
     except ValueError as error:
-        raise ConfigError(name, str(path), str(error)) from None
+        raise ConfigError.of(name, str(path), error) from None
 
 
 def read_rates(name: str, path: Any, others: Sequence[str] = ()) -> dict[str, np.ndarray]:

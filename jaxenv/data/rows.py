@@ -19,8 +19,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str
     try:
         header, rows = read_rows(path)
     except ValueError as error:
-        valid = str(error).removeprefix(f"{path}: ")
-        raise ConfigError("CSV file", str(path), valid) from None
+        raise ConfigError.of("CSV file", str(path), error) from None
     if not set(columns) <= set(header):
         raise ConfigError(f"{path}: columns", header, f"give {', '.join(columns)}")
     if not rows:

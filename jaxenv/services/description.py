@@ -58,7 +58,7 @@ def with_measured(option: str, path: Any, services: list[Service], field: str) -
     try:
         tables = accuracy_tables.read_accuracy(path)
     except ConfigError as error:
-        raise ConfigError(option, str(path), str(error)) from None
+        raise ConfigError.of(option, str(path), error) from None
     names = [service.name for service in services]
     for name in tables:
         if name not in names:
@@ -98,7 +98,7 @@ def users_of(users: Any, sites: Any) -> np.ndarray:
     try:
         return eua.read_users(users, sites)
     except ConfigError as error:
-        raise ConfigError("users", str(users), str(error)) from None
+        raise ConfigError.of("users", str(users), error) from None
 
 
 def _positions(name: str, given: Any) -> np.ndarray:
@@ -126,7 +126,7 @@ def network_of(sites: Any, seed: Any, num_servers: Any) -> tuple[Network | None,
         try:
             positions, _ = eua.draw_sites(eua.read_sites(sites), seed, size, REACH_M)
         except ConfigError as error:
-            raise ConfigError("sites", str(sites), str(error)) from None
+            raise ConfigError.of("sites", str(sites), error) from None
     else:
         positions = _positions("sites", sites)
         if len(np.unique(positions, axis=0)) < len(positions):

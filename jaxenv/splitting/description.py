@@ -31,7 +31,7 @@ def network_leaves(network: Any, shape: Any, granularity: str) -> dict[str, np.n
             counts = dnn.mac_counts(network, tuple(shape), granularity)
             kinds = (counts.convolution, counts.convolution_per_output, counts.linear)
     except (ValueError, TypeError, OSError) as error:
-        raise ConfigError("network", network, str(error)) from None
+        raise ConfigError.of("network", network, error) from None
     if profile.num_layers < 2:
         raise ConfigError("network", network, "give a network of at least 2 layers")
     if kinds is None:

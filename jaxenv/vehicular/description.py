@@ -20,7 +20,9 @@ def profiles_of(
 ) -> list[dnn.Profile]:
     """The profiles of networks: names, CSV paths or profiles; refuses what cannot be cut."""
     if not isinstance(networks, tuple) or len(networks) < 1:
-        raise ConfigError("networks", networks, "give a list of at least one network")
+        names = ", ".join(dnn.networks())
+        valid = f"give a list of at least one network, [vgg16], of {names}, or CSV files"
+        raise ConfigError("networks", networks, valid)
     if granularity not in ("block", "layer", "unit"):
         raise ConfigError("granularity", granularity, "choose one of block, layer, unit")
     sides = np.asarray(frame, object)
@@ -28,13 +30,16 @@ def profiles_of(
         valid = "give (channels, height, width), three positive integers"
         raise ConfigError("frame_shape", frame, valid)
 
-    try:
-        options = {"input_shape": tuple(frame), "granularity": granularity}
-        profiles = [dnn.profile_of(network, **options) for network in networks]
-    except (ValueError, OSError) as error:
-        raise ConfigError("networks", list(networks), str(error)) from None
-    for network, made in zip(networks, profiles, strict=True):
-        if made.num_layers < 2:
+    options = {"input_shape": tuple(frame), "granularity": granularity}
+    profiles = []
+    for network in networks:
+        try:
+            profiles.append(dnn.profile_of(network, **options))
+        except (ValueError, OSError) as error:
+            reason = ConfigError.of("networks", network, error).valid
+            which = f"{network!r}: " if len(networks) > 1 else ""
+            raise ConfigError("networks", list(networks), which + reason) from None
+        if profiles[-1].num_layers < 2:
             raise ConfigError("networks", network, "give networks of at least 2 layers")
     return profiles
 
@@ -58,7 +63,12 @@ def trace_options(trace: Any, route: Any) -> dict[str, Any]:
     from jaxenv.data import sumo
 
     if isinstance(trace, (str, os.PathLike)):
-        trace = sumo.read_fcd(trace, route)
+        try:
+            trace = sumo.read_fcd(trace, route)
+        except ConfigError as error:
+            if error.field == "route":
+                raise
+            raise ConfigError.of("trace", str(trace), error) from None
     if not isinstance(trace, sumo.Trace):
         raise ConfigError("trace", trace, "give a jaxenv.data.sumo.Trace or a path")
     return {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runs import benchmark, evaluate, render, reproduce, train
+from runs import benchmark, evaluate, render, report, reproduce, sweep, train, verify
 from runs.logging import LOGGERS
 from runs.program import fail
 from tests.runs.conftest import HERE, PROBE, TRAIN, run_process, start_process
@@ -17,7 +17,10 @@ MAINS = {
     "evaluate": evaluate.main,
     "benchmark": benchmark.main,
     "render": render.main,
+    "report": report.main,
     "reproduce": reproduce.main,
+    "sweep": sweep.main,
+    "verify": verify.main,
 }
 
 TRAIN_CASES = [
@@ -240,6 +243,37 @@ def test_resume_refuses_to_train_something_else(run, capsys, change, line):
     assert {name: after[name] for name in before} == before
 
 
+@pytest.mark.parametrize(
+    ("setting", "used"),
+    [("env.num_choices=5", 3), ("env.base_cost=0.25", 0.5), ("agent.num_envs=9", 8)],
+)
+def test_resume_says_what_the_library_chose(run, capsys, setting, used):
+    name, value = setting.split("=")
+    line = refused(capsys, "train", ["resume=run", setting])
+    assert line.startswith(f"{name}: {value} is not valid; the run in {run} has {used}; ")
+    train.main(["resume=run", f"{name}={used}"])
+    assert "going on from update 4" in capsys.readouterr().out
+
+
+def test_fewer_updates_than_reached_are_refused_before_anything_is_done(run, capsys):
+    before = contents(run)
+    with pytest.raises(SystemExit):
+        train.main(["resume=run", "num_updates=2"])
+    captured = capsys.readouterr()
+    assert "run is at update 4 already; give at least that" in captured.err
+    assert "going on" not in captured.out and contents(run) == before
+
+
+def test_what_does_not_fit_in_memory_is_one_line(workplace, capsys, monkeypatch):
+    def too_much(*arguments):
+        raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
+
+    monkeypatch.setattr(train, "fit", too_much)
+    line = refused(capsys, "train", TRAIN)
+    assert line.startswith("memory: 'RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.' is ")
+    assert "give smaller sizes: num_seeds, num_envs, batch_size, " in line
+
+
 def test_a_damaged_last_checkpoint_is_skipped_for_the_last_good_one(run, trained, capsys):
     damage(run / "checkpoints/4")
     train.main(["resume=run"])
@@ -268,6 +302,14 @@ def test_only_damaged_checkpoints_are_refused(run, capsys):
         line = refused(capsys, program, [setting])
         assert line.startswith("checkpoint: ") and "it is damaged (" in line
     assert (run / "metrics.csv").read_bytes() == before
+
+
+def test_what_the_storage_logs_of_damage_is_not_shown(run):
+    for path in (run / "checkpoints").rglob("_CHECKPOINT_METADATA"):
+        path.write_text("{")
+    ended = run_process("runs.evaluate", "checkpoint=run")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1), ended.stderr
+    assert ended.stderr.startswith("error: checkpoint: ") and "it is damaged (" in ended.stderr
 
 
 def test_a_run_without_checkpoints_is_refused(run, capsys):
@@ -316,6 +358,39 @@ def test_a_sweep_is_not_a_run(workplace, capsys):
     capsys.readouterr()
     line = refused(capsys, "evaluate", ["checkpoint=both"])
     assert line == "checkpoint: 'both' is not valid; it is a sweep; give one of its jobs: 0, 1\n"
+
+
+def test_a_folder_of_runs_is_not_called_a_sweep(run, workplace, capsys):
+    line = refused(capsys, "train", ["resume=."])
+    assert line == "resume: '.' is not valid; it holds a run; give it: run\n"
+    shutil.copytree(run, workplace / "again")
+    for program, setting in (("train", "resume"), ("evaluate", "checkpoint")):
+        line = refused(capsys, program, [f"{setting}=."])
+        valid = "it holds several runs; give one of them: again, run"
+        assert line == f"{setting}: '.' is not valid; {valid}\n"
+    (workplace / "sweep.csv").touch()
+    line = refused(capsys, "evaluate", ["checkpoint=."])
+    assert line.endswith("; it is a sweep; give one of its jobs: again, run\n")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("program", "line"),
+    [
+        ("verify", "run: nothing is given; give the folder that a program wrote, run=DIR\n"),
+        ("report", "run: nothing is given; give the folder that a program wrote, run=DIR\n"),
+        (
+            "sweep",
+            "folders: nothing is given; give the folder of a sweep or of runs, folders=DIR, ",
+        ),
+    ],
+)
+def test_a_setting_without_a_default_is_asked_for(workplace, capsys, program, line):
+    assert refused(capsys, program, []).startswith(line)
+    name = line.partition(":")[0]
+    null = line.replace("nothing is given", "None is not valid")
+    assert refused(capsys, program, [f"{name}=null"]).startswith(null)
+    assert not list(workplace.rglob("*.*"))
 
 
 def test_a_refusal_leaves_no_folder(workplace, capsys):

@@ -57,6 +57,29 @@ def test_evaluate_measures_a_checkpoint_in_another_scenario(workplace, capsys):
     assert "gap to bound" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("train", ["agent", "env", "experiment", "launcher", "logger", "sweeper"]),
+        ("evaluate", ["env"]),
+        ("solve", []),
+        ("verify", []),
+    ],
+)
+def test_help_lists_the_groups_that_a_program_takes(workplace, capsys, name, groups):
+    with pytest.raises(SystemExit) as stop:
+        importlib.import_module(f"runs.{name}").main(["--help"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert ("Groups, chosen as group=name:" in text) == bool(groups)
+    before, _, after = text.partition("Settings, and what they are")
+    listed = [line.split(": ") for line in before.splitlines() if ": " in line[:12]]
+    assert [group for group, _ in listed] == groups and after
+    for group, names in listed:
+        shipped = {path.stem for path in (CONF / group).glob("*.yaml")}
+        assert shipped <= set(names.split(", "))  # and those of plugins
+
+
 def test_two_programs_meet_the_same_episodes(workplace):
     train.main([*TRAIN, "hydra.run.dir=run"])
     evaluate.main(["checkpoint=run", "num_episodes=8", "hydra.run.dir=again"])

@@ -109,6 +109,17 @@ BAD = [
     ({"mix": "vgg16"}, "mix", "'vgg16'"),
     ({"networks": ["vgg19"]}, "networks", "vgg19"),
     ({"networks": "vgg16"}, "networks", "give a list of at least one network"),
+    (
+        {"networks": "vgg61"},
+        "networks",
+        "give a list of at least one network, [vgg16], of alexnet, ",
+    ),
+    (
+        {"networks": ["vgg61"]},
+        "networks",
+        "networks: ['vgg61'] is not valid; give one of alexnet, ",
+    ),
+    ({"networks": ["nin", "vgg61"]}, "networks", "is not valid; 'vgg61': give one of alexnet, "),
     ({"networks": []}, "networks", "give a list of at least one network"),
     ({"networks": ["nowhere.csv"]}, "networks", "No such file"),
     ({"networks": 7}, "networks", "7 is not valid"),
@@ -148,7 +159,7 @@ BAD = [
         "trace_direction",
         "give +1 or -1",
     ),
-    ({"trace": "nowhere.xml"}, "fcd file", "nowhere.xml"),
+    ({"trace": "nowhere.xml"}, "trace", "nowhere.xml' is not valid; it cannot be read (No such"),
     ({"trace": 5}, "trace", "5 is not valid"),
     ({"trace": trace([0], rows=3)}, "max_steps", "200 is not valid; the trace has rows for 3"),
     ({"trace": trace([0]), "trace_start": 1}, "max_steps", "the trace has rows for 199"),
@@ -193,6 +204,23 @@ def test_refused_by_make(options, field, words):
     named, text = refusal(lambda: jaxenv.make("vehicular", **options))
     assert named == field
     assert words in text
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("trace.xml", "no XML"),
+        ("trace.xml", "<fcd-export><timestep time='0'>"),
+        ("trace.xml", "<fcd-export><timestep time='0'><vehicle id='a'/></timestep></fcd-export>"),
+        ("trace.csv", "place,when\n0,1\n"),
+    ],
+)
+def test_a_file_that_is_no_trace_is_refused_by_the_setting(tmp_path, file, text):
+    path = tmp_path / file
+    path.write_text(text)
+    field, line = refusal(lambda: jaxenv.make("vehicular", trace=str(path)))
+    assert field == "trace" and line.startswith(f"trace: {str(path)!r} is not valid; ")
+    assert line.count(str(path)) == 1 and "fcd file" not in line
 
 
 def test_unknown_system():
