@@ -90,7 +90,9 @@ def bound_rows(
         return []
     ratio = Metric(metric.name, metric.unit, metric.direction, "ratio", of="", over="")
     numerator, denominator = terms.bound
-    own = EpisodeTerms({metric.name: numerator}, {metric.name: denominator})
+    own = EpisodeTerms(
+        {metric.name: numerator}, {metric.name: denominator}, num_episodes=terms.num_episodes
+    )
     (estimate,) = summarize((ratio,), own)
     return [_row(scenario, BOUND, estimate) | {"mean": bound_value(terms), "gap_to_bound": 0.0}]
 
