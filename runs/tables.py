@@ -210,8 +210,12 @@ def action_rows(
 
 def violation_table(rows: Sequence[Row]) -> str:
     """Policies down, constraints across: the rate of violation with its interval."""
-    named = [row | {"metric": row["constraint"], "mean": row["rate"]} for row in rows]
-    return evaluation_table([row | {"gap_to_bound": None} for row in named])
+    return evaluation_table(
+        [
+            row | {"metric": row["constraint"], "mean": row["rate"], "gap_to_bound": None}
+            for row in rows
+        ]
+    )
 
 
 def _plain(value: Any) -> Any:

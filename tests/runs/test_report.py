@@ -102,7 +102,8 @@ def test_a_sweep_has_its_table_and_every_job(folder, tmp_path):
 
 def test_a_run_with_pieces_below_it_is_titled_by_its_own_configuration(folder, tmp_path):
     whole = tmp_path / "benchmark"
-    for path, suite, version in ((whole, "all", "1.0"), (whole / "allocators", "allocators", "2.0")):
+    pieces = ((whole, "all", "1.0"), (whole / "allocators", "allocators", "2.0"))
+    for path, suite, version in pieces:
         path.mkdir()
         (path / "config.yaml").write_text(f"suite: {suite}\n")
         (path / "versions.json").write_text(json.dumps({"packages": {"jax": version}}))
