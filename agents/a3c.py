@@ -478,16 +478,16 @@ class A3C(Learner):
     def _scaled(
         self, spread: Spread, reward: chex.Array, discounted: chex.Array
     ) -> tuple[Spread, chex.Array]:
-        """Rewards ``[W]`` over the deviation of all discounted sums so far, with ``running``."""
+        """Rewards ``[W]`` over the deviation of all discounted sums so far, with ``running``.
+
+        As long as these are equal, such as the one of a single worker's first step, rewards stay as
+        they are.
+        """
         if self.rewards != "running":
             return spread, reward
-        for value in discounted:
-            count = spread.count + 1
-            mean = spread.mean + (value - spread.mean) / count
-            squares = spread.squares + (value - spread.mean) * (value - mean)
-            spread = Spread(count, mean, squares)
+        spread, _ = jax.lax.scan(_spread_with, spread, discounted)
         deviation = jnp.sqrt(spread.squares / jnp.maximum(spread.count, 1))
-        return spread, reward / jnp.maximum(deviation, 1e-6)
+        return spread, reward / jnp.where(deviation > 0, jnp.maximum(deviation, 1e-6), 1)
 
     def _first_lane(self, key: chex.PRNGKey, params: Any) -> Lane:
         key, key_env = jax.random.split(key)
@@ -499,6 +499,14 @@ class A3C(Learner):
             key=key,
             discounted=jnp.zeros((), self.env.float_dtype),
         )
+
+
+def _spread_with(spread: Spread, value: chex.Array) -> tuple[Spread, None]:
+    """The spread of one value more, by Welford's recurrence."""
+    count = spread.count + 1
+    mean = spread.mean + (value - spread.mean) / count
+    squares = spread.squares + (value - spread.mean) * (value - mean)
+    return Spread(count, mean, squares), None
 
 
 def _rms(hp: Hyperparameters) -> optax.GradientTransformation:

@@ -177,7 +177,10 @@ class Happo(Learner):
         lanes, rollout, counts = self.collect(state.actors, state.lanes, key_rollout, params)
         value = state.scale.value(self.critic.apply(state.critic, rollout.world))[..., 0]
         ahead = state.scale.value(self.critic.apply(state.critic, rollout.final_world))[..., 0]
-        advantage = self.advantages(rollout, value, ahead, hp)
+        ends = rollout.terminated, rollout.done
+        advantage = steps.advantages(
+            rollout.reward, value, ahead, *ends, hp.discount, hp.trace_decay
+        )
         actors, actor_optimizer, acted = self._learn_actors(
             state, rollout, _standard(advantage), key_order, hp
         )
@@ -260,13 +263,6 @@ class Happo(Learner):
         keys = jax.random.split(key, self.rollout_length)
         lanes, (rollout, counts) = jax.lax.scan(one, lanes, keys)
         return lanes, rollout, counts
-
-    def advantages(
-        self, rollout: Rollout, value: chex.Array, ahead: chex.Array, hp: Hyperparameters
-    ) -> chex.Array:
-        """`steps.advantages` of a rollout, ``[T, W]``."""
-        ends = rollout.terminated, rollout.done
-        return steps.advantages(rollout.reward, value, ahead, *ends, hp.discount, hp.trace_decay)
 
     # ---- learning -----------------------------------------------------------------------------
 

@@ -343,10 +343,6 @@ class PPO(Learner):
         """How the actors of all agents are read."""
         return Actors(self.actor, self.env.num_agents, self._separate)
 
-    def logits(self, actor: Any, observation: chex.Array) -> chex.Array:
-        """Observations ``[B, n, ...]`` of all agents to ``[B, n, heads, outputs]``."""
-        return self.actors.logits(actor, observation)
-
     @property
     def _rows(self) -> bool:
         shape = self.env.observation_space.shape
@@ -367,7 +363,7 @@ class PPO(Learner):
         def step(lanes: Lane, key: chex.PRNGKey) -> tuple[Lane, Any]:
             key_choice, key_resets = jax.random.split(key)
             view = self._view(lanes.env_state, params)
-            logits, mask = self.logits(actor, view["observation"]), view["mask"]
+            logits, mask = self.actors.logits(actor, view["observation"]), view["mask"]
             choice = jax.random.categorical(key_choice, masked_logits(logits, mask), axis=-1)
             choice = choice.astype(jnp.int32)
             _, log_probability = masked_policy(logits, mask)
@@ -485,7 +481,7 @@ class PPO(Learner):
 
         The first mean is over decisions, of all agents or, where each has its own actor, of each.
         """
-        logits = self.logits(parameters.actor, batch.observation)
+        logits = self.actors.logits(parameters.actor, batch.observation)
         probability, log_probability = masked_policy(logits, batch.mask)
         entropy = -jnp.sum(probability * log_probability, axis=(-2, -1))
         log_ratio = _joint(log_probability, batch.choice) - batch.log_probability

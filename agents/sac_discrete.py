@@ -258,7 +258,7 @@ class SACDiscrete(Learner):
         Returns:
             The sum, and its terms with the mean entropy and the mean Q of the actions taken.
         """
-        mask = replay.unpack_mask(batch.mask, self.env.num_actions)
+        mask = self._collector.unpack(batch.mask)
         temperature = jnp.exp(networks.log_temperature)
         detached = jax.lax.stop_gradient(temperature)
 
@@ -304,7 +304,7 @@ class SACDiscrete(Learner):
         """
 
         def bootstrap() -> chex.Array:
-            mask = replay.unpack_mask(batch.next_mask, self.env.num_actions)
+            mask = self._collector.unpack(batch.next_mask)
             probability, log_probability = masked_policy(
                 self.actor.apply(actor, batch.next_observation), mask
             )

@@ -13,6 +13,7 @@ import math
 import os
 import re
 import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -225,13 +226,9 @@ def _plain_leaves(tree: Any) -> tuple[list[Any], list[str]]:
     """Leaves with keys as their data (abstract ones too), and the leaves' names."""
     paths, _ = jax.tree_util.tree_flatten_with_path(tree)
     abstract = any(isinstance(leaf, jax.ShapeDtypeStruct) for _, leaf in paths)
-    data = (lambda key: jax.eval_shape(jax.random.key_data, key)) if abstract else _key_data
+    data = partial(jax.eval_shape, jax.random.key_data) if abstract else jax.random.key_data
     leaves = [data(leaf) if _is_key(leaf) else leaf for _, leaf in paths]
     return leaves, [jax.tree_util.keystr(path) for path, _ in paths]
-
-
-def _key_data(key: Any) -> Any:
-    return jax.random.key_data(key)
 
 
 def _key_impl(key: Any) -> Any:

@@ -26,6 +26,8 @@ REQUIRED = {  # settings without a default
     "folders": "the folder of a sweep or of runs, folders=DIR, or several, folders=[DIR1,DIR2]",
     "run": "the folder that a program wrote, run=DIR",
 }
+FOLDERS = ("run", "folders", "checkpoint", "resume", "training", "publish")
+ELEMENT = re.compile(r"""'[^']*'|"[^"]*"|[^][,'"]+""")  # of a list, or a value by itself
 FLAGS = ("-m", "--multirun", "--cfg=job", "--cfg=hydra", "--resolve", "--help", "-h")
 
 
@@ -40,6 +42,7 @@ def prepared(argv: list[str], name: str) -> list[str]:
             raise ConfigError("argument", argument, "give the name of a setting, without + or ~")
     if not any(argument.startswith(("--cfg", "--help", "-h")) for argument in argv):
         _prepare_jax(argv, name)
+    argv = [_folders_as_text(argument) for argument in argv]
     stored_at = override(argv, "resume") or override(argv, "checkpoint")
     if isinstance(stored_at, str):
         argv = _adopt(argv, stored_at, resume=bool(override(argv, "resume")))
@@ -48,6 +51,22 @@ def prepared(argv: list[str], name: str) -> list[str]:
     registry.load_plugins(check_names("plugins", override(argv, "plugins") or []))
     store_plugin_nodes(override(argv, "env"))
     return argv
+
+
+def _folders_as_text(argument: str) -> str:
+    """A setting that names folders, with those quoted that Hydra would read as something else."""
+    name, equals, value = argument.partition("=")
+    return name + equals + (ELEMENT.sub(_quoted, value) if name in FOLDERS else value)
+
+
+def _quoted(element: re.Match[str]) -> str:
+    text = element.group().strip()
+    try:
+        float(text)
+    except ValueError:
+        if text.lower() not in ("true", "false"):
+            return element.group()
+    return f"'{text}'"
 
 
 def _prepare_jax(argv: list[str], name: str) -> None:

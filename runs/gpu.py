@@ -16,7 +16,7 @@ from typing import Any
 
 from jaxenv.errors import ConfigError
 from runs import program, tables
-from runs.settings import Config, check_integer
+from runs.settings import Config, check_integer, check_names
 
 DONE = "done"
 SMALL = ("*.csv", "*.json", "*.yaml", "figures/*")
@@ -59,10 +59,11 @@ def run(config: Config, folder: Path) -> None:
 
 def chosen(config: Config) -> dict[str, Any]:
     """The pieces to run, by name."""
-    pieces, names = config["pieces"], config["only"]
-    if names is None:
+    pieces = config["pieces"]
+    if config["only"] is None:
         return pieces
-    for name in names if isinstance(names, list) else [names]:
+    names = check_names("only", config["only"])
+    for name in names:
         if name not in pieces:
             raise ConfigError("only", name, f"known names are {', '.join(pieces)}")
     return {name: piece for name, piece in pieces.items() if name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
 import shutil
@@ -221,14 +222,15 @@ def _write_mp4(
         *("-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "18", str(path)),
     ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        for picture, times in zip(itertools.chain([first], pictures), held, strict=True):
-            data = np.ascontiguousarray(picture[:height, :width]).tobytes()
-            for _ in range(max(round(times * rate / frames_per_s), 1)):
-                process.stdin.write(data)
-        process.stdin.close()
-        message = process.stderr.read().decode()
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and its status tells why
+            for picture, times in zip(itertools.chain([first], pictures), held, strict=True):
+                data = np.ascontiguousarray(picture[:height, :width]).tobytes()
+                for _ in range(max(round(times * rate / frames_per_s), 1)):
+                    process.stdin.write(data)
+        _, message = process.communicate()
     if process.returncode:
-        raise ConfigError("format", "mp4", f"ffmpeg failed: {message[:200]}")
+        reason = message.decode()[:200] or f"status {process.returncode}"
+        raise ConfigError("format", "mp4", f"ffmpeg failed: {reason}")
 
 
 def common_palette(pictures: Sequence[np.ndarray]) -> np.ndarray:

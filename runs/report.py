@@ -65,11 +65,11 @@ def run(config: Config, folder: Path) -> None:
 
 def page(source: Path, jobs: Sequence[Path] = ()) -> str:
     """The whole document. jobs: folders of a sweep, each shown below the sweep's own table."""
-    parts = [*sections(source)]
+    parts = sections(source)
     for job in jobs:
         own = "\n".join(sections(job))
         parts.append(f"<details><summary>job {escape(job.name)}</summary>\n{own}\n</details>")
-    title = escape(f"{heading(source, jobs)}")
+    title = escape(heading(source, jobs))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -82,19 +82,20 @@ def page(source: Path, jobs: Sequence[Path] = ()) -> str:
 
 def heading(source: Path, jobs: Sequence[Path]) -> str:
     """What the run is: learner and environment, or a figure, or a suite."""
-    config = _config(jobs[0] if jobs else source)
+    folder = _described(source, jobs)
+    config = stored_yaml(folder / "config.yaml")
     names = {part: (config.get(part) or {}).get("name") for part in ("env", "agent")}
     for name in ("figure", "suite", "problem"):
         if config.get(name):
             return f"{name} {config[name]}"
     learned = "num_updates" in config and names["agent"]
     what = f"{names['agent']} on {names['env']}" if learned else str(names["env"] or source.name)
-    return f"sweep of {len(jobs)} jobs: {what}" if jobs else what
+    return what if folder == source else f"sweep of {len(jobs)} jobs: {what}"
 
 
 def origin(source: Path, jobs: Sequence[Path]) -> str:
     """Where the run was made, and with what."""
-    path = (jobs[0] if jobs else source) / "versions.json"
+    path = _described(source, jobs) / "versions.json"
     if not path.exists():
         return source.name
     found = json.loads(path.read_text(encoding="utf-8"))
@@ -113,7 +114,7 @@ def sections(source: Path) -> list[str]:
         ("evaluation.csv", "Evaluation", _evaluation_table),
         ("violations.csv", "Violations", _plain_table),
         ("quantiles.csv", "Quantiles over episodes", _folded_table),
-        ("verdicts.csv", "Verdicts", _verdict_table),
+        ("verdicts.csv", "Verdicts", _plain_table),
         ("progress.csv", "Measured while training", _plain_table),
     ):
         if (source / name).exists():
@@ -130,8 +131,10 @@ def sections(source: Path) -> list[str]:
 # ---- parts -------------------------------------------------------------------------------------
 
 
-def _config(source: Path) -> Config:
-    return stored_yaml(source / "config.yaml")
+def _described(source: Path, jobs: Sequence[Path]) -> Path:
+    """The folder whose configuration tells what a run is: of a sweep, its first job."""
+    own = not jobs or (source / "config.yaml").exists()
+    return source if own else jobs[0]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]], marked: Any = None) -> str:
@@ -169,12 +172,6 @@ def _evaluation_table(path: Path) -> str:
         name = f"<h3>{escape(scenario)}</h3>\n" if len(scenarios) > 1 else ""
         parts.append(name + table)
     return "\n".join(parts)
-
-
-def _verdict_table(path: Path) -> str:
-    """Verdicts with numbers of four digits."""
-    rows = tables.read_csv(path)
-    return _table(list(rows[0]), [[_short(cell) for cell in row.values()] for row in rows])
 
 
 def _benchmark_table(path: Path) -> str:

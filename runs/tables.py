@@ -90,7 +90,9 @@ def bound_rows(
         return []
     ratio = Metric(metric.name, metric.unit, metric.direction, "ratio", of="", over="")
     numerator, denominator = terms.bound
-    own = EpisodeTerms({metric.name: numerator}, {metric.name: denominator})
+    own = EpisodeTerms(
+        {metric.name: numerator}, {metric.name: denominator}, num_episodes=terms.num_episodes
+    )
     (estimate,) = summarize((ratio,), own)
     return [_row(scenario, BOUND, estimate) | {"mean": bound_value(terms), "gap_to_bound": 0.0}]
 
@@ -208,8 +210,12 @@ def action_rows(
 
 def violation_table(rows: Sequence[Row]) -> str:
     """Policies down, constraints across: the rate of violation with its interval."""
-    named = [row | {"metric": row["constraint"], "mean": row["rate"]} for row in rows]
-    return evaluation_table([row | {"gap_to_bound": None} for row in named])
+    return evaluation_table(
+        [
+            row | {"metric": row["constraint"], "mean": row["rate"], "gap_to_bound": None}
+            for row in rows
+        ]
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -307,18 +307,6 @@ class DriftPlusPenaltyWarm(SplittingPolicy):
         return env.encode(split, nats, state, costs, params), queues
 
 
-@struct.dataclass
-class PricedSplit(SplittingPolicy):
-    """Minimises E + z D + eta o in every slot, at fixed prices (``params.delay_price`` and
-    ``params.outage_price``): with reward_mode="lagrangian" nothing earns more where decisions see
-    the slot itself (but for the clipped delay)."""
-
-    def decide(self, slot, costs, params):
-        one = jnp.ones((), self.env.float_dtype)
-        prices = rate.Prices(params.delay_price, params.outage_price, one)
-        return priced_decision(self.env, slot, costs, params, prices)
-
-
 def priced_decision(
     env: Splitting, slot: Slot, costs: Costs, params: Any, prices: rate.Prices
 ) -> tuple[chex.Array, chex.Array]:

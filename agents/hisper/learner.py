@@ -185,7 +185,7 @@ class Hisper(Policies):
         )
 
     def _standardised(self, learned: Learned, buffer: replay.Replay, params: Any) -> Learned:
-        """Networks that see their inputs as they are spread over the newest rows of a buffer."""
+        """Networks that see their inputs as they are spread over the oldest rows of a buffer."""
         count = min(self.prefill, self.buffer_size, STANDARD_ROWS)
         rows = jax.tree.map(lambda leaf: leaf[:count], buffer.rows)
         view = self._view(rows.state, rows.lane, params)

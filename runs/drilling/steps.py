@@ -15,7 +15,7 @@ import jaxenv
 from jaxenv import registry
 from jaxenv.environment import Environment
 from runs.drilling import Outcome
-from runs.settings import Config, check_integer
+from runs.settings import Config, check_integer, check_names
 
 BLOCK = 20
 
@@ -29,7 +29,7 @@ def drill(config: Config, folder: Path) -> list[Outcome]:
     most, lanes = check_integer(config, "steps"), check_integer(config, "num_envs")
     limit = 60 * check_integer(config, "minutes")
     outcomes = []
-    for name in config["envs"] or registry.environments():
+    for name in check_names("envs", config["envs"] or registry.environments()):
         env, params = jaxenv.make(name)
         key = jax.random.key(config["seed"])
         states = jax.jit(jax.vmap(env.reset, (0, None)))(jax.random.split(key, lanes), params)[1]

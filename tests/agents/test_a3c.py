@@ -296,6 +296,41 @@ def test_running_scale_is_the_deviation_of_discounted_sums(double):
 
 
 @pytest.mark.quick
+def test_rewards_are_unscaled_until_there_is_a_deviation(double):
+    """One worker: sums 5, 5, 9; two equal ones deviate by 0, the three by sqrt(32) / 3."""
+    learner, _ = A3C.build(Corridor(dtype="float64"), rewards="running", num_workers=1)
+    spread, scaled = Spread(*jnp.zeros(3)), []
+    for total in (5.0, 5.0, 9.0):
+        spread, reward = learner._scaled(spread, jnp.asarray([2.0]), jnp.asarray([total]))
+        scaled.append(float(reward[0]))
+    assert scaled == pytest.approx([2.0, 2.0, 2.0 / (np.sqrt(32) / 3)], rel=1e-12)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("workers", [1, 8])
+def test_the_running_scale_is_bit_for_bit_that_of_values_one_by_one(workers):
+    learner, _ = A3C.build(Corridor(), rewards="running", num_workers=workers)
+    sums = np.random.default_rng(0).normal(-3e3, 1e3, (20, workers)).astype(np.float32)
+
+    @jax.jit
+    def one_by_one(count, mean, squares, values):
+        for value in values:
+            count, before = count + 1, mean
+            mean = before + (value - before) / count
+            squares = squares + (value - before) * (value - mean)
+        return Spread(count, mean, squares)
+
+    spread = expected = Spread(*jnp.zeros(3))
+    scaled = jax.jit(learner._scaled)
+    for row in sums:
+        spread, reward = scaled(spread, jnp.asarray(row), jnp.asarray(row))
+        expected = one_by_one(expected.count, expected.mean, expected.squares, row)
+        chex.assert_trees_all_equal(spread, expected)
+    deviation = np.sqrt(np.float32(spread.squares) / np.float32(spread.count))
+    np.testing.assert_allclose(reward, sums[-1] / deviation, rtol=1e-6)
+
+
+@pytest.mark.quick
 def test_steps_between_decisions_neither_act_nor_discount():
     env = Convoy()
     sizes = SIZES | dict(num_workers=1, rollout_length=9)

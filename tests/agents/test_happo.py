@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from agents.happo import Happo, Rollout
+from agents.steps import advantages
 from agents.team import Scale
 from jaxenv.errors import ConfigError
 from jaxenv.services import Services
@@ -106,9 +107,9 @@ def test_advantages_against_a_loop_over_every_later_step(double):
     terminated = rng.random((steps, lanes)) < 0.2
     done = terminated | (rng.random((steps, lanes)) < 0.2)
     reward, value, ahead = rng.normal(size=(3, steps, lanes))
-    learner, hp = Happo.build(Team(dtype="float64"), discount=0.9, trace_decay=0.8)
-    rollout = Rollout(None, None, None, None, None, reward, terminated, done)
-    measured = learner.advantages(rollout, value, ahead, hp)
+    _, hp = Happo.build(Team(dtype="float64"), discount=0.9, trace_decay=0.8)
+    ends = terminated, done
+    measured = advantages(reward, value, ahead, *ends, hp.discount, hp.trace_decay)
     expected = np.zeros((steps, lanes))
     for t, w in np.ndindex(steps, lanes):
         weight = 1.0
@@ -391,7 +392,9 @@ def test_every_environment_plays_its_own_scenario_without_masked_actions():
         2 + 3 * slow_critic(state.critic, x)[..., 0] for x in (rollout.world, rollout.final_world)
     )
     np.testing.assert_allclose(value, judged, rtol=1e-4)
-    advantage = np.asarray(learner.advantages(rollout, judged, ahead, hp))
+    ends = rollout.terminated, rollout.done
+    advantage = advantages(rollout.reward, judged, ahead, *ends, hp.discount, hp.trace_decay)
+    advantage = np.asarray(advantage)
     np.testing.assert_allclose(after.critic_optimizer, judged + advantage, rtol=1e-3, atol=1e-4)
     gains = (advantage - advantage.mean()) / advantage.std()
     np.testing.assert_allclose(gain, gains, rtol=1e-3, atol=1e-4)

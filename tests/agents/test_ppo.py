@@ -51,7 +51,7 @@ def test_a_bandits_policy_is_the_softmax_of_normalised_rewards_over_the_entropy_
     learner, hp = PPO.build(env, **SIZES, lr=1e-2, entropy_weight=0.8)
     state, metrics = train(learner, params, hp, 5)
 
-    logits = learner.logits(state.parameters.actor, jnp.eye(2)[:, None])[:, 0, 0]
+    logits = learner.actors.logits(state.parameters.actor, jnp.eye(2)[:, None])[:, 0, 0]
     pi = softmax(np.where(valid, logits, -np.inf))
     value = state.scale.value(learner.critic.apply(state.parameters.critic, jnp.eye(2)))[:, 0]
     expected = (pi * reward).sum(-1)
@@ -494,9 +494,9 @@ def test_one_row_per_branch_is_learned_with_the_same_weights():
     x = jax.random.normal(jax.random.key(1), (1, 1, 3, 49))
     actor = learner.actor.init(jax.random.key(0), x)
     critic = learner.critic.init(jax.random.key(0), x[0, 0])
-    logits, value = learner.logits(actor, x), learner.critic.apply(critic, x[0, 0])
+    logits, value = learner.actors.logits(actor, x), learner.critic.apply(critic, x[0, 0])
     order = jnp.asarray([2, 0, 1])
-    permuted = learner.logits(actor, x[:, :, order])
+    permuted = learner.actors.logits(actor, x[:, :, order])
     np.testing.assert_allclose(permuted, logits[:, :, order], rtol=1e-5, atol=1e-7)
     same = learner.critic.apply(critic, x[0, 0, order])
     np.testing.assert_allclose(same, value, rtol=1e-5, atol=1e-7)

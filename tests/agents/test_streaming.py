@@ -109,6 +109,17 @@ def test_of_more_episodes_means_are_exact_and_quantiles_within_their_error(monke
     assert ours[2][3:5] == pytest.approx(theirs[2][3:5], rel=1e-3)
 
 
+def test_the_bounds_row_counts_episodes_and_not_groups(monkeypatch):
+    for module in (estimators, streaming):
+        monkeypatch.setattr(module, "MOST_UNITS", 4)
+    metric = Noisy.metrics[0]
+    limit = np.arange(4.0)
+    terms = estimators.EpisodeTerms({}, {}, bound=(limit, np.full(4, 3.0)), num_episodes=12)
+    (row,) = tables.bound_rows("", (metric,), terms, metric.name)
+    assert (row["mean"], row["episodes"], row["seeds"]) == (0.5, 12, 1)
+    assert row["ci_low"] <= row["mean"] <= row["ci_high"]
+
+
 def test_violations_are_counted_one_by_one_or_by_episode():
     env = Noisy()
     params = env.default_params()

@@ -10,6 +10,8 @@ import pytest
 from runs import benchmark, evaluate, render, report, reproduce, sweep, train, verify
 from runs.logging import LOGGERS
 from runs.program import fail
+from runs.settings import stored_yaml
+from runs.tables import read_csv
 from tests.runs.conftest import HERE, PROBE, TRAIN, run_process, start_process
 
 MAINS = {
@@ -196,6 +198,30 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def run(trained, workplace):
     return Path(shutil.copytree(trained, workplace / "run"))
+
+
+NAMED = [("report", "run"), ("evaluate", "checkpoint"), ("verify", "run"), ("sweep", "folders")]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("program", "setting"), [*NAMED, ("train", "resume")])
+@pytest.mark.parametrize("name", ["2024", "1e3", "nan", "true"])
+def test_an_absent_folder_named_by_a_number_is_told(workplace, capsys, program, setting, name):
+    line = refused(capsys, program, [f"{setting}={name}"])
+    assert line.startswith(f"{setting}: '{name}' is not valid; no such folder")
+
+
+def test_a_folder_may_be_named_by_a_number(run, workplace, capsys):
+    run.rename("2024_11")
+    evaluate.main(["checkpoint=2024_11", "num_episodes=8", "hydra.run.dir=7"])
+    assert stored_yaml(workplace / "7/config.yaml")["checkpoint"] == "2024_11"
+    verify.main(["run=7", "hydra.run.dir=again"])
+    (workplace / "a,5").symlink_to("2024_11")
+    sweep.main(["folders=[2024_11, 'a,5']", "hydra.run.dir=swept"])
+    assert {row["job"] for row in read_csv(workplace / "swept/sweep.csv")} == {"2024_11", "a,5"}
+    report.main(["run=2024_11", "hydra.run.dir=shown"])
+    assert "identical" in capsys.readouterr().out
+    assert (workplace / "shown/report.html").is_file()
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -281,3 +281,12 @@ def test_steps_are_counted(tmp_path):
     config = {"seed": 0, "steps": 3000, "num_envs": 64, "minutes": 1, "envs": ["partitioning"]}
     (outcome,) = steps.drill(config, tmp_path)
     assert (outcome.what, outcome.count, outcome.failed) == ("partitioning", 3840, 0)
+
+
+@pytest.mark.quick
+def test_one_environment_is_a_list_of_one(tmp_path):
+    config = {"seed": 0, "steps": 20, "num_envs": 1, "minutes": 1}
+    (outcome,) = steps.drill(config | {"envs": "drill"}, tmp_path)
+    assert (outcome.what, outcome.count, outcome.failed) == ("drill", 20, 0)
+    with pytest.raises(ConfigError, match="envs: 5 is not valid; give a list of names"):
+        steps.drill(config | {"envs": 5}, tmp_path)

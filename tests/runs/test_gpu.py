@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jaxenv.errors import ConfigError
 from runs import gpu, program
 from runs.jobs import with_intervals
 from runs.settings import CONF, build_env, build_learner, stored_yaml
@@ -84,6 +85,14 @@ def test_every_configured_piece_can_be_started():
             env, _ = build_env(config)
             learner, _ = build_learner(with_intervals(config), env)
             assert learner.name == config["agent"]["name"], name
+
+
+@pytest.mark.quick
+def test_one_name_is_one_piece():
+    pieces = {"env": {}, "env_robust": {}}
+    assert gpu.chosen({"pieces": pieces, "only": "env_robust"}) == {"env_robust": {}}
+    with pytest.raises(ConfigError, match="only: 5 is not valid; give a list of names"):
+        gpu.chosen({"pieces": pieces, "only": 5})
 
 
 @pytest.mark.quick

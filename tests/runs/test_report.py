@@ -100,6 +100,24 @@ def test_a_sweep_has_its_table_and_every_job(folder, tmp_path):
     assert re.findall(r"<summary>job (\d)</summary>", text) == ["0", "1"]
 
 
+def test_a_run_with_pieces_below_it_is_titled_by_its_own_configuration(folder, tmp_path):
+    whole = tmp_path / "benchmark"
+    pieces = ((whole, "all", "1.0"), (whole / "allocators", "allocators", "2.0"))
+    for path, suite, version in pieces:
+        path.mkdir()
+        (path / "config.yaml").write_text(f"suite: {suite}\n")
+        (path / "versions.json").write_text(json.dumps({"packages": {"jax": version}}))
+    text = written(whole, tmp_path / "out")
+    assert "<h1>suite all</h1>" in text
+    assert '<p class="where">benchmark, jax 1.0, None x None</p>' in text
+    assert re.findall(r"<summary>job (\w+)</summary>", text) == ["allocators"]
+
+
+def test_verdicts_of_a_figure_without_claims_are_a_heading(folder, tmp_path):
+    (folder / "verdicts.csv").write_text("claim,verdict,why\n")
+    assert ["claim", "verdict", "why"] in Tables(written(folder, tmp_path / "out")).rows
+
+
 def test_measured_speed_is_shown_with_its_ratio(folder, tmp_path):
     record = {"name": "queue at 64", "value": 123456.7, "unit": "steps/s", "median_of": 5}
     others = {"NumPy": 51.2, "mobile-env": 600.0}

@@ -139,6 +139,27 @@ def test_measured_together_is_measured_alone():
     assert table.mean(at_rate(30), REWARD, BOUND) == pytest.approx(limit.mean(), rel=1e-6)
 
 
+@pytest.mark.parametrize(("seed", "episodes"), [(0, 2), (1, 3)])
+def test_no_policy_is_above_the_bound_for_being_measured_on_fewer_episodes(
+    seed, episodes, monkeypatch
+):
+    """With seed 0 the first two episodes, all that Priced is measured on, are the easier ones."""
+    monkeypatch.setattr(measuring, "rivals", lambda env: ["APDI", "Priced"])
+    env, params = Partitioning.build(num_blocks=2, num_servers=2, max_steps=3)
+    ((_, places),) = families("rate")
+    plan = training.Schedule(num_seeds=1, episodes={}, eval_episodes=3, chunk=2)
+    rows, terms = measuring.measure(env, params, places, {}, jax.random.key(seed), plan)
+    table = Table(rows, PROPOSED)
+    for index, rate in enumerate(RATES):
+        limits = terms["APDI"].bound[0][index]
+        both = limits.mean(), limits[:2].mean()
+        bound = table.row(at_rate(rate), REWARD, BOUND)
+        assert bound["mean"] == pytest.approx(max(both), rel=1e-6)
+        assert bound["episodes"] == episodes
+        for name in terms:
+            assert table.mean(at_rate(rate), REWARD, name) <= bound["mean"]
+
+
 def test_local_search_stands_once_where_placements_are_too_many():
     names = agents_registry.usual_baselines("partitioning")
     assert measuring.rivals(Partitioning(num_blocks=6, num_servers=4)) == list(names)

@@ -417,6 +417,9 @@ def test_the_learners_can_be_chosen():
     assert training.learners({"learners": [HISPER, HAPPO]}) == (HISPER, HAPPO)
     with pytest.raises(ConfigError, match="learners: 'PPO' is not valid; choose from"):
         training.learners({"learners": [HISPER, "PPO"]})
+    assert training.learners({"learners": HISPER}) == (HISPER,)
+    with pytest.raises(ConfigError, match="learners: 5 is not valid; give a list of names"):
+        training.learners({"learners": 5})
 
 
 def test_temperatures_are_one_program(small, tmp_path):

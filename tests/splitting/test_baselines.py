@@ -11,6 +11,7 @@ from agents import registry
 from agents.baselines import splitting as baselines
 from agents.learner import bound_value, evaluate
 from allocators import rate
+from jaxenv import struct
 from jaxenv.splitting import Queues, Slot, Splitting, simulated_metrics
 
 SLOTS = 20_000
@@ -294,13 +295,25 @@ def test_a_controller_may_also_decide_the_rate_itself(table):
         np.testing.assert_allclose(pooled(own, name), pooled(table["DPP"], name), rtol=2e-3)
 
 
+@struct.dataclass
+class PricedSplit(baselines.SplittingPolicy):
+    """Minimises E + z D + eta o in every slot, at fixed prices (``params.delay_price`` and
+    ``params.outage_price``): with reward_mode="lagrangian" nothing earns more where decisions see
+    the slot itself (but for the clipped delay)."""
+
+    def decide(self, slot, costs, params):
+        one = jnp.ones((), self.env.float_dtype)
+        prices = rate.Prices(params.delay_price, params.outage_price, one)
+        return baselines.priced_decision(self.env, slot, costs, params, prices)
+
+
 def test_fixed_prices_earn_the_best_mean_reward():
     """With the Lagrangian reward nothing beats the exact minimum at the same prices."""
     env = Splitting(num_slots=4_000, burn_in=0, reward_mode="lagrangian")
     params = env.make_params(delay_price=5.65, outage_price=0.36, delay_clip_s=1e6)
     costs = {}
     for policy in (
-        baselines.PricedSplit,
+        PricedSplit,
         *(getattr(baselines, n) for n in ("FullOffload", "FullLocal", "DriftPlusPenalty")),
     ):
         m = simulated_metrics(env, simulate(policy(env), params, KEYS[:1]))

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 import jaxenv
+from jaxenv.errors import ConfigError
 from jaxenv.vehicular import IDLE, LOCAL, NONE, SUCCESS, UPLOAD
 from runs import render
 
@@ -102,6 +103,18 @@ def test_all_frames_share_one_palette_and_keep_the_strong_colours(tmp_path):
             assert (0xD5, 0x5E, 0x00) in seen and (255, 255, 255) in seen
             colours |= seen
     assert len(colours) <= 256
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"), [("exit 1", "status 1"), ("echo no codec >&2; exit 3", "no codec")]
+)
+def test_an_ffmpeg_that_ends_early_is_told_in_one_line(tmp_path, script, reason):
+    film = tmp_path / "ffmpeg"
+    film.write_text(f"#!/bin/sh\n{script}\n")
+    film.chmod(0o755)
+    frames = render.state_frames(Gradients(), None, [0, 1, 2], "title")
+    with pytest.raises(ConfigError, match=f"'mp4' is not valid; ffmpeg failed: {reason}"):
+        render.write_frames(frames, tmp_path / "film.mp4", 10, str(film))
 
 
 def test_a_palette_of_few_colours_is_exact():

@@ -17,7 +17,7 @@ from runs.reproductions import preset, training_job
 from runs.reproductions.curves import binned_metrics, until_final
 from runs.reproductions.groups import Run, as_given, given, inherited
 from runs.reproductions.services import scenarios
-from runs.settings import Config
+from runs.settings import Config, check_names
 
 STEMS = {
     "smoke": {scenarios.HASAC: "services_hasac", scenarios.HAPPO: "services_happo"},
@@ -83,7 +83,7 @@ def schedule(config: Config) -> Schedule:
 
 def learners(config: Config) -> tuple[str, ...]:
     """Which learners are trained and measured: ``config["learners"]``, or all."""
-    names = config.get("learners") or scenarios.LEARNED
+    names = check_names("learners", config.get("learners") or scenarios.LEARNED)
     for name in names:
         if name not in scenarios.LEARNED:
             raise ConfigError("learners", name, f"choose from {list(scenarios.LEARNED)}")
