@@ -47,6 +47,7 @@ WALL_PER_CPU = 20
 
 # The tests that concern a module, the cheapest first.
 TESTS = {
+    "allocators/choices.py": ["allocators/test_proportional.py", "allocators/test_rate.py"],
     "allocators/proportional.py": ["allocators/test_proportional.py"],
     "allocators/rate.py": ["allocators/test_rate.py"],
     "allocators/pools.py": ["allocators/test_pools.py"],
