@@ -337,8 +337,8 @@ class Robust(Environment[RobustState, RobustParams]):
             `penalty_j`, by default 1 J, per device), False, and ``info``: ``energy_j`` (0 where
             infeasible), ``feasible``, ``infeasible``, ``penalized_energy_j``, ``decisions`` (1),
             ``b_min_total_mhz`` (+inf where no bandwidth suffices); with ``certify`` also
-            ``lower_bound_j``, 0 for an infeasible instance, and ``regret``, 0 where the decision is
-            infeasible.
+            ``solvable``, whether any decision is feasible, ``lower_bound_j``, 0 where none is, and
+            ``regret``, 0 where the decision is infeasible.
         """
         instance = state.instance
         partition = jnp.where(instance.mask_n, action, 0)
@@ -358,6 +358,7 @@ class Robust(Environment[RobustState, RobustParams]):
         if self.certify:
             _, proof = certificate.solve(instance)
             info["lower_bound_j"] = jnp.where(proof.feasible, proof.lb, 0)
+            info["solvable"] = proof.feasible
             info["regret"] = jnp.where(feasible, energy / jnp.where(feasible, proof.lb, 1) - 1, 0)
         following, bmin = self._sample(key, params)
         return (

@@ -180,7 +180,7 @@ class DualBound(Bound):
 
     def update(self, carry, state, action, info, params):
         if self.env.certify:
-            lower, feasible = info["lower_bound_j"], info["lower_bound_j"] > 0
+            lower, feasible = info["lower_bound_j"], info["solvable"]
         else:
             _, proof = certificate.solve(state.instance)
             lower, feasible = proof.lb, proof.feasible

@@ -203,6 +203,7 @@ class Decisions(Events):
             weight=put(now.weight, 1),
             entry_slot=put(now.entry_slot, now.slot),
             entry_tau=put(now.entry_tau, 0),
+            outcome=put(now.outcome, NONE),
             asking=now.asking & ~mine,
         )
         outcome = jnp.where(mine & cut_off, UPLOAD_FAILURE, NONE)

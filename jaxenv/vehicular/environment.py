@@ -360,7 +360,8 @@ class Vehicular(Decisions):
           ``[S]`` number of these uploads / V, ``[S]`` tasks that the RSU computes now / V.
 
         After the end of an episode: with reward_mode="completion" the drained road; else the road
-        when arrivals ended, with tasks still in flight.
+        when arrivals ended, with tasks still in flight (without those cut off then, where
+        ``max_slots`` is ``max_steps``).
         """
         observation = self._observe(state, params)
         if self.reward_mode == "completion":

@@ -118,6 +118,7 @@ def test_infeasible_decisions_and_instances():
     none = step(state_of(models, r, 0.1, D, eps), jnp.array([7, 7, 0]))
     assert none[1] == -2 and none[3]["penalized_energy_j"] == 2
     assert none[3]["lower_bound_j"] == 0 and none[3]["regret"] == 0
+    assert late[3]["solvable"] and not none[3]["solvable"]
     needed = oracle.least_bandwidth(oracle.make("alexnet", r, 1e3, D, eps)).min(1).sum()
     roomy = step(state_of(*V3), jnp.array([7, 7, 0]))[3]
     np.testing.assert_allclose(roomy["b_min_total_mhz"], needed, rtol=1e-5)
@@ -370,6 +371,18 @@ def test_bound_of_a_rollout():
     assert np.all(terms[1].bound[0] <= terms[1].numerator["penalized_energy_j"] * (1 + 1e-6))
     assert np.all(terms[1].denominator["regret"] == 3)
     np.testing.assert_array_equal(terms[1].denominator["regret_p95"], 3)
+
+
+@pytest.mark.quick
+def test_a_bound_of_nothing_is_a_bound():
+    """Work that costs no energy: the optimum is 0 J, and no penalty stands in its place."""
+    env = Robust(max_devices=2, certify=True)
+    carry = (jnp.float32(0), jnp.float32(0))
+    state = env.reset(jax.random.key(0), env.default_params())[1]
+    for solvable, bound in ((True, 0.0), (False, 2.0)):
+        info = {"lower_bound_j": jnp.float32(0), "solvable": jnp.asarray(solvable)}
+        found = baselines.DualBound(env).update(carry, state, None, info, env.default_params())
+        assert found == (bound, 1)
 
 
 def test_the_95th_percentile_of_the_regret_is_over_feasible_decisions():

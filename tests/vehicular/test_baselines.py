@@ -12,7 +12,7 @@ import jaxenv
 from agents import registry
 from agents.baselines import vehicular as baselines
 from allocators import proportional
-from jaxenv.vehicular import HELPER, UPLOAD
+from jaxenv.vehicular import DELIVERY_FAILURE, HELPER, UPLOAD
 from tests.oracles.vehicular import Config, Scenario, SlowVehicular
 
 SIZES = {"num_rsus": 4, "num_vehicles": 4}
@@ -273,6 +273,28 @@ def test_aware_computes_at_home_where_no_rsu_fits_or_it_is_faster(standing):
         # A vehicle of 40 GFLOP/s needs 7.05 s.
         strong = params.replace(initial_vehicle_flops=jnp.asarray(np.full(4, 40e9)))
         assert decide(env, reset(env, strong), strong)[0]["Aware"] == env.encode(0, 0, 9, 9)
+
+
+def test_how_the_last_task_ended_is_no_cost_of_the_next(road):
+    """A delivery that failed after 1000 s, at the vehicle that asks, changes no decision."""
+    env, params = road
+    decisions = 0
+    with jax.enable_x64(True):
+        for seed in SEEDS:
+            here = with_scenario(params, slow_road(seed)[0].scenario)
+            here = here.replace(failure_weight=jnp.float64(1))
+            state, truncated = reset(env, here), False
+            while not truncated:
+                mine = jnp.arange(env.num_vehicles) == state.vehicle
+                outcome = jnp.where(mine, DELIVERY_FAILURE, state.progress.outcome)
+                latency = jnp.where(mine, 1000.0, state.progress.latency_s)
+                late = state.progress.replace(outcome=outcome, latency_s=latency)
+                actions = decide(env, state, here)[0]
+                after = decide(env, state.replace(progress=late), here)[0]
+                assert jax.device_get(after) == jax.device_get(actions)
+                state, truncated, _ = advance(env, state, actions["Edge"], here)
+                decisions += 1
+    assert decisions > 25
 
 
 # ---- the bound --------------------------------------------------------------------------------
