@@ -247,9 +247,22 @@ def test_what_the_base_says_where_the_author_says_nothing():
     assert env.for_evaluation() is env
     assert float(env.reward_unit(params)) == 1.0 and env.reward_unit(params).dtype == np.float32
     assert int(env.most_steps(params)) == 9
+    assert (env.paid_by_agent, env.shared_choice, env.choice_groups) == (False, None, 0)
     assert env.settle(state, params) is state
     assert env.as_leaf(1.5).dtype == np.float32 and env.as_leaf(True).dtype == bool
     assert env.as_leaf(np.int32(7)).dtype == np.int32
+
+
+@pytest.mark.quick
+def test_made_scenarios_are_validated():
+    class Short(Corridor):
+        def validate(self, params):
+            if params.max_steps > 5:
+                raise ConfigError("max_steps", params.max_steps, "give at most 5")
+
+    assert Short().make_params(max_steps=5).max_steps == 5
+    with pytest.raises(ConfigError, match="^max_steps: 6 is not valid; give at most 5$"):
+        Short().make_params(max_steps=6)
 
 
 @pytest.mark.quick
