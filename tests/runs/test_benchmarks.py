@@ -1,0 +1,66 @@
+"""What the benchmarks time, and the rates they make of it, by a clock of the test."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import jax
+import pytest
+
+from runs.benchmarks import compilation_cache_off, splitting
+
+
+class Clock:
+    """Half a second passes between two looks at it; it keeps whether programs may be cached."""
+
+    def __init__(self) -> None:
+        self.ticks, self.cached = count(), []
+
+    def perf_counter(self) -> float:
+        self.cached.append(jax.config.jax_enable_compilation_cache)
+        return next(self.ticks) / 2
+
+
+def half_seconds(call, repeats):
+    """In the place of `repeated_seconds`: every call takes half a second."""
+    for _ in range(repeats):
+        call()
+    return [0.5] * repeats
+
+
+def rates(measurements):
+    return {m.name: m.value for m in measurements}
+
+
+SIMULATION = {"env": {"name": "splitting"}, "precision": "float32", "seed": 0, "reference_s": 0}
+
+
+def test_slots_of_splitting_are_counted_and_compiled_afresh(monkeypatch):
+    """One call is 1 x 2 x 20,000 slots; NumPy makes 400 slots, of one run and of 165 at once."""
+    clock = Clock()
+    monkeypatch.setattr(splitting, "time", clock)
+    monkeypatch.setattr(splitting, "repeated_seconds", half_seconds)
+    monkeypatch.setattr(splitting, "SHAPES", ((1, 2),))
+    found = splitting.benchmark_simulation(SIMULATION | {"repeats": 1})
+    name = "splitting, 1 seeds x 2 scenarios in one call"
+    assert rates(found) == {
+        "NumPy, one slot of one run at a time": 400 / 0.5,
+        "NumPy, 165 runs at a time": 165 * 400 / 0.5,
+        name: 2 * 20_000 / 0.5,
+        f"{name}: compile time": 0.5,
+    }
+    assert clock.cached == [True] * 4 + [False] * 2
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_compilation_cache_is_as_before(enabled):
+    before = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", enabled)
+    try:
+        with pytest.raises(ZeroDivisionError), compilation_cache_off():
+            assert not jax.config.jax_enable_compilation_cache
+            _ = 1 / 0
+        assert jax.config.jax_enable_compilation_cache == enabled
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
