@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import resource
 from itertools import count
 
 import jax
 import pytest
 
-from runs.benchmarks import compilation_cache_off, splitting
+from runs.benchmarks import compilation_cache_off, environments, repeated_seconds, splitting
 
 
 class Clock:
@@ -30,6 +31,30 @@ def half_seconds(call, repeats):
 
 def rates(measurements):
     return {m.name: m.value for m in measurements}
+
+
+@pytest.mark.quick
+def test_bandwidth_is_of_bytes_read_and_written(monkeypatch):
+    monkeypatch.setattr(environments, "repeated_seconds", half_seconds)
+    copy_bandwidths = environments.copy_bandwidths.__wrapped__
+    assert copy_bandwidths(3) == pytest.approx([2 * 2**28 / 0.5 / 1e9] * 3)
+
+
+@pytest.mark.quick
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="memory of a device has no page faults")
+def test_bandwidth_is_not_that_of_new_pages(monkeypatch):
+    """256 MiB are 65,536 pages of 4 KiB; none of them is new in a measured call."""
+    faults = []
+
+    def watched(call, repeats):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        seconds = repeated_seconds(call, repeats)
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        return seconds
+
+    monkeypatch.setattr(environments, "repeated_seconds", watched)
+    environments.copy_bandwidths.__wrapped__(3)
+    assert len(faults) == 1 and faults[0] < 500
 
 
 SIMULATION = {"env": {"name": "splitting"}, "precision": "float32", "seed": 0, "reference_s": 0}
