@@ -155,7 +155,9 @@ def test_benchmark_of_several_systems(workplace, monkeypatch, capfd):
     good = "pieces.env_robust=['plugins=[probe_plugin]','env=guess','num_steps=2']"
     bad = "pieces.env_services=['env=nothing']"
     small = ["num_envs=[1,2]", "repeats=2", "reference_s=0", "hydra.run.dir=all"]
-    benchmark.main(["suite=all", "only=[env_robust,env_services]", good, bad, *small])
+    with pytest.raises(SystemExit) as stop:
+        benchmark.main(["suite=all", "only=[env_robust,env_services]", good, bad, *small])
+    assert stop.value.code == 1
     records = json.loads((workplace / "all/benchmark.json").read_text())
     assert {r["name"] for r in records} >= {"guess at 1", "guess at 2", "memory"}
     assert "env_services failed with status 2" in capfd.readouterr().out
