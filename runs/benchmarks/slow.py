@@ -13,6 +13,8 @@ from types import ModuleType
 
 import numpy as np
 
+from jaxenv import registry
+from jaxenv.robust import NUM_DRAWS
 from runs.benchmarks import Measurement, counted_rates
 
 Simulator = Callable[[ModuleType, np.random.Generator], Iterator[int]]
@@ -81,9 +83,19 @@ def _services(oracle: ModuleType, rng: np.random.Generator) -> Iterator[int]:
 
 
 def _robust(oracle: ModuleType, rng: np.random.Generator) -> Iterator[int]:
+    _, params = registry.make("robust")
+    devices, side = int(params.num_devices), float(params.half_side_m)
+    bandwidth = devices * float(params.bandwidth_per_device_mhz[0])
+    deadlines, risks = np.asarray(params.deadline_range_s[0]), np.asarray(params.risk_range)
     while True:
-        problem = oracle.make("alexnet", rng.uniform(10, 300, 12), 30.0, 0.18, 0.02)
-        possible = np.isfinite(oracle.least_bandwidth(problem))
+        for _ in range(NUM_DRAWS):  # the first that is feasible
+            r = np.hypot(*rng.uniform(-side, side, (2, devices)))
+            D, eps = rng.uniform(*deadlines), rng.uniform(*risks)
+            problem = oracle.make("alexnet", r, bandwidth, D, eps)
+            least = oracle.least_bandwidth(problem)
+            if least.min(axis=1).sum() <= bandwidth:
+                break
+        possible = np.isfinite(least)
         cuts = [int(rng.choice(np.flatnonzero(row))) if row.any() else 0 for row in possible]
         oracle.fixed_partition(problem.rows(cuts))
         yield 1
