@@ -117,7 +117,7 @@ def benchmark_steps(config: dict[str, Any]) -> list[Measurement]:
     key = jax.random.key(seed)
     programs = compiled_steps(env, params, sizes, num_steps)
     theirs = others.measure_mobile_env(reference_s, repeats, seed)
-    plain = slow.measure_slow(env.name, reference_s, repeats, seed)
+    plain = slow.measure_comparable(env, params, config)
     against = [measurement for measurement in (theirs, plain) if measurement is not None]
     measurements = [*against]
     bandwidth = Measurement.over("memory", copy_bandwidths(repeats), "GB/s")

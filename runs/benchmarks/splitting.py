@@ -41,7 +41,7 @@ def benchmark_simulation(config: dict[str, Any]) -> list[Measurement]:
         numpy_rates(env, params, NUMPY_RUNS, 400, repeats),
         RATE,
     )
-    plain = slow.measure_slow(env.name, config["reference_s"], repeats, config["seed"])
+    plain = slow.measure_comparable(env, params, config)
     measurements = [scalar, wide] + ([plain] if plain else [])
     references = tuple(measurements)
     policy = DriftPlusPenalty(env)

@@ -8,9 +8,19 @@ from itertools import count
 import jax
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 import jaxenv
-from runs.benchmarks import compilation_cache_off, environments, repeated_seconds, slow, splitting
+from runs.benchmarks import (
+    Measurement,
+    compilation_cache_off,
+    environments,
+    repeated_seconds,
+    slow,
+    splitting,
+)
+from runs.settings import CONF, build_env
 from tests.oracles import robust as robust_oracle
 
 
@@ -94,8 +104,9 @@ def test_the_compilation_cache_is_as_before(enabled):
         jax.config.update("jax_enable_compilation_cache", before)
 
 
+@pytest.mark.slow
 def test_the_slow_robust_version_solves_instances_of_the_environment(monkeypatch):
-    """Of 300 decisions as many are infeasible as of 2,048 of the environment (15 %), within 3 sd."""
+    """Of 300 decisions as many are feasible as of 2,048 of the environment, 15 %, within 3 sd."""
     made, energies = [], []
     make, solve = robust_oracle.make, robust_oracle.fixed_partition
 
@@ -133,3 +144,57 @@ def test_the_slow_robust_version_solves_instances_of_the_environment(monkeypatch
         reach = np.ptp(theirs)
         np.testing.assert_allclose(ours.min(), theirs.min(), atol=0.03 * reach)
         np.testing.assert_allclose(ours.max(), theirs.max(), atol=0.03 * reach)
+
+
+SYSTEMS = ("partitioning", "robust", "services", "splitting", "vehicular")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("vehicular", {"num_vehicles": 2}),
+        ("vehicular", {"bandwidth_hz": 5e6}),
+        ("robust", {"mode": "mixed"}),
+        ("robust", {"gain_db": 30.0}),
+        ("splitting", {"tradeoff_v": 2.0}),
+    ],
+)
+def test_only_a_default_environment_has_a_slow_version(name, options, capsys):
+    assert slow.comparable(*jaxenv.make(name))
+    env, params = jaxenv.make(name, **options)
+    assert not slow.comparable(env, params)
+    config = {"reference_s": 0.01, "repeats": 2, "seed": 0}
+    assert slow.measure_comparable(env, params, config) is None
+    line = f"the slow NumPy version of {name} is of its defaults: not compared with"
+    assert capsys.readouterr().out.splitlines() == [line]
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_shipped_environments_are_compared_with_slow_versions(name, monkeypatch):
+    """Also in float64, in which the slow versions compute."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("benchmark", overrides=[f"env={name}"])
+    config = OmegaConf.to_container(composed, resolve=True)
+    monkeypatch.setattr(slow, "measure_slow", lambda *arguments: arguments)
+    env, params = build_env(config)
+    assert slow.measure_comparable(env, params, config) == (name, 3, 5, 0)
+    assert slow.measure_comparable(env, params, config | {"reference_s": 0}) is None
+    with jax.enable_x64(True):
+        assert slow.comparable(*build_env(config | {"precision": "float64"}))
+
+
+def test_rates_of_a_benchmark_stand_beside_the_same_scenario_only(monkeypatch):
+    """In `benchmark_steps` and `benchmark_simulation` alike."""
+    monkeypatch.setattr(slow, "measure_slow", lambda *_: Measurement("slow", 2.0, "decisions/s"))
+    for module in (environments, splitting):
+        monkeypatch.setattr(module, "repeated_seconds", half_seconds)
+    monkeypatch.setattr(environments, "copy_bandwidths", lambda repeats: (1.0,))
+    monkeypatch.setattr(splitting, "SHAPES", ((1, 1),))
+    config = SIMULATION | {"repeats": 1, "reference_s": 1, "num_envs": [2], "num_steps": 4}
+    for options, compared in (({}, True), ({"tradeoff_v": 2.0}, False)):
+        own = config | {"env": {"name": "splitting"} | options}
+        for benchmark in (environments.benchmark_steps, splitting.benchmark_simulation):
+            found = benchmark(own)
+            assert ("slow" in {m.name for m in found}) == compared
+            assert ("slow" in {m.ratio_to for m in found}) == compared
