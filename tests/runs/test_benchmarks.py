@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import resource
 from itertools import count
 
@@ -12,6 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import jaxenv
+from runs import benchmarks
 from runs.benchmarks import (
     Measurement,
     compilation_cache_off,
@@ -19,6 +21,7 @@ from runs.benchmarks import (
     repeated_seconds,
     slow,
     splitting,
+    training,
 )
 from runs.settings import CONF, build_env
 from tests.oracles import robust as robust_oracle
@@ -198,3 +201,79 @@ def test_rates_of_a_benchmark_stand_beside_the_same_scenario_only(monkeypatch):
             found = benchmark(own)
             assert ("slow" in {m.name for m in found}) == compared
             assert ("slow" in {m.ratio_to for m in found}) == compared
+
+
+@pytest.mark.quick
+def test_clocked_rates(monkeypatch):
+    """Two seconds are four looks at the clock after the first; the last look ends the time."""
+    clock = Clock()
+    monkeypatch.setattr(benchmarks, "time", clock)
+    assert repeated_seconds(lambda: 0, 3) == [0.5] * 3
+    assert len(clock.cached) == 6
+    made = iter(range(1, 100))
+    assert benchmarks.counted_rates(lambda: next(made), 2.0, 2) == [6 / 2.5, (4 + 5 + 6) / 2.5]
+
+
+WORK = {
+    "partitioning": "run",
+    "robust": "fixed_partition",
+    "services": "play",
+    "splitting": "System.step",
+    "vehicular": "SlowVehicular.step",
+}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_slow_version_is_that_of_the_named_system(name, monkeypatch):
+    """Its rate is 4 decisions in half a second, each one call of its own module."""
+    calls = []
+
+    def watch(system):
+        owner = importlib.import_module(f"tests.oracles.{system}")
+        *outer, last = WORK[system].split(".")
+        owner = getattr(owner, outer[0]) if outer else owner
+        own = getattr(owner, last)
+        called = lambda *x, **y: (calls.append(system), own(*x, **y))[1]  # noqa: E731
+        monkeypatch.setattr(owner, last, called)
+
+    def counted(count, seconds, repeats):
+        return [sum(count() for _ in range(4)) / 0.5] * repeats
+
+    for system in SYSTEMS:
+        watch(system)
+    monkeypatch.setattr(slow, "counted_rates", counted)
+    found = slow.measure_slow.__wrapped__(name, 1.0, 1, 0)
+    assert calls == [name] * 4
+    assert (found.value, found.unit) == (8.0, "decisions/s")
+
+
+def guesses(**more):
+    importlib.import_module("probe_plugin")
+    shared = {"env": {"name": "guess"}, "precision": "float32", "seed": 0, "reference_s": 0}
+    return shared | {"repeats": 1} | more
+
+
+def test_decisions_of_steps_are_counted(monkeypatch):
+    """Every step of the probe is one decision: 8 environments make 32 in 4 steps."""
+    monkeypatch.setattr(environments, "repeated_seconds", half_seconds)
+    monkeypatch.setattr(environments, "copy_bandwidths", lambda repeats: (16.0,))
+    monkeypatch.setattr(environments, "device_counts", lambda: [])
+    found = environments.benchmark_steps(guesses(num_envs=[1, 8], num_steps=4))
+    assert rates(found) == {
+        "memory": 16.0,
+        "guess state": 16,
+        "guess, floor by memory": 16e9 / (2 * 16),
+        "guess at 1": 4 / 0.5,
+        "guess at 8": 32 / 0.5,
+    }
+
+
+def test_updates_of_training_are_counted(monkeypatch):
+    """Three updates a call; SAC-Discrete takes num_envs decisions in each."""
+    monkeypatch.setattr(training, "repeated_seconds", half_seconds)
+    agent = {"name": "sac_discrete", "num_envs": 2, "batch_size": 4, "hidden": [4]}
+    found = rates(training.benchmark_updates(guesses(agent=agent, num_seeds=2, num_updates=3)))
+    name = "sac_discrete on guess, 2 seeds"
+    assert found[f"{name}: updates"] == 3 / 0.5
+    assert found[f"{name}: decisions"] == 2 * 3 * 2 / 0.5
