@@ -45,8 +45,9 @@ def run(config: Config, folder: Path) -> None:
         raise ConfigError("suite", config["suite"], "no benchmark is registered in it")
     claim_folder(folder)
     write_records(folder, config)
+    failed: list[str] = []
     if every:
-        measurements = run_pieces(config, folder)
+        measurements, failed = run_pieces(config, folder)
     else:
         bar = tqdm(functions.values(), unit="benchmark", disable=None)
         measurements = [m for function in bar for m in function(config)]
@@ -56,24 +57,27 @@ def run(config: Config, folder: Path) -> None:
     if curves:
         throughput_figure(curves, folder / "figures" / "throughput.png")
     print(f"written to {folder}")
+    if failed:
+        raise SystemExit(1)
 
 
-def run_pieces(config: Config, folder: Path) -> list[Measurement]:
-    """What each piece measures in a process of its own, in its folder in ``folder``.
+def run_pieces(config: Config, folder: Path) -> tuple[list[Measurement], list[str]]:
+    """What each piece measures in a process of its own, in its folder in ``folder``; which failed.
 
     ``SHARED`` settings hold in every piece that has no own one.
     """
     given = [f"{name}={json.dumps(config[name])}" for name in SHARED]
-    measurements = []
+    measurements, failed = [], []
     for name, own in tqdm(chosen(config).items(), unit="piece", disable=None):
         place = folder / name
         arguments = [*given, *own, f"hydra.run.dir={place}"]
         status = subprocess.run([sys.executable, "-m", "runs.benchmark", *arguments]).returncode
         if status:
             print(f"{name} failed with status {status}: its measurements are missing")
+            failed.append(name)
             continue
         measurements += read_benchmark(place / FILE)
-    return measurements
+    return measurements, failed
 
 
 def write_benchmark(path: Path, measurements: list[Measurement]) -> None:

@@ -6,13 +6,15 @@ the program's resolved configuration and returns a list of `Measurement`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from jaxenv.errors import ConfigError
 from jaxenv.registry import load_object
@@ -76,6 +78,25 @@ def suite_benchmarks(suite: str) -> dict[str, Benchmark]:
     if suite not in _benchmarks:
         raise ConfigError("suite", suite, f"choose one of {', '.join(suites())} or all")
     return {name: load_object(target) for name, target in _benchmarks[suite].items()}
+
+
+@contextlib.contextmanager
+def compilation_cache_off() -> Iterator[None]:
+    """Within it, programs are compiled and not read from the cache.
+
+    JAX asks whether the cache is enabled once per process, unless it is reset.
+    """
+    enabled = jax.config.jax_enable_compilation_cache
+    _switch_cache(False)
+    try:
+        yield
+    finally:
+        _switch_cache(enabled)
+
+
+def _switch_cache(enabled: bool) -> None:
+    jax.config.update("jax_enable_compilation_cache", enabled)
+    compilation_cache.reset_cache()
 
 
 def repeated_seconds(call: Callable[[], Any], repeats: int) -> list[float]:

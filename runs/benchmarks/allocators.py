@@ -19,9 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from allocators import certificate, pccp, robust
-from runs.benchmarks import Measurement, median_seconds
+from runs.benchmarks import Measurement, compilation_cache_off, median_seconds
 from runs.benchmarks.robust_cvxpy import Reference
-from runs.benchmarks.training import compilation_cache_off
 from runs.solve import published_distances_m
 
 SETTINGS = {"alexnet": (10 / 12, 0.18, 0.02), "resnet152": (2.5, 0.16, 0.04)}

@@ -1,7 +1,8 @@
 """Decisions per second of the slow NumPy versions of the systems, that the tests compare with.
 
 They are written as the equations read, one decision at a time in Python, and are found in the
-repository's ``tests/oracles``; elsewhere nothing is compared with them.
+repository's ``tests/oracles``; elsewhere nothing is compared with them. They play the default
+scenarios, and only environments of these are compared with them.
 """
 
 from __future__ import annotations
@@ -10,9 +11,14 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
+import jax
 import numpy as np
 
+from jaxenv import registry
+from jaxenv.environment import Environment
+from jaxenv.robust import NUM_DRAWS
 from runs.benchmarks import Measurement, counted_rates
 
 Simulator = Callable[[ModuleType, np.random.Generator], Iterator[int]]
@@ -41,6 +47,26 @@ def measure_slow(name: str, seconds: float, repeats: int, seed: int) -> Measurem
     decisions = _simulators[name](oracle, np.random.default_rng(seed))
     rates = counted_rates(lambda: next(decisions), seconds, repeats)
     return Measurement.over(f"slow NumPy version of {name}", rates, "decisions/s")
+
+
+def comparable(env: Environment, params: Any) -> bool:
+    """Whether an environment is the one that the slow version is of: the default one, any dtype."""
+    if env.name not in _simulators:
+        return False
+    default = registry.make(env.name, dtype=env.dtype)
+    found, known = jax.tree.leaves(params), jax.tree.leaves(default[1])
+    same = env == default[0] and len(found) == len(known)
+    return same and all(map(np.array_equal, found, known))
+
+
+def measure_comparable(env: Environment, params: Any, config: dict[str, Any]) -> Measurement | None:
+    """`measure_slow` with the program's settings; None where it is not `comparable`."""
+    if not config["reference_s"] or env.name not in _simulators:
+        return None
+    if not comparable(env, params):
+        print(f"the slow NumPy version of {env.name} is of its defaults: not compared with")
+        return None
+    return measure_slow(env.name, config["reference_s"], config["repeats"], config["seed"])
 
 
 def _vehicular(oracle: ModuleType, rng: np.random.Generator) -> Iterator[int]:
@@ -81,9 +107,19 @@ def _services(oracle: ModuleType, rng: np.random.Generator) -> Iterator[int]:
 
 
 def _robust(oracle: ModuleType, rng: np.random.Generator) -> Iterator[int]:
+    _, params = registry.make("robust")
+    devices, side = int(params.num_devices), float(params.half_side_m)
+    bandwidth = devices * float(params.bandwidth_per_device_mhz[0])
+    deadlines, risks = np.asarray(params.deadline_range_s[0]), np.asarray(params.risk_range)
     while True:
-        problem = oracle.make("alexnet", rng.uniform(10, 300, 12), 30.0, 0.18, 0.02)
-        possible = np.isfinite(oracle.least_bandwidth(problem))
+        for _ in range(NUM_DRAWS):  # the first that is feasible
+            r = np.hypot(*rng.uniform(-side, side, (2, devices)))
+            D, eps = rng.uniform(*deadlines), rng.uniform(*risks)
+            problem = oracle.make("alexnet", r, bandwidth, D, eps)
+            least = oracle.least_bandwidth(problem)
+            if least.min(axis=1).sum() <= bandwidth:
+                break
+        possible = np.isfinite(least)
         cuts = [int(rng.choice(np.flatnonzero(row))) if row.any() else 0 for row in possible]
         oracle.fixed_partition(problem.rows(cuts))
         yield 1

@@ -13,7 +13,7 @@ import numpy as np
 
 from agents.baselines.splitting import DriftPlusPenalty
 from jaxenv.splitting import Splitting
-from runs.benchmarks import Measurement, repeated_seconds, slow
+from runs.benchmarks import Measurement, compilation_cache_off, repeated_seconds, slow
 from runs.settings import build_env
 
 NUMPY_RUNS = 165  # as many as figure 2 has: eleven V, three availabilities, five seeds
@@ -41,7 +41,7 @@ def benchmark_simulation(config: dict[str, Any]) -> list[Measurement]:
         numpy_rates(env, params, NUMPY_RUNS, 400, repeats),
         RATE,
     )
-    plain = slow.measure_slow(env.name, config["reference_s"], repeats, config["seed"])
+    plain = slow.measure_comparable(env, params, config)
     measurements = [scalar, wide] + ([plain] if plain else [])
     references = tuple(measurements)
     policy = DriftPlusPenalty(env)
@@ -53,9 +53,10 @@ def benchmark_simulation(config: dict[str, Any]) -> list[Measurement]:
             grid = jnp.logspace(-2, 1, scenarios, dtype=env.float_dtype)
             swept = params.replace(tradeoff_v=grid)
         keys = jax.random.split(jax.random.key(config["seed"]), seeds)
-        began = time.perf_counter()
-        run = jax.jit(short.simulate).lower(policy, swept, keys).compile()
-        compile_s = time.perf_counter() - began
+        with compilation_cache_off():
+            began = time.perf_counter()
+            run = jax.jit(short.simulate).lower(policy, swept, keys).compile()
+            compile_s = time.perf_counter() - began
         jax.block_until_ready(run(policy, swept, keys))
         taken = repeated_seconds(lambda run=run, p=swept, k=keys: run(policy, p, k), repeats)
         rates = [seeds * scenarios * length / seconds for seconds in taken]

@@ -11,12 +11,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.compilation_cache import compilation_cache
 
 from agents import replay
 from agents.lanes import compiled_chunk, strong_init
 from agents.sac_discrete import SACDiscrete
-from runs.benchmarks import Measurement, median_seconds, others, repeated_seconds
+from runs.benchmarks import (
+    Measurement,
+    compilation_cache_off,
+    median_seconds,
+    others,
+    repeated_seconds,
+)
 from runs.benchmarks.environments import RATE
 from runs.settings import build_env, build_learner
 
@@ -154,24 +159,6 @@ def product_rate(repeats: int, size: int = 1024) -> float:
     product = jax.jit(lambda x: x @ x)
     jax.block_until_ready(product(matrix))
     return 2 * size**3 / median_seconds(lambda: product(matrix), repeats)
-
-
-class compilation_cache_off:  # noqa: N801
-    """Within it, programs are compiled and not read from the cache.
-
-    JAX asks whether the cache is enabled once per process, unless it is reset.
-    """
-
-    def __enter__(self) -> None:
-        self._enabled = jax.config.jax_enable_compilation_cache
-        self._switch(False)
-
-    def __exit__(self, *exception: object) -> None:
-        self._switch(self._enabled)
-
-    def _switch(self, enabled: bool) -> None:
-        jax.config.update("jax_enable_compilation_cache", enabled)
-        compilation_cache.reset_cache()
 
 
 def peak_bytes() -> int:

@@ -16,8 +16,7 @@ from tqdm import tqdm
 
 from allocators import certificate, pccp, robust
 from runs.benchmarks import allocators as benchmark
-from runs.benchmarks import median_seconds
-from runs.benchmarks.training import compilation_cache_off
+from runs.benchmarks import compilation_cache_off, median_seconds
 from runs.reproductions.robust import expected, scenarios
 from runs.solve import PUBLISHED_MHZ
 from runs.tables import Row
