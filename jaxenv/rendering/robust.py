@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxenv.rendering.base import Step, beside, column, headline
-from jaxenv.rendering.colours import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, RED, SKY
+from jaxenv.rendering.colours import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, RED, SKY, text_on
 
 if TYPE_CHECKING:
     from jaxenv.robust import Robust, RobustParams
@@ -61,7 +61,7 @@ def draw_episode(
             textcoords="offset points",
             fontsize=7,
             ha="center",
-            color="white" if feasible else INK,
+            color=text_on(BLUE) if feasible else INK,
             fontweight="bold",
         )
     deadline = 1e3 * np.asarray(inst.D)[there]

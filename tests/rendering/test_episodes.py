@@ -9,6 +9,7 @@ import pytest
 import jaxenv
 from agents.learner import RandomPolicy
 from jaxenv.rendering.base import Step
+from jaxenv.rendering.colours import COLOURS, luminance, text_on
 from jaxenv.rendering.services import computing_s, layout
 from runs import figures, render
 
@@ -116,3 +117,25 @@ def test_robust_energies_and_deadlines():
     height = np.array([bar.get_height() for bar in used]).reshape(4, 3).sum(axis=0)
     deadline = 1e3 * np.asarray(steps[chosen].state.instance.D)
     assert (height <= deadline * (1 + 1e-4)).all()
+
+
+@pytest.mark.quick
+def test_text_is_read_on_every_colour():
+    """Contrast of WCAG 2.1; grey #767676 is known as the lightest with 4.5 to white."""
+    assert (luminance("#000000"), luminance("#FFFFFF")) == (0, pytest.approx(1))
+    assert luminance("#FF0000") == pytest.approx(0.2126)
+    assert 1.05 / (luminance("#767676") + 0.05) == pytest.approx(4.54, abs=0.01)
+    for colour in COLOURS:
+        light, dark = sorted(luminance(c) + 0.05 for c in (colour, text_on(colour)))[::-1]
+        assert light / dark >= 4.5
+    assert (text_on("#F0E442"), text_on("#222222")) == ("#000000", "#FFFFFF")
+
+
+def test_no_server_has_the_colour_of_the_device_and_numbers_are_read():
+    env, params, steps, figure = drawn("partitioning", num_blocks=14, num_servers=12)
+    colours = labelled(figure, "block").images[0].get_cmap().colors
+    assert len(colours) == 13
+    assert colours[0] not in colours[1:]
+    assert len(set(colours)) == len(COLOURS)
+    numbers = [text for text in figure.axes[0].texts if text.get_zorder() == 6]
+    assert [text.get_color() for text in numbers] == [text_on(colour) for colour in colours]
