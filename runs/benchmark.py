@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from jaxenv.errors import ConfigError
+from jaxenv.rendering.colours import BLUE, BROWN, GREEN, ORANGE, PURPLE, RED, SKY
 from runs import benchmarks, figures, program, tables
 from runs.benchmarks import Measurement
 from runs.folders import claim_folder, versions, write_records
@@ -20,6 +21,7 @@ from runs.settings import Config, check_integer
 
 ALL = "all"
 STYLES = "-", "--", "-.", ":"  # of lines, by number of devices
+COLOURS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY, BROWN), "os^DvPX*"  # by system
 FILE = "benchmark.json"
 SHARED = ("seed", "repeats", "num_envs", "num_steps", "reference_s")
 
@@ -110,7 +112,7 @@ def throughputs(
 def throughput_figure(curves: dict[tuple[str, int], dict[int, Measurement]], path: Path) -> None:
     """Decisions per second over the number of environments, with the range of the repetitions.
 
-    A color per system, a line style per number of devices.
+    A color and a marker per system, a line style per number of devices.
     """
     figure, (ax,) = figures.new_figure(1, size=(4.8, 3.2))
     systems = list(dict.fromkeys(name for name, _ in curves))
@@ -120,9 +122,10 @@ def throughput_figure(curves: dict[tuple[str, int], dict[int, Measurement]], pat
         value, least, most = (
             [getattr(curve[n], field) for n in sizes] for field in ("value", "least", "most")
         )
-        color, style = f"C{systems.index(name)}", STYLES[counts.index(count) % len(STYLES)]
+        place, style = systems.index(name), STYLES[counts.index(count) % len(STYLES)]
+        color, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
         label = name if count == 1 else f"{name}, {count} devices"
-        ax.plot(sizes, value, style, marker="o", markersize=3, color=color, label=label)
+        ax.plot(sizes, value, style, marker=marker, markersize=4, color=color, label=label)
         ax.fill_between(sizes, least, most, color=color, alpha=0.2, linewidth=0)
     ax.set_xscale("log", base=2)
     ax.set_yscale("log")

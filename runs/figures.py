@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxenv.rendering import colours
 from runs.tables import BOUND, Row
 
 STYLE = {
@@ -21,6 +22,7 @@ STYLE = {
     "savefig.bbox": "tight",
 }
 PANEL = (3.2, 2.4)
+MOST_TICKS = 16  # of a panel's lines
 
 
 def new_figure(panels: int, columns: int = 3, size: tuple[float, float] = PANEL) -> tuple[Any, Any]:
@@ -100,19 +102,12 @@ def evaluation_figure(rows: Sequence[Row], path: Path) -> None:
     figure, axes = new_figure(len(metrics), columns, (PANEL[0], height))
     for index, ((metric, unit), ax) in enumerate(zip(metrics, axes, strict=True)):
         own = {row["policy"]: row for row in rows if row["metric"] == metric}
-        for place, policy in enumerate(policies):
-            if policy not in own:
-                continue
-            mean, low, high = (float(own[policy][k]) for k in ("mean", "ci_low", "ci_high"))
-            error = [[max(mean - low, 0.0)], [max(high - mean, 0.0)]]
-            ax.barh(place, mean, xerr=error, color="#56B4E9", capsize=2, height=0.7)
+        named = policies if index % columns == 0 else [""] * len(policies)
+        places = [place for place, policy in enumerate(policies) if policy in own]
+        _bars(ax, [own[policies[place]] for place in places], named, places)
         if BOUND in own:
             ax.axvline(float(own[BOUND]["mean"]), color="black", linestyle="--", label="bound")
             ax.legend(frameon=False, fontsize=8, loc="lower right", bbox_to_anchor=(1, 0.98))
-        named = policies if index % columns == 0 else [""] * len(policies)
-        ax.set_yticks(range(len(policies)), named)
-        ax.locator_params(axis="x", nbins=5)
-        ax.invert_yaxis()
         ax.set_xlabel(f"{metric} [{unit}]")
     save_figure(figure, path)
 
@@ -147,7 +142,8 @@ def quantile_figure(rows: Sequence[dict[str, str]], path: Path) -> None:
 def action_figure(rows: Sequence[dict[str, str]], path: Path) -> None:
     """How often every policy takes every action: bars, or shades with a line per head.
 
-    rows: of ``actions.csv``; seeds are taken together, and agents lie below each other.
+    rows: of ``actions.csv``; seeds are taken together, agents lie below each other, and the darkest
+    and the brightest shade are 0 and the largest share of the policy.
     """
     policies = list(dict.fromkeys(row["policy"] for row in rows))
     figure, axes = new_figure(len(policies))
@@ -163,10 +159,14 @@ def action_figure(rows: Sequence[dict[str, str]], path: Path) -> None:
             ax.bar(range(share.shape[1]), share[0], width=1.0)
             ax.set_ylabel("decisions [%]")
         else:
-            shown = ax.imshow(share, aspect="auto", vmin=0, vmax=100, interpolation="nearest")
+            most = share.max()
+            shown = ax.imshow(share, aspect="auto", vmin=0, vmax=most, interpolation="nearest")
             figure.colorbar(shown, ax=ax, label="decisions [%]")
             several = len({agent for agent, _ in lines}) > 1
-            ax.set_ylabel("agent and head" if several else "head")
+            ax.set_ylabel("agent, head" if several else "head")
+            ticks = range(0, len(lines), -(-len(lines) // MOST_TICKS))
+            names = [", ".join(map(str, lines[i] if several else lines[i][1:])) for i in ticks]
+            ax.set_yticks(ticks, names, fontsize=7)
             ax.grid(False)
         ax.set_title(policy)
         ax.set_xlabel("action")
@@ -214,10 +214,14 @@ def _line(ax: Any, rows: Sequence[Row], x: str, label: str) -> None:
     ax.errorbar(places, means, yerr=errors, marker="o", markersize=3, capsize=2, label=label)
 
 
-def _bars(ax: Any, rows: Sequence[Row], labels: Sequence[str]) -> None:
+def _bars(
+    ax: Any, rows: Sequence[Row], labels: Sequence[str], places: Sequence[int] | None = None
+) -> None:
+    """A bar per row, from above. labels: of all places. places: of the rows, if some are empty."""
     means, errors = _intervals(rows)
-    ax.barh(range(len(rows)), means, xerr=errors, color="#56B4E9", capsize=2, height=0.7)
-    ax.set_yticks(range(len(rows)), labels)
+    places = range(len(rows)) if places is None else places
+    ax.barh(places, means, xerr=errors, color=colours.SKY, capsize=2, height=0.7)
+    ax.set_yticks(range(len(labels)), labels)
     ax.locator_params(axis="x", nbins=5)
     ax.invert_yaxis()
 

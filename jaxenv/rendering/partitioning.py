@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxenv.rendering.base import Step, column, headline, over_time, series
-from jaxenv.rendering.colours import COLOURS, GREY, ORANGE, PALE, RED, SKY
+from jaxenv.rendering.colours import COLOURS, GREY, ORANGE, PALE, RED, SKY, text_on
 
 if TYPE_CHECKING:
     from jaxenv.partitioning import Partitioning, PartitioningParams
@@ -29,7 +30,8 @@ def draw_episode(
     grid = figure.add_gridspec(3, 2, width_ratios=(1.15, 1))
     placement = np.stack([np.asarray(step.action) for step in steps])
     names = ["device", *(f"server {n}" for n in range(1, env.num_servers + 1))]
-    colours = [COLOURS[place % len(COLOURS)] for place in range(env.num_servers + 1)]
+    of_device, *of_servers = COLOURS
+    colours = [of_device, *islice(cycle(of_servers), env.num_servers)]
     backlog = np.stack([np.asarray(step.state.backlog_s) for step in steps])
     background = np.stack([np.asarray(step.state.context.background_s) for step in steps])
     work = backlog + np.pad(background, ((0, 0), (1, 0)))
@@ -122,7 +124,7 @@ def _places(
         start = left + backlog[place] * scale
         wide = min(background[place] * scale, left + BAR - start)
         axes.barh(bottom, wide, height, left=start, color=colour, alpha=0.35)
-    _chain(axes, np.asarray(step.action), x, y)
+    _chain(axes, np.asarray(step.action), x, y, colours)
     tasks = int(step.state.context.num_tasks)
     delay = float(step.info["total_delay_s"])
     title = f"slot {int(step.state.time)}: {tasks} images, delay {delay:.1f} s"
@@ -135,7 +137,9 @@ def _places(
     axes.axis("off")
 
 
-def _chain(axes: Any, placement: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+def _chain(
+    axes: Any, placement: np.ndarray, x: np.ndarray, y: np.ndarray, colours: Sequence[str]
+) -> None:
     """Numbers of the blocks at their places, and arrows where the data move."""
     previous = 0
     bends = {True: 0.25, False: -0.45}  # between servers, both to the left of them
@@ -165,7 +169,7 @@ def _chain(axes: Any, placement: np.ndarray, x: np.ndarray, y: np.ndarray) -> No
             fontsize=6.5,
             ha="center",
             va="center",
-            color="white",
+            color=text_on(colours[place]),
             fontweight="bold",
             zorder=6,
         )

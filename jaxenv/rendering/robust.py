@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxenv.rendering.base import Step, beside, column, headline
-from jaxenv.rendering.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, RED, SKY
+from jaxenv.rendering.colours import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, RED, SKY, text_on
 
 if TYPE_CHECKING:
     from jaxenv.robust import Robust, RobustParams
@@ -61,7 +61,7 @@ def draw_episode(
             textcoords="offset points",
             fontsize=7,
             ha="center",
-            color="white" if feasible else BLACK,
+            color=text_on(BLUE) if feasible else INK,
             fontweight="bold",
         )
     deadline = 1e3 * np.asarray(inst.D)[there]
@@ -113,7 +113,7 @@ def _history(axes: Any, steps: Sequence[Step], now: int) -> None:
     axes.bar(index[shown], energy[shown], color=PURPLE, width=0.7, label="energy")
     if "lower_bound_j" in steps[0].info:
         bound = column(steps, "lower_bound_j")
-        axes.scatter(index[shown], bound[shown], marker="_", color=BLACK, label="lower bound")
+        axes.scatter(index[shown], bound[shown], marker="_", color=INK, label="lower bound")
     lost = ~feasible & (index <= now)
     axes.scatter(index[lost], np.zeros(lost.sum()), marker="x", color=RED, label="infeasible")
     if now < len(steps) - 1:

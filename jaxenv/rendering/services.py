@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxenv.rendering.base import Step, beside, column, headline, series
-from jaxenv.rendering.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, RED, SKY
+from jaxenv.rendering.colours import BLUE, GREEN, GREY, INK, ORANGE, PALE, PURPLE, RED, SKY
 
 if TYPE_CHECKING:
     from jaxenv.services import Services, ServicesParams
@@ -93,12 +93,12 @@ def _graph(
         vmin=0,
         vmax=most_s,
         s=130 * np.sqrt(np.asarray(params.memory_gb)),
-        edgecolor=BLACK,
+        edgecolor=INK,
         linewidth=0.8,
         zorder=3,
     )
     for k, (x, y) in enumerate(place):
-        colour = "white" if load_s[k] > 0.6 * most_s else BLACK
+        colour = "white" if load_s[k] > 0.6 * most_s else INK
         axes.text(x, y, str(k), fontsize=7, ha="center", va="center", color=colour, zorder=4)
     span = np.ptp(place, axis=0).max()
     local = np.asarray(slot.local_server)
@@ -149,7 +149,7 @@ def _legend(axes: Any, env: Services) -> None:
     handles += [
         Line2D([], [], color=RED, marker="x", linestyle="", label="rejected"),
         Line2D([], [], color=PALE, linewidth=2.5, label="link, by rate"),
-        Line2D([], [], color="white", marker="o", markeredgecolor=BLACK, label="server, by memory"),
+        Line2D([], [], color="white", marker="o", markeredgecolor=INK, label="server, by memory"),
     ]
     beside(axes, handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3)
 

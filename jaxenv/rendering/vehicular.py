@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxenv.rendering.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
+from jaxenv.rendering.colours import BLACK, BLUE, GREEN, GREY, INK, ORANGE, PURPLE, RED, SKY
 
 if TYPE_CHECKING:
     from jaxenv.vehicular import Vehicular, VehicularParams, VehicularState
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 # By phase code.
 PHASES = (
     ("no task", "#C8C8C8"),
-    ("computes itself", "#000000"),
+    ("computes itself", BLACK),
     ("uploads", BLUE),
     ("helper computes", ORANGE),
     ("data on the wire", PURPLE),
     ("deliverer computes", GREEN),
 )
 ASKING, FAILED, COMPLETED = RED, "#E00000", "#007A3D"
-ROAD, CURB, MAST, BEHIND = "#EFEFEF", GREY, BLACK, "#D9D9D9"
+ROAD, CURB, MAST, BEHIND = "#EFEFEF", GREY, INK, "#D9D9D9"
 WORK = PHASES[3][1]
 DASHES, DOTS = (0, (3, 2)), (0, (1, 1.5))
 RSU_HEIGHT, REACH_HEIGHT, CLOCK_HEIGHT, TOP = 1.0, 0.82, 1.72, 1.8

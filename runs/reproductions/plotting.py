@@ -1,4 +1,4 @@
-"""What drawings of several systems share: colours, lines, curves, bars, legends, scales."""
+"""What drawings of several systems share: lines, curves, bars, legends, scales."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ import numpy as np
 from runs.tables import BOUND, Row
 
 Style = tuple[str, str, str]  # colour, marker, line
-# Colours of Okabe and Ito, told apart by colour-blind readers; markers differ as well.
-BLUE, ORANGE, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
-SKY, AMBER, BROWN, GREY, BLACK = "#56B4E9", "#E69F00", "#8C6D1F", "#999999", "#000000"
 
 
 def policies_of(rows: Sequence[Row]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxenv.rendering import colours
 from runs.figures import new_figure
 from runs.reproductions import curves as binned
 from runs.reproductions import plotting
@@ -27,19 +28,19 @@ from runs.reproductions.partitioning.training import Curve
 from runs.tables import Row
 
 STYLES: dict[str, plotting.Style] = {
-    PROPOSED: (plotting.ORANGE, "o", "-"),
-    "A3C": (plotting.PURPLE, "v", "-"),
-    "DQN": (plotting.BROWN, "h", "-"),
-    "RPDI": (plotting.GREY, "x", "--"),
-    "APDI": (plotting.BLACK, "s", "--"),
-    "Blockwise": (plotting.SKY, "<", "--"),
-    "Viterbi": (plotting.SKY, ">", ":"),
-    "Greedy": (plotting.GREEN, "D", "-"),
-    "GreedyEFT": (plotting.GREEN, "d", "--"),
-    "GreedyES": (plotting.GREEN, "P", ":"),
-    "LocalSearch": (plotting.AMBER, "1", ":"),
-    "Opt1": (plotting.BLUE, "^", "-"),
-    "Priced": (plotting.BLUE, "*", "--"),
+    PROPOSED: (colours.RED, "o", "-"),
+    "A3C": (colours.PURPLE, "v", "-"),
+    "DQN": (colours.BROWN, "h", "-"),
+    "RPDI": (colours.GREY, "x", "--"),
+    "APDI": (colours.BLACK, "s", "--"),
+    "Blockwise": (colours.SKY, "<", "--"),
+    "Viterbi": (colours.SKY, ">", ":"),
+    "Greedy": (colours.GREEN, "D", "-"),
+    "GreedyEFT": (colours.GREEN, "d", "--"),
+    "GreedyES": (colours.GREEN, "P", ":"),
+    "LocalSearch": (colours.ORANGE, "1", ":"),
+    "Opt1": (colours.BLUE, "^", "-"),
+    "Priced": (colours.BLUE, "*", "--"),
 }
 TRAINED = (PROPOSED, "A3C", "DQN")
 COST = "episode cost [1000 s]"
@@ -62,7 +63,7 @@ SHOWN = dict.fromkeys(("fig08", "fig09", "fig10", "fig12"), (TOTAL, EDGE, LOCAL,
     "fig13": (TOTAL, REWARD),
 }
 PANEL = (3.4, 2.6)
-COLOURS = (plotting.ORANGE, plotting.BLUE, plotting.GREEN, plotting.PURPLE)
+COLOURS = (colours.RED, colours.BLUE, colours.GREEN, colours.PURPLE)
 PANELS = {"learning rate": RATES_OF_LEARNING, "workers": WORKERS, "length of rollouts": LENGTHS}
 Place = tuple[str, str, float]  # sweep, network, x
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import NullLocator
 
+from jaxenv.rendering.colours import BLUE, GREEN, PURPLE, RED, SKY
 from runs.figures import new_figure
-from runs.reproductions.plotting import BLUE, GREEN, ORANGE, PURPLE, SKY, labelled
+from runs.reproductions.plotting import labelled
 from runs.reproductions.robust.claims.convergence import linear_fit
 from runs.reproductions.robust.expected import DEADLINE_SWEEP_RISK, RISK_SWEEP_MS, VIOLATION_MS
 from runs.reproductions.robust.scenarios import LABELS, PROFILES, pick
@@ -17,14 +18,14 @@ from runs.tables import Row
 
 PROFILE_STYLES = {
     "literal": {"color": BLUE, "marker": "o", "linestyle": "-"},
-    "calibrated": {"color": ORANGE, "marker": "s", "linestyle": "--"},
+    "calibrated": {"color": RED, "marker": "s", "linestyle": "--"},
 }
 LAW_STYLES = {
     "gauss": (BLUE, "o", "normal"),
     "lognormal": (SKY, "v", "lognormal"),
     "gamma": (GREEN, "^", "exponential"),
     "heavygamma": (PURPLE, "D", "gamma, shape 0.1"),
-    "twopoint": (ORANGE, "s", "two-point (worst)"),
+    "twopoint": (RED, "s", "two-point (worst)"),
 }
 PANEL = (3.6, 2.8)
 TALL = (3.6, 3.3)  # with a legend below
@@ -80,7 +81,7 @@ def fig10(rows: Sequence[Row]) -> Any:
     for ax, network in zip(axes, LABELS, strict=True):
         own = pick(rows, network=network)
         starts = list(dict.fromkeys(row["start"] for row in own))
-        for start, colour in zip(starts, (BLUE, ORANGE, GREEN), strict=True):
+        for start, colour in zip(starts, (BLUE, RED, GREEN), strict=True):
             for profile in PROFILES:
                 there = pick(own, start=start, profile=profile)
                 label = f"m = {start}, {profile}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxenv.rendering import colours
 from runs.figures import new_figure
 from runs.reproductions import plotting
 from runs.reproductions.services.scenarios import (
@@ -43,23 +44,23 @@ from runs.reproductions.services.training import Curve
 from runs.tables import BOUND, Row
 
 STYLES: dict[str, plotting.Style] = {
-    HISPER: (plotting.ORANGE, "o", "-"),
-    HASAC: (plotting.BLUE, "s", "-"),
-    HAPPO: (plotting.PURPLE, "v", "-"),
-    ONE_VALUE: (plotting.AMBER, "P", "-"),
-    INDEPENDENT: (plotting.SKY, "X", "-"),
-    RANDOM: (plotting.GREY, "x", "--"),
-    HEURISTIC: (plotting.BLACK, "D", "--"),
-    PRICES: (plotting.GREEN, "^", "--"),
-    GREEDY: (plotting.BROWN, "<", ":"),
+    HISPER: (colours.RED, "o", "-"),
+    HASAC: (colours.BLUE, "s", "-"),
+    HAPPO: (colours.PURPLE, "v", "-"),
+    ONE_VALUE: (colours.ORANGE, "P", "-"),
+    INDEPENDENT: (colours.SKY, "X", "-"),
+    RANDOM: (colours.GREY, "x", "--"),
+    HEURISTIC: (colours.BLACK, "D", "--"),
+    PRICES: (colours.GREEN, "^", "--"),
+    GREEDY: (colours.BROWN, "<", ":"),
     DESCENT: ("#332288", "*", ":"),
     BOUND: ("#555555", "", ":"),
 }
 MODEL_STYLES = (
-    (plotting.ORANGE, "o", "-"),
-    (plotting.BLUE, "s", "-"),
-    (plotting.GREEN, "^", "-"),
-    (plotting.PURPLE, "v", "-"),
+    (colours.RED, "o", "-"),
+    (colours.BLUE, "s", "-"),
+    (colours.GREEN, "^", "-"),
+    (colours.PURPLE, "v", "-"),
 )
 DETECTORS = ("R-50-FPN fp16", "R-50-C4", "X-101-64x4d-FPN", "R-101-FPN")
 TRACKERS = ("ByteTrack", "SORT", "QDTrack")

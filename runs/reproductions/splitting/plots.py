@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from jaxenv.rendering.colours import BLUE, GREEN, PURPLE, RED
 from runs.figures import new_figure
-from runs.reproductions.plotting import BLUE, GREEN, ORANGE, PURPLE
 from runs.reproductions.splitting import scenarios
 from runs.reproductions.splitting.measuring import SHOWN
 from runs.reproductions.splitting.training import Setting, curves_of
 from runs.tables import Row
 
-COLOURS = (BLUE, ORANGE, GREEN, PURPLE)
+COLOURS = (BLUE, RED, GREEN, PURPLE)
 MARKERS = ("o", "s", "^", "D")
 TITLES = {"now": "present seen", "late": "correlated, seen one slot late"}
 OF_POLICY = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxenv.rendering import colours
 from runs.figures import new_figure
 from runs.reproductions import curves as binned
 from runs.reproductions import plotting
@@ -23,15 +24,15 @@ from runs.reproductions.vehicular.training import Curves
 from runs.tables import BOUND, Row
 
 STYLES = {
-    "Local": (plotting.BLACK, "s", "-"),
-    "Edge": (plotting.BLUE, "^", "-"),
-    "DSL": (plotting.GREEN, "D", "-"),
-    "INSGA": (plotting.PURPLE, "v", "-"),
-    "Aware": (plotting.AMBER, "P", "-"),
-    "Greedy": (plotting.SKY, "X", "--"),
-    "Social": (plotting.BROWN, "*", "--"),
+    "Local": (colours.BLACK, "s", "-"),
+    "Edge": (colours.BLUE, "^", "-"),
+    "DSL": (colours.GREEN, "D", "-"),
+    "INSGA": (colours.PURPLE, "v", "-"),
+    "Aware": (colours.ORANGE, "P", "-"),
+    "Greedy": (colours.SKY, "X", "--"),
+    "Social": (colours.BROWN, "*", "--"),
 }
-LEARNED = (plotting.ORANGE, "o", "-")
+LEARNED = (colours.RED, "o", "-")
 NAMES = {"sac_discrete": "SAC-D"}
 LABELS = {
     COST: "cost per task [s]",
