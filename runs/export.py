@@ -46,7 +46,8 @@ def run(config: Config, folder: Path) -> None:
     check_integer(config, "num_calls", low=100)
     check_integer(config, "training_seed", low=0)
     platforms = config["platforms"]
-    if not isinstance(platforms, list) or not platforms or set(platforms) - set(PLATFORMS):
+    several = isinstance(platforms, list) and platforms
+    if not several or any(name not in PLATFORMS for name in platforms):
         raise ConfigError("platforms", platforms, f"give a list of {', '.join(PLATFORMS)}")
     check_choice(config)
     env, params, policy = chosen_policy(config)

@@ -8,6 +8,7 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxenv import spaces
 from jaxenv.adapters.prepare import Actions, Adapted, needs, prepare
@@ -50,8 +51,8 @@ class JaxMARLEnv(Adapted, MultiAgentEnv):
     ) -> tuple[Dict, Any, Dict, Dict, Dict]:
         """One step with automatic reset, or with ``reset_state`` as the new episode's start.
 
-        Every leaf of the infos is ``[num_agents]``: what is not per agent is repeated, and vectors
-        are split by component. ``terminated`` and ``truncated`` tell the two ends apart.
+        Every leaf of the infos is ``[num_agents]``: what is not per agent is repeated, and arrays
+        are split by component, ``name/0``. ``terminated`` and ``truncated`` tell both ends apart.
         """
         observations, after, rewards, dones, infos = self.step_env(key, state, actions)
         done = dones["__all__"]
@@ -119,10 +120,10 @@ class JaxMARLEnv(Adapted, MultiAgentEnv):
         infos = {}
         for path, leaf in jax.tree_util.tree_leaves_with_path(parts):
             name = "/".join(str(entry.key) for entry in path)
-            if leaf.ndim == 0:
-                infos[name] = jnp.broadcast_to(leaf, (self.num_agents,))
-            elif leaf.shape == (self.num_agents,):
-                infos[name] = leaf
+            if leaf.shape[:1] != (self.num_agents,):
+                leaf = jnp.broadcast_to(leaf, (self.num_agents, *leaf.shape))
+            for place in np.ndindex(leaf.shape[1:]):
+                infos["/".join([name, *map(str, place)])] = leaf[:, *place]
         return infos
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from jaxenv.data.rows import finite, read_columns
-from jaxenv.dnn.csv_io import read_rows
 from jaxenv.errors import ConfigError
 from jaxenv.physics import graphs
 
@@ -31,18 +30,9 @@ def _degrees(path: Path, line: int, column: str, text: str | None) -> float:
 
 def _read_degrees(path: Path) -> tuple[np.ndarray, list[int]]:
     """Latitudes and longitudes ``[places, 2]`` of a CSV file, and their lines."""
-    try:
-        header = read_rows(path)[0]
-    except ValueError:
-        header = []  # refused below
-    columns = [next((c for c in header if c.upper() == name), name) for name in _LARGEST_DEG]
-    rows = read_columns(path, columns)
+    rows = read_columns(path, tuple(_LARGEST_DEG), fold_case=True)
     degrees = [
-        [
-            _degrees(path, line, name, row[column])
-            for name, column in zip(_LARGEST_DEG, columns, strict=True)
-        ]
-        for line, row in rows
+        [_degrees(path, line, name, row[name]) for name in _LARGEST_DEG] for line, row in rows
     ]
     return np.array(degrees), [line for line, _ in rows]
 

@@ -94,7 +94,7 @@ def read_settings(path: str | PathLike[str], known: Sequence[str]) -> Mapping[st
         raise ValueError(f"{path}: columns {header} are not valid; give setting and value")
     found: dict[str, float] = {}
     for line, row in rows:
-        name = (row["setting"] or "").strip()
+        name = row["setting"] or ""
         if name not in known or name in found:
             valid = f"give one of {', '.join(known)}, each once"
             raise ValueError(f"{path}: line {line}, setting: {name!r} is not valid; {valid}")

@@ -10,8 +10,12 @@ from jaxenv.dnn.csv_io import read_rows
 from jaxenv.errors import ConfigError
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str, str | None]]]:
+def read_columns(
+    path: Path, columns: Sequence[str], fold_case: bool = False
+) -> list[tuple[int, dict[str, str | None]]]:
     """Every row of a CSV file that has those columns, and more at will, with its line number.
+
+    With ``fold_case`` the file may write the ``columns``, given in capitals, in any case.
 
     Raises:
         ConfigError: the file cannot be read, lacks a column, has one twice, or has no rows.
@@ -20,11 +24,12 @@ def read_columns(path: Path, columns: Sequence[str]) -> list[tuple[int, dict[str
         header, rows = read_rows(path)
     except ValueError as error:
         raise ConfigError.of("CSV file", str(path), error) from None
-    if not set(columns) <= set(header):
+    known = {column.upper() if fold_case else column: column for column in reversed(header)}
+    if not set(columns) <= set(known):
         raise ConfigError(f"{path}: columns", header, f"give {', '.join(columns)}")
     if not rows:
         raise ConfigError(f"{path}: number of rows", 0, "give at least 1")
-    return rows
+    return [(line, row | {name: row[known[name]] for name in columns}) for line, row in rows]
 
 
 def finite(path: Path, line: int, column: str, text: str | None) -> float:

@@ -17,6 +17,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -79,7 +80,7 @@ def _steps(path: Path, names: Sequence[str]) -> Iterator[_Step]:
     by_suffix = _csv_steps if ".csv" in path.suffixes else _xml_steps
     try:
         yield from by_suffix(path, names)
-    except (ElementTree.ParseError, EOFError, zlib.error, UnicodeDecodeError) as error:
+    except (ElementTree.ParseError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         valid = f"the file is truncated or not XML ({error}); give a complete SUMO FCD file"
         raise ConfigError("fcd file", str(path), valid) from None
     except OSError as error:
@@ -132,17 +133,20 @@ def _csv_groups(
 ) -> Iterator[tuple[float, list[str], list[list[str | None]]]]:
     """``(time, first cells, other cells)`` of consecutive rows with one time.
 
-    A row without a vehicle makes a time known, no more.
+    A row without a vehicle makes a time known, no more; blank rows are left out.
     """
     with io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline="") as file:
-        header = file.readline().rstrip("\r\n")
-        columns = [name.strip() for name in header.split(";" if ";" in header else ",")]
+        filled = ((skipped, line) for skipped, line in enumerate(file) if line.strip())
+        skipped, header = next(filled, (0, ""))
+        reader = csv.reader(chain([header], file), delimiter=";" if ";" in header else ",")
+        columns = [name.strip() for name in next(reader)] or [""]
         places = [_csv_place(path, columns, name) for name in ("time", *names)]
-        reader = csv.reader(file, delimiter=";" if ";" in header else ",")
         text, group = None, []
         for row in reader:
+            if not any(map(str.strip, row)):
+                continue
             if len(row) != len(columns):
-                where = f"{path}: line {reader.line_num + 1}: number of cells"
+                where = f"{path}: line {skipped + reader.line_num}: number of cells"
                 raise ConfigError(where, len(row), f"the file is truncated; give {len(columns)}")
             if row[places[0]] != text:
                 if text is not None:

@@ -76,7 +76,8 @@ def read_times(path: str | PathLike[str]) -> Times | None:
 
     Raises:
         ValueError: as `read_csv`, a time that is no number, a negative mean, a missing variance, or
-            a covariance that is not symmetric or larger than the variances allow.
+            a covariance that is not symmetric, larger than the variances allow or, of a layer with
+            itself, not its variance.
     """
     path = Path(path)
     names = read_csv(path).names
@@ -99,12 +100,19 @@ def read_times(path: str | PathLike[str]) -> Times | None:
             covariance[:, index] = column(COVARIANCE.format(name), -math.inf)
     deviation = np.sqrt(variance)
     slack = 1e-9 * max(float(variance.max()), 0.0)
+    own = np.diag(covariance)
+    other = np.flatnonzero(~np.isclose(own, variance, rtol=1e-6, atol=slack))
+    if other.size:
+        index = int(other[0])
+        where = f"{path}: line {rows[index][0]}, {COVARIANCE.format(names[index])}"
+        valid = f"give the variance, {_number(variance[index])}"
+        raise ValueError(f"{where}: {_number(own[index])} is not valid; {valid}")
     if not np.allclose(covariance, covariance.T, rtol=1e-6, atol=slack):
         raise ValueError(f"{path}: the covariances are not symmetric; give one number per pair")
     if (np.abs(covariance) > np.outer(deviation, deviation) * (1 + 1e-6) + slack).any():
         raise ValueError(f"{path}: a covariance is above what the variances allow; check the units")
     if mean[0] or covariance[0].any():
-        raise ValueError(f"{path}: line 2: the input takes time; give 0")
+        raise ValueError(f"{path}: line {rows[0][0]}: the input takes time; give 0")
     return Times(mean, covariance)
 
 
@@ -151,31 +159,34 @@ def read_rows(
 ) -> tuple[list[str], list[tuple[int, dict[str, str | None]]]]:
     """The header of a CSV file, and every row with its line number; spaces around cells go.
 
-    A cell that a row lacks is None. ``check_header`` may refuse the header, before the rows.
+    Blank rows go as well; a cell that a row lacks is None. ``check_header`` may refuse the header,
+    before the rows.
 
     Raises:
         ValueError: the file cannot be read, has a column twice, or a row with too many cells.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            header = [column.strip() for column in reader.fieldnames or ()]
-            reader.fieldnames = header
+            reader = csv.reader(file, strict=True)
+            stripped = ([cell.strip() for cell in row] for row in reader)
+            numbered = ((reader.line_num, row) for row in stripped if any(row))
+            _, header = next(numbered, (0, []))
             check_header(header)
             repeated = [column for column in header if header.count(column) > 1]
             if repeated:
                 raise ValueError(f"{path}: column {repeated[0]!r} is not valid twice; give it once")
-            rows = [(reader.line_num, _stripped(path, reader.line_num, row)) for row in reader]
+            rows = [(line, _named(path, line, header, row)) for line, row in numbered]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ValueError(f"{path}: cannot be read ({reason}); give a CSV file") from None
     return header, rows
 
 
-def _stripped(path: Path, line: int, row: dict[str | None, Any]) -> dict[str, str | None]:
-    if None in row:
-        raise ValueError(f"{path}: line {line}: {row[None]} is not valid; there is no such column")
-    return {name: text and text.strip() for name, text in row.items()}
+def _named(path: Path, line: int, header: list[str], row: list[str]) -> dict[str, str | None]:
+    more = row[len(header) :]
+    if more:
+        raise ValueError(f"{path}: line {line}: {more} is not valid; there is no such column")
+    return dict.fromkeys(header) | dict(zip(header, row, strict=False))
 
 
 def read_csv(path: str | PathLike[str]) -> Profile:
@@ -194,7 +205,8 @@ def read_csv(path: str | PathLike[str]) -> Profile:
         raise ValueError(f"{path}: no layers; give one row per layer, the first named 'input'")
     names = [row["layer"] or "" for _, row in rows]
     if names[0] != "input":
-        raise ValueError(f"{path}: line 2, layer: {names[0]!r} is not valid; give 'input' first")
+        where = f"{path}: line {rows[0][0]}, layer"
+        raise ValueError(f"{where}: {names[0]!r} is not valid; give 'input' first")
     for (line, _), name in zip(rows, names, strict=True):
         if not name or names.count(name) > 1:
             raise ValueError(
@@ -205,9 +217,8 @@ def read_csv(path: str | PathLike[str]) -> Profile:
     )
     for column, value in ((_COLUMNS[1], work[0]), (_COLUMNS[3], parameters[0])):
         if value:
-            raise ValueError(
-                f"{path}: line 2, {column}: {_number(value)} is not valid; the input has 0"
-            )
+            where = f"{path}: line {rows[0][0]}, {column}"
+            raise ValueError(f"{where}: {_number(value)} is not valid; the input has 0")
     return Profile(
         name=path.stem,
         names=tuple(names),

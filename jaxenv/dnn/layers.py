@@ -65,8 +65,16 @@ class Conv(Layer):
     bias: bool = True
 
     def output(self, shape: Shape) -> Shape:
-        """(features, H', W') with floor((H + 2 padding - kernel) / stride) + 1."""
-        return self.features, *_spatial(self, shape, self.kernel, self.stride, self.padding)[1:]
+        """(features, H', W') with floor((H + 2 padding - kernel) / stride) + 1.
+
+        Raises:
+            ValueError: `groups` does not divide both the input's channels and `features`.
+        """
+        channels, *size = _spatial(self, shape, self.kernel, self.stride, self.padding)
+        if self.groups < 1 or channels % self.groups or self.features % self.groups:
+            valid = f"give a divisor of {channels} channels and {self.features} features"
+            raise ValueError(f"groups: {self.groups} is not valid; {valid}")
+        return self.features, *size
 
     def macs(self, shape: Shape) -> int:
         """kernel^2 * (C / groups) per output element."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +90,40 @@ def test_services_have_equal_padded_spaces_and_available_actions():
     np.testing.assert_allclose(parts[0], rewards["agent_0"], rtol=1e-5)
     of_agents = sum(infos[f"agent_parts/{name}"] for name in env.env.reward_parts)
     np.testing.assert_allclose(of_agents.sum(), rewards["agent_0"], rtol=1e-4)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reporting(Crew):
+    """Reports a vector of the crew, and a matrix with a row per agent."""
+
+    def step_env(self, key, state, action, params):
+        *step, info = super().step_env(key, state, action, params)
+        rows = jnp.arange(6.0).reshape(3, 2)
+        return *step, info | {"levels": jnp.array([7.0, 8.0]), "rows": rows}
+
+
+def test_arrays_of_infos_are_split_by_component():
+    env = to_jaxmarl(Reporting())
+    _, state = env.reset(KEY)
+    *_, infos = env.step(KEY, state, stay(env))
+    assert {"levels", "rows"}.isdisjoint(infos)
+    np.testing.assert_array_equal(infos["levels/0"], [7, 7, 7])
+    np.testing.assert_array_equal(infos["levels/1"], [8, 8, 8])
+    np.testing.assert_array_equal(infos["rows/0"], [0, 2, 4])
+    np.testing.assert_array_equal(infos["rows/1"], [1, 3, 5])
+    assert all(leaf.shape == (3,) for leaf in infos.values())
+
+
+def test_partitioning_reports_every_server_and_block():
+    """The device itself is a place of work beside the servers."""
+    env = to_jaxmarl("partitioning", num_blocks=2, num_servers=3)
+    _, state = env.reset(KEY)
+    *_, infos = env.step(KEY, state, {"agent_0": jnp.int32(0)})
+    expected = env.env.transition(state, jnp.int32(0), env.scenario)[-1]
+    for name, size in (("backlog_s", 4), ("block_delay_s", 2), ("late_blocks", 2)):
+        found = [infos[f"{name}/{place}"] for place in range(size)]
+        assert f"{name}/{size}" not in infos
+        np.testing.assert_allclose(np.stack(found)[:, 0], expected[name], rtol=1e-6)
 
 
 def test_its_log_wrapper_counts_an_episode_under_vmap_and_scan():

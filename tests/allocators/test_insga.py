@@ -150,3 +150,54 @@ def test_ranks_by_hand():
     # Inside the first front (2, 2): (4 - 1)/4 in f1 and (4 - 1)/4 in f2.
     crowding = insga._crowding(scores, rank)[:, 0]
     np.testing.assert_allclose(crowding, [np.inf, np.inf, np.inf, 1.5, np.inf])
+
+
+def slow_generation(keys, genes, scores_of, pool):
+    """One generation for the members of one pool, from the same draws: tournaments by rank, then by
+    distance, blends, mutations, and the best half by the same order."""
+    population, size = genes.shape
+    scores = scores_of(genes)
+    ranks = slow_ranks(scores)
+    distance = slow_crowding(scores, ranks)
+    drawn = np.asarray(jax.random.randint(keys[0], (2, 2, population, NUM_POOLS), 0, population))
+    parents = []
+    for first, second in drawn[..., pool]:
+        lower = ranks[second] < ranks[first]
+        lower |= (ranks[second] == ranks[first]) & (distance[second] > distance[first])
+        parents.append(genes[np.where(lower, second, first)])
+    blend = np.asarray(jax.random.uniform(keys[1], (population, size), minval=-0.1, maxval=1.1))
+    child = blend * parents[0] + (1 - blend) * parents[1]
+    count = np.array([max((other == POOL).sum(), 1) for other in np.maximum(POOL, 0)])
+    mutates = np.asarray(jax.random.uniform(keys[2], (population, size))) < 1 / count
+    noise = 0.15 * np.asarray(jax.random.normal(keys[3], (population, size)))
+    child = np.clip(np.where(mutates, child + noise, child), 0.02, 1)
+    genes = np.concatenate([genes, child])
+    scores = scores_of(genes)
+    ranks = slow_ranks(scores)
+    best = np.lexsort((-slow_crowding(scores, ranks), ranks))
+    return genes[best[:population]]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_generations_against_numpy(seed):
+    """The less crowded of two members of a front is the parent, and survives."""
+    base, after, _ = problem(seed)
+    population, generations = 8, 3
+    # Between the times of equal and of no sharing: a long front of sum of times against lateness.
+    leave = (base * np.random.default_rng(seed).uniform(1.2, 4, SIZE) + after).astype(np.float32)
+    key = jax.random.key(seed)
+    found = np.asarray(evolve(key, base, after, leave, population, generations))
+    key, start = jax.random.split(key)
+    first = np.array(jax.random.uniform(start, (population, SIZE), minval=0.05, maxval=1.0))
+    first[0] = 1
+    for pool in (0, 2):
+
+        def scores_of(genes, pool=pool):
+            return np.array([objectives(row, base, after, leave, pool) for row in genes])
+
+        genes = first
+        for one in jax.random.split(key, generations):
+            genes = slow_generation(jax.random.split(one, 5), genes, scores_of, pool)
+        f1, f2 = scores_of(genes).T
+        member = pool == POOL
+        np.testing.assert_allclose(found[member], genes[np.lexsort((f1, f2))[0], member], rtol=1e-4)

@@ -50,6 +50,23 @@ def test_steps_that_csv_leaves_out_are_rows_without_vehicles(tmp_path):
     np.testing.assert_array_equal(trace.position_m[:, 0], [1, 2, 0, 0, 0, 0, 1, 0])
 
 
+def test_blank_rows_and_a_quoted_header_are_csv(tmp_path):
+    text = as_csv(STEPS)
+    header, *rows = text.splitlines()
+    quoted = ";".join(f'"{name}"' for name in header.split(";"))
+    expected = read_fcd(write(tmp_path, text, "t.csv"))
+    for changed in (
+        text + "\n",
+        text + "  \n",
+        "\n".join(["", header, "", ";;;;;", *rows]),
+        text.replace(header, quoted),
+        text.replace(header, header.replace(";", " ; ")),
+    ):
+        trace = read_fcd(write(tmp_path, changed, "t.csv"))
+        np.testing.assert_array_equal(trace.position_m, expected.position_m)
+        np.testing.assert_array_equal(trace.active, expected.active)
+
+
 ROWS = as_csv(STEPS)
 BAD_CSV = {
     "empty": ("", r"columns: \[''\] is not valid; give the column timestep_time or time"),
@@ -57,6 +74,8 @@ BAD_CSV = {
     "no y": (ROWS.replace("vehicle_y", "lane"), "give the column vehicle_y or y"),
     "no angle": (ROWS.replace("vehicle_angle", "a"), "give the column vehicle_angle or angle"),
     "truncated": (ROWS[:-6], r"line 5: number of cells: 4 .* the file is truncated; give 6"),
+    "truncated after blanks": ("\n\n" + ROWS[:-6], "line 7: number of cells: 4"),
+    "open quote": ('"' + ROWS + "x" * 2**17, "the file is truncated or not XML"),
     "empty cell": (ROWS.replace(";2;", ";;"), "'a' at time 1: x: None"),
     "words": (ROWS.replace(";2;", ";far;"), "'a' at time 1: x: 'far'"),
     "time": (ROWS.replace("1.00", "noon"), "time: 'noon' is not valid; give a finite number"),

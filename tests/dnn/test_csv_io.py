@@ -44,8 +44,29 @@ def test_columns_in_any_order_with_a_byte_order_mark_and_comments_of_ones_own(tm
     assert (read.flops[1], read.output_elements[1], read.parameters[1]) == (9, 8, 7)
 
 
+def test_blank_rows_are_no_rows(tmp_path):
+    """They are counted as lines, as an editor does."""
+    expected, path = tmp_path / "good.csv", tmp_path / "blank.csv"
+    expected.write_text(GOOD)
+    spread = "\n  \n" + GOOD.replace("conv", " \t\n, ,\nconv") + "\n\n"
+    path.write_text(spread)
+    good, read = dnn.read_csv(expected), dnn.read_csv(path)
+    assert read.names == good.names == ("input", "conv", "fc")
+    np.testing.assert_array_equal(read.flops, good.flops)
+    for old, new, message in (
+        ("1.5e9", "much", "line 7, work .*: 'much'"),
+        ("100", "100,7", r"line 7: \['7'\] is not valid; there is no such column"),
+        ("input,0", "input,4", "line 4, work .*: 4 is not valid; the input has 0"),
+        ("input", "conv0", "line 4, layer: 'conv0' .* give 'input' first"),
+    ):
+        path.write_text(spread.replace(old, new))
+        with pytest.raises(ValueError, match=message):
+            dnn.read_csv(path)
+
+
 REFUSED = {
     "empty": ("", "the file is empty; give the columns layer, work"),
+    "blank": ("\n , \n", "the file is empty; give the columns layer, work"),
     "header only": (HEADER, "no layers"),
     "missing column": (GOOD.replace(",parameters [count]", ""), r"'parameters \[count\]' is miss"),
     "missing work": (GOOD.replace("work", "effort"), r"column 'work \[FLOP\]' is missing"),

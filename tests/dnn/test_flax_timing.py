@@ -14,7 +14,7 @@ from jaxenv import dnn
 from jaxenv.dnn.flax_timing import block_calls, time_blocks
 from jaxenv.errors import ConfigError
 from runs import profile as program
-from runs.profile import moments
+from runs.profile import moments, time_table
 from runs.tables import read_csv
 
 
@@ -88,6 +88,19 @@ def test_a_profile_and_its_times_are_read_as_written(path):
 
 
 @pytest.mark.quick
+def test_a_covariance_with_itself_may_be_the_variance_rounded(path):
+    path.write_text(path.read_text().replace("0.02,4e-06", "0.02,4.000001e-06"))
+    assert dnn.read_times(path).covariance_s2[1, 1] == 4e-6
+
+
+@pytest.mark.quick
+def test_an_input_that_takes_time_is_refused_at_its_line(path):
+    path.write_text("\n" + path.read_text().replace("input,0,100,0,0", "input,0,100,0,1"))
+    with pytest.raises(ValueError, match="line 3: the input takes time; give 0"):
+        dnn.read_times(path)
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -95,6 +108,10 @@ def test_a_profile_and_its_times_are_read_as_written(path):
         ("variance [s^2]", "var", r"column 'variance \[s\^2\]' is missing"),
         ("0.02", "-0.02", r"line 3, mean \[s\]: '-0.02' is not valid; give a finite number >= 0"),
         ("0.02", "fast", r"line 3, mean \[s\]: 'fast' is not valid"),
+        (
+            *("0.02,4e-06", "0.02,5e-06"),
+            r"line 3, covariance with a, b \[s\^2\]: 4e-06 .* give the variance, 5e-06",
+        ),
         ("9e-06,1e-06", "9e-06,2e-06", "the covariances are not symmetric"),
         ("1e-06", "1e-05", "a covariance is above what the variances allow; check the units"),
     ],
@@ -159,6 +176,27 @@ def test_the_program_measures_a_module_of_the_user(tmp_path, monkeypatch, capsys
     assert whole[1]["value"] ** 2 == pytest.approx(read.covariance_s2.sum(), rel=1e-6)
     for name, option in (("robust", "profile"), ("splitting", "network")):
         jaxenv.make(name, **{option: "out/profile.csv"})
+
+
+def test_the_passes_as_worked_by_hand(tmp_path, monkeypatch):
+    """Passes of 1 to 101 ms: median 51, 99th percentile 100, sample variance 101 * 102 / 12."""
+    share = np.array([0.5, 0.3, 0.2])
+    fixed = lambda *arguments: np.arange(1, 102)[:, None] * share / 1e3  # noqa: E731
+    monkeypatch.setattr("jaxenv.dnn.flax_timing.time_blocks", fixed)
+    monkeypatch.chdir(tmp_path)
+    program.main([f"model={__name__}:Skipping", "input_shape=[3]", "hydra.run.dir=out"])
+    whole = json.loads((tmp_path / "out/benchmark.json").read_text())
+    found = [1e3 * measurement["value"] for measurement in whole]
+    np.testing.assert_allclose(found, [51, (101 * 102 / 12) ** 0.5, 51, 100], rtol=1e-9)
+
+
+@pytest.mark.quick
+def test_the_table_of_times_as_worked_by_hand():
+    """4 GFLOP in 20 ms and 3 in 10 ms are 200 and 300 GFLOP/s."""
+    profile = dnn.Profile("net", PROFILE.names, [0, 4e9, 3e9], [100, 50, 10], [0, 0, 0])
+    _, *rows = time_table(profile, TIMES).splitlines()
+    cells = [row.replace("a, b", "a").split() for row in rows]
+    assert ["a", "4", "20", "2", "200"] in cells and ["c", "3", "10", "3", "300"] in cells
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,12 @@ REFUSED = {
     "zero": (lambda: dnn.profile("nin", (3, 0, 32)), r"input_shape: \(3, 0, 32\)"),
     "fraction": (lambda: dnn.profile("nin", (3, 32.5, 32)), "three positive integers"),
     "too small": (lambda: dnn.profile("vgg16", (3, 16, 16)), "not valid for vgg16; at pool5"),
+    "groups of channels": (
+        lambda: Conv(6, 3, groups=3).output((8, 5, 5)),
+        "groups: 3 is not valid; give a divisor of 8 channels and 6 features",
+    ),
+    "groups of features": (lambda: Conv(6, 3, groups=4).output((8, 5, 5)), "groups: 4 is not"),
+    "no groups": (lambda: Conv(6, 3, groups=0).output((8, 5, 5)), "groups: 0 is not valid"),
     "blocks": (lambda: dnn.balanced(dnn.profile("nin"), 4), "num_blocks: 4 .* 1..3"),
     "no block": (lambda: dnn.balanced(dnn.profile("nin"), 0), "num_blocks: 0 .* 1..3"),
     "starts": (lambda: dnn.profile("nin").merged([0, 2, 2]), r"starts: \[0, 2, 2\]"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -17,10 +20,11 @@ import pytest
 import jaxenv
 from agents import registry as agents_registry
 from agents.learner import Policy
-from jaxenv import struct
-from runs import export, train
+from jaxenv import spaces, struct
+from runs import export, latency, train
 from runs.export import exported_policy, schema, unsupported
 from tests.runs.conftest import PROBE, TRAIN
+from tests.toy_environments import Dial
 
 PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
 CALLER = re.search(r"```python\n(.*?)```", PAGE, flags=re.DOTALL).group(1)
@@ -41,6 +45,12 @@ SMALL = {
         buffer_size=8,
         prefill=4,
     ),
+}
+ACTIONS = {  # 2 blocks on 2 servers or at home; servers, models and shares of services
+    ("sac_discrete", "splitting"): {"kind": "Discrete", "num_values": 20},
+    ("a3c", "partitioning"): {"kind": "MultiDiscrete", "num_values": [5] * 6},
+    ("dqn", "partitioning"): {"kind": "MultiDiscrete", "num_values": [3, 3]},
+    ("hisper", "services"): {"kind": "MultiDiscrete", "num_values": [16, 4, 4]},
 }
 PAIRS = [
     ("sac_discrete", "splitting", {}),
@@ -93,6 +103,9 @@ def test_exported_actions_are_the_policys(agent, env_name, options):
     assert described["arguments"] == ["observation", "mask"] and described["key"] is None
     assert tuple(described["observation"]["shape"]) == observation.shape[1:]
     assert tuple(described["mask"]["shape"]) == mask.shape[1:]
+    assert described["action"]["space"] == ACTIONS[agent, env_name]
+    box = {"kind": "Box", "low": None, "high": None, "shape": [observation.shape[-1]]}
+    assert described["observation"]["space"] == box
     (action,) = described["action"]["arrays"]
     assert (tuple(action["shape"]), action["dtype"]) == (expected.shape[1:], "int32")
     if env.observation_groups:
@@ -112,6 +125,62 @@ def test_a_policy_that_draws_takes_a_key():
     found = exported.call(observation, mask, jax.random.key_data(keys))
     np.testing.assert_array_equal(found, expected)
     assert len(np.unique(found)) > 1
+
+
+@struct.dataclass
+class Middle(Policy):
+    """The first choice, at half the level."""
+
+    def init(self, key, env, params):
+        return ()
+
+    def act(self, carry, key, observation, mask, state, params):
+        return (jnp.int32(0), jnp.full((1,), 0.5)), ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Bounded(Dial):
+    """Its observations have ends that differ, one of them infinite."""
+
+    @property
+    def observation_space(self):
+        return spaces.Box(-2.0, np.inf, (2,))
+
+
+@pytest.mark.quick
+def test_the_schema_of_boxes_and_tuples_by_hand():
+    env = Bounded()
+    params = env.default_params()
+    described = schema(env, params, exported_policy(env, params, Middle(), ["cpu"]))
+    box = {"kind": "Box", "low": -2.0, "high": None, "shape": [2]}
+    assert described["observation"]["space"] == box
+    level = {"kind": "Box", "low": 0.0, "high": 1.0, "shape": [1]}
+    both = [{"kind": "Discrete", "num_values": 3}, level]
+    assert described["action"]["space"] == {"kind": "Tuple", "spaces": both}
+
+
+@pytest.mark.quick
+def test_times_of_decisions_are_of_the_calls_after_the_warm_up(tmp_path, monkeypatch, capsys):
+    """50 calls of 1000 s to warm up, then 1 to 101 s: the median is 51, the 99th percentile 100."""
+    one = jax.ShapeDtypeStruct((1, 2), jnp.float32)
+    artifact = jax.export.export(jax.jit(jnp.negative))(one)
+    (tmp_path / "policy.jaxexport").write_bytes(artifact.serialize())
+    described = {"artifact": "policy.jaxexport", "observation": {"dtype": "float32"}}
+    (tmp_path / "policy.json").write_text(json.dumps(described))
+    lasting = itertools.chain([1000.0] * 50, range(1, 102))
+    elapsed = [0.0]
+
+    def decide(observation):
+        elapsed.append(elapsed[-1] + next(lasting))
+        return observation
+
+    monkeypatch.setattr(jax, "jit", lambda call: decide)
+    clock = types.SimpleNamespace(perf_counter=lambda: elapsed[-1])
+    monkeypatch.setattr(latency, "time", clock)
+    monkeypatch.setattr(latency, "os", types.SimpleNamespace())  # does not pin this process
+    latency.main(tmp_path, 101)
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"median_s": 51.0, "p99_s": 100.0, "calls": 101, "pinned": False}
 
 
 @struct.dataclass
@@ -143,6 +212,8 @@ def test_what_reads_the_state_or_remembers_is_not_exported(workplace, capsys):
     [
         ([], "checkpoint: None is not valid; give either checkpoint=DIR or baseline=NAME"),
         (["baseline=constant", "num_calls=9"], "num_calls: 9 is not valid; give an integer of at"),
+        (["baseline=constant", "platforms=[[cpu]]"], "platforms: [['cpu']] is not valid; give a"),
+        (["baseline=constant", "platforms=[]"], "platforms: [] is not valid; give a list of cpu"),
         (["baseline=constant", "platforms=[gpu]"], "platforms: ['gpu'] is not valid; give a list"),
     ],
 )
