@@ -54,6 +54,7 @@ def run_program(
         after: called when all jobs are done, in this process.
     """
     import hydra
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -85,6 +86,7 @@ def run_program(
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     finally:
+        HydraConfig.instance().cfg = None  # what is called later is outside of any program
         release_folders()
         sys.argv = saved[0]
         if saved[1] is None:

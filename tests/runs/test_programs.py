@@ -223,6 +223,19 @@ def test_reproduce_writes_data_figure_and_verdicts(workplace, capsys):
     assert (workplace / "all/probe_fig02.csv").exists()
 
 
+@pytest.mark.quick
+def test_after_a_program_there_is_no_output_folder(workplace):
+    """Neither after one that ran nor after one that only helped."""
+    register_figure("probe/fig01", probe_figure)
+    reproduce.main(["figure=probe/fig01", "hydra.run.dir=one"])
+    with reproductions.output_folder() as folder:
+        assert not Path(folder).is_relative_to(workplace)
+    with pytest.raises(SystemExit):
+        reproduce.main(["--help"])
+    with reproductions.output_folder() as folder:
+        assert Path(folder).is_dir()
+
+
 def test_an_interrupted_reproduction_goes_on(workplace, monkeypatch, capsys):
     """Its first training is read, its second goes on; the table is that of a run in one piece."""
 
